@@ -1,0 +1,142 @@
+"""Reading safetensors files lazily, in bounded memory and without torch."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from foggen_runtime.errors import CheckpointError
+
+Float32Array = NDArray[np.float32]
+
+_CHUNK_BYTES = 16 << 20
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    # safetensors finds numpy's bfloat16 by name, which importing ml_dtypes registers.
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F16": np.dtype(np.float16),
+    "F32": np.dtype(np.float32),
+}
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """Where one tensor lies, and its form."""
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class TensorFiles:
+    """The tensors of one or more safetensors files, read lazily and in bounded memory.
+
+    safetensors maps files into memory, and the pages of a mapping count as resident until it is
+    dropped. So files are opened anew for every chunk of rows.
+
+    Attributes:
+        entries: The tensors by name.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.entries: dict[str, TensorEntry] = {}
+        for path in paths:
+            with _opened(path) as file:
+                for name in file.keys():  # noqa: SIM118 (no mapping, cannot be iterated)
+                    if name in self.entries:
+                        raise CheckpointError(f"{path}: holds {name}, as another file does")
+                    part = file.get_slice(name)
+                    self.entries[name] = TensorEntry(
+                        path, part.get_dtype(), tuple(part.get_shape())
+                    )
+
+    def check_dtypes(self) -> None:
+        """Check that every tensor is a plain float one.
+
+        Raises:
+            CheckpointError: Some tensor has another type, as in a quantized checkpoint.
+        """
+        for name, entry in self.entries.items():
+            if entry.dtype not in DTYPES:
+                raise CheckpointError(
+                    f"{entry.path}: {name}: dtype must be one of {', '.join(DTYPES)}, "
+                    f"is {entry.dtype}; quantized weights are not read"
+                )
+
+    def rows(self, name: str, start: int, stop: int) -> Float32Array:
+        """Read some rows of a tensor as float32.
+
+        Raises:
+            CheckpointError: The file cannot be read any more, or a value is NaN or infinite.
+        """
+        shape = self.entries[name].shape
+        if not 0 <= start <= stop <= shape[0]:
+            raise IndexError(f"{name}: rows {start} to {stop} of {shape[0]}")
+        read = np.empty((stop - start, *shape[1:]), np.float32)
+        for at, chunk in self._chunks(name, start, stop):
+            part = read[at - start : at - start + len(chunk)]
+            part[:] = chunk
+            if not np.isfinite(part).all():
+                raise CheckpointError(f"{name}: must be finite, holds NaN or infinite values")
+        return read
+
+    def tensor(self, name: str) -> Float32Array:
+        """Read a whole tensor as float32; raises as `rows` does."""
+        return self.rows(name, 0, self.entries[name].shape[0])
+
+    def sha256(self) -> str:
+        """Hash name, dtype, shape and bytes of all tensors, in the order of their names."""
+        digest = hashlib.sha256()
+        for name, entry in sorted(self.entries.items()):
+            digest.update(json.dumps([name, entry.dtype, entry.shape]).encode())
+            for _, chunk in self._chunks(name, 0, entry.shape[0]):
+                digest.update(chunk.view(np.uint8).data)
+        return digest.hexdigest()
+
+    def _chunks(self, name: str, start: int, stop: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield `(first row, rows as stored)`."""
+        entry = self.entries[name]
+        step = rows_per_chunk(entry.shape, DTYPES[entry.dtype].itemsize)
+        for at in range(start, stop, step):
+            with _opened(entry.path) as file:
+                chunk = file.get_slice(name)[at : min(at + step, stop)]
+            yield at, chunk
+
+
+def rows_per_chunk(shape: tuple[int, ...], itemsize: int) -> int:
+    """Return how many rows of such a tensor are worked on at a time, to bound memory."""
+    row_bytes = itemsize * int(np.prod(shape[1:]))
+    return max(1, _CHUNK_BYTES // max(1, row_bytes))
+
+
+def same_values(
+    rows: Callable[[str, int, int], Float32Array], names: tuple[str, str], shape: tuple[int, ...]
+) -> bool:
+    """Compare two tensors of one shape value by value, a chunk of rows at a time."""
+    one, other = names
+    step = rows_per_chunk(shape, np.dtype(np.float32).itemsize)
+    for at in range(0, shape[0], step):
+        stop = min(at + step, shape[0])
+        if not np.array_equal(rows(one, at, stop), rows(other, at, stop)):
+            return False
+    return True
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: is missing") from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read, it may be cut short or damaged: {error}"
+        ) from error

@@ -1,0 +1,39 @@
+"""Run a FogGen bundle: decide in one forward pass, answer here, or hand off to a cloud.
+
+Example:
+    >>> from foggen_runtime import Cloud, Foggen
+    >>> cloud = Cloud("http://127.0.0.1:8000/v1", "big-model")
+    >>> with Foggen.open("foggen-int4", cloud) as foggen:
+    ...     result = foggen.ask("Which is larger? A) 3 B) 5")
+"""
+
+from foggen_runtime.cloud import Cloud
+from foggen_runtime.engine import EngineOptions
+from foggen_runtime.errors import (
+    BundleError,
+    CheckpointError,
+    ConfigError,
+    EngineError,
+    FoggenError,
+    HandoffError,
+    QuestionError,
+)
+from foggen_runtime.foggen import Foggen
+from foggen_runtime.local_model import Decoding, OpenOptions
+from foggen_runtime.result import Result
+
+__all__ = [
+    "BundleError",
+    "CheckpointError",
+    "Cloud",
+    "ConfigError",
+    "Decoding",
+    "EngineError",
+    "EngineOptions",
+    "Foggen",
+    "FoggenError",
+    "HandoffError",
+    "OpenOptions",
+    "QuestionError",
+    "Result",
+]

@@ -1,0 +1,101 @@
+"""JSON to frozen dataclasses and back, with errors that name the field, the rule and the value."""
+
+import dataclasses
+import json
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+_SCALARS: dict[type, tuple[tuple[type, ...], str]] = {
+    str: ((str,), "a string"),
+    bool: ((bool,), "true or false"),
+    int: ((int,), "an integer"),
+    float: ((int, float), "a number"),
+}
+
+
+class FieldError(ValueError):
+    """A JSON document does not have the form of the dataclass it is read into."""
+
+
+def from_json(cls: type[T], value: object, where: str) -> T:
+    """Read a parsed JSON object into a frozen dataclass, checking every field's type.
+
+    Args:
+        cls: The dataclass. Its field types may be scalars, other dataclasses, `X | None`,
+            `tuple[X, ...]` and `dict[str, X]`.
+        value: What `json.loads` gave.
+        where: How messages call the document, e.g. `foggen.json`.
+
+    Raises:
+        FieldError: A field is missing, unknown or of the wrong type, or breaks a rule that the
+            dataclass checks itself (as a `ValueError`).
+    """
+    if not isinstance(value, Mapping):
+        raise FieldError(f"{where}: must be an object, is {_show(value)}")
+    hints = get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(set(value) - set(fields)):
+        raise FieldError(f"{where}: unknown field {unknown[0]!r}")
+    read = {}
+    for name, field in fields.items():
+        if name in value:
+            read[name] = _read(hints[name], value[name], f"{where}: {name}")
+        elif field.default is dataclasses.MISSING:
+            raise FieldError(f"{where}: field {name!r} is missing")
+    try:
+        return cls(**read)
+    except FieldError:
+        raise
+    except ValueError as error:
+        raise FieldError(f"{where}: {error}") from error
+
+
+def dumps(value: object, *, indent: int | None = None) -> str:
+    """Write a dataclass (or plain JSON value) as JSON text, in field order."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _read(hint: Any, value: object, where: str) -> Any:
+    origin = get_origin(hint)
+    if origin in (types.UnionType, Union):
+        (inner,) = (arg for arg in get_args(hint) if arg is not type(None))
+        return None if value is None else _read(inner, value, where)
+    if origin is tuple:
+        return _read_tuple(get_args(hint)[0], value, where)
+    if origin is dict:
+        return _read_dict(get_args(hint)[1], value, where)
+    if dataclasses.is_dataclass(hint):
+        return from_json(hint, value, where)  # type: ignore[arg-type]
+    return _read_scalar(hint, value, where)
+
+
+def _read_tuple(inner: Any, value: object, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise FieldError(f"{where}: must be a list, is {_show(value)}")
+    return tuple(_read(inner, item, f"{where}[{i}]") for i, item in enumerate(value))
+
+
+def _read_dict(inner: Any, value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise FieldError(f"{where}: must be an object, is {_show(value)}")
+    return {str(key): _read(inner, item, f"{where}.{key}") for key, item in value.items()}
+
+
+def _read_scalar(hint: Any, value: object, where: str) -> Any:
+    if hint is Any or hint is object:
+        return value
+    allowed, name = _SCALARS[hint]
+    if not isinstance(value, allowed) or (isinstance(value, bool) and hint is not bool):
+        raise FieldError(f"{where}: must be {name}, is {_show(value)}")
+    convert: Callable[[Any], Any] = hint
+    return convert(value)
+
+
+def _show(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."

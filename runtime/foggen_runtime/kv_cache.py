@@ -1,0 +1,83 @@
+"""The KV cache: one buffer per layer and part that is past and present at once."""
+
+import numpy as np
+import numpy.typing as npt
+
+from foggen_runtime.manifest import ModelInfo
+
+Float32 = npt.NDArray[np.float32]
+
+# Attention's scratch memory grows with the capacity, so it follows the length in small steps.
+_CAPACITY_STEP = 128
+
+
+class KvCache:
+    """Keys and values of `length` tokens in buffers of `capacity` tokens.
+
+    Attributes:
+        length: Tokens whose keys and values are valid.
+        capacity: Tokens the buffers hold.
+        keys: One array per layer, (1, num_key_value_heads, capacity, head_dim), float32.
+        values: The same for the values.
+    """
+
+    def __init__(self, model: ModelInfo) -> None:
+        self._model = model
+        self.length = 0
+        self.capacity = 0
+        self.keys: list[Float32] = []
+        self.values: list[Float32] = []
+        self._resize(_CAPACITY_STEP)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by the buffers."""
+        return sum(buffer.nbytes for buffer in (*self.keys, *self.values))
+
+    def reserve(self, length: int) -> bool:
+        """Make room for `length` tokens; True when the buffers moved."""
+        if length <= self.capacity:
+            return False
+        steps = -(-length // _CAPACITY_STEP)
+        self._resize(steps * _CAPACITY_STEP)
+        return True
+
+    def truncate(self, length: int) -> None:
+        """Forget all but the first `length` tokens.
+
+        Raises:
+            ValueError: `length` is negative or more than is held.
+        """
+        if not 0 <= length <= self.length:
+            raise ValueError(f"length: must be within [0, {self.length}], is {length}")
+        self.length = length
+
+    def restore(self, snapshot: Float32) -> None:
+        """Hold exactly a snapshot: (layers, 2, num_key_value_heads, tokens, head_dim)."""
+        tokens = snapshot.shape[3]
+        self.reserve(tokens)
+        for layer, (key, value) in enumerate(zip(self.keys, self.values, strict=True)):
+            key[0, :, :tokens] = snapshot[layer, 0]
+            value[0, :, :tokens] = snapshot[layer, 1]
+        self.length = tokens
+
+    def snapshot(self) -> Float32:
+        """Copy what is held, in the form `restore` takes."""
+        layers = zip(self.keys, self.values, strict=True)
+        return np.stack([[part[0, :, : self.length] for part in layer] for layer in layers])
+
+    def _resize(self, capacity: int) -> None:
+        self.keys = [self._resized(old, capacity) for old in self._buffers(self.keys)]
+        self.values = [self._resized(old, capacity) for old in self._buffers(self.values)]
+        self.capacity = capacity
+
+    def _buffers(self, held: list[Float32]) -> list[Float32]:
+        model = self._model
+        empty = np.zeros((1, model.num_key_value_heads, 0, model.head_dim), np.float32)
+        return held or [empty] * model.num_hidden_layers
+
+    def _resized(self, old: Float32, capacity: int) -> Float32:
+        model = self._model
+        new = np.zeros((1, model.num_key_value_heads, capacity, model.head_dim), np.float32)
+        new[:, :, : self.length] = old[:, :, : self.length]
+        return new
