@@ -10,6 +10,7 @@ from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
+    LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -57,7 +58,7 @@ def resolve_checkpoint(
     Raises:
         CheckpointError: There is no such directory or repository, or it cannot be downloaded.
     """
-    if Path(name_or_dir).is_dir():
+    if name_or_dir and Path(name_or_dir).is_dir():
         if revision is not None:
             raise CheckpointError(
                 f"revision: must be left out for a directory, is {revision!r}; {name_or_dir} is one"
@@ -92,9 +93,11 @@ class _Repository:
         announce(self._announcement(info.sha or self.revision, sizes))
         try:
             path = self._snapshot(list(sizes))
-        except HfHubHTTPError as error:
-            raise self._refused(error) from error
         except Exception as error:
+            # Some of the hub's answers come wrapped as "not in the cache either".
+            answer = error.__cause__ if isinstance(error, LocalEntryNotFoundError) else error
+            if isinstance(answer, HfHubHTTPError):
+                raise self._refused(answer) from error
             raise CheckpointError(
                 f"{self.name}: the download broke off: {error}; run the same command again"
             ) from error
@@ -104,10 +107,10 @@ class _Repository:
         patterns = [_SINGLE_FILE, *_SHARDS, *_BESIDE_WEIGHTS]
         try:
             path = self._snapshot(patterns, local_files_only=True)
-        except OSError:
+        except (OSError, ValueError):
             raise CheckpointError(
-                f"{self.name}: is no directory, and the hub cannot be reached: {cause}; "
-                "check the connection, or pass a directory"
+                f"{self.name}: is no directory, and the hub cannot be asked: {cause}; "
+                "check the connection and the name, or pass a directory"
             ) from cause
         announce(f"{self.name}: the hub cannot be reached; using {path.name[:12]} from the cache")
         return path, path.name

@@ -125,7 +125,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> tuple
     backend = _fast(tokenizer).backend_tokenizer
     written = {Path(name) for name in tokenizer.save_pretrained(directory, legacy_format=False)}
     backend.save(str(directory / "tokenizer.json"), pretty=False)
-    return tuple(sorted(p.relative_to(directory).as_posix() for p in written if p.is_file()))
+    return tuple(sorted(path.relative_to(directory).as_posix() for path in written))
 
 
 def _fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerFast:

@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -177,7 +178,7 @@ class CloudClient:
                     _check_head(response, chunks, accepted, secrets)
                     yield chunks
             except (httpx.HTTPError, HandoffError) as error:
-                if watchdog.expired and not isinstance(error, httpx.ConnectTimeout):
+                if watchdog.expired:
                     limit = f"total_timeout of {self._cloud.total_timeout} s"
                     raise HandoffError(
                         "cloud_timeout", f"cloud: {endpoint}: no whole answer within the {limit}"
@@ -215,7 +216,8 @@ class _Watchdog:
     """
 
     def __init__(self, seconds: float) -> None:
-        self.expired = False
+        self._deadline = time.monotonic() + seconds
+        self._fired = False
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._timer = threading.Timer(seconds, self._expire)
@@ -232,6 +234,11 @@ class _Watchdog:
                 self._socket.close()
                 self._socket = None
 
+    @property
+    def expired(self) -> bool:
+        """Whether the time is up, also if the timer's thread is late."""
+        return self._fired or time.monotonic() >= self._deadline
+
     def watch(self, event: str, info: Mapping[str, Any]) -> None:
         """Take hold of the connection; given to httpx as its `trace` extension."""
         if event == "connection.connect_tcp.complete":
@@ -242,7 +249,7 @@ class _Watchdog:
 
     def _expire(self) -> None:
         with self._lock:
-            self.expired = True
+            self._fired = True
             self._cut_if_expired()
 
     def _cut_if_expired(self) -> None:

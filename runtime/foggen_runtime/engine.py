@@ -65,8 +65,8 @@ class Engine:
         self.logits_tail = graph.logits_tail
         self.forward_passes = 0
         self.cache = KvCache(model)
-        self._bind_cache()
-        self._mask = np.ones((1, self.cache.capacity), np.int64)
+        self._bound_capacity = 0
+        self._mask = np.ones((1, 0), np.int64)
 
     def forward(self, ids: Sequence[int]) -> Float32:
         """Append tokens to the cache and return the logits of the last of them.
@@ -87,9 +87,9 @@ class Engine:
                 f"ids: with {self.cache.length} in the cache must number 1 to "
                 f"{self.context_length - self.cache.length}, are {len(ids)}"
             )
-        if self.cache.reserve(total):
+        self.cache.reserve(total)
+        if self._bound_capacity != self.cache.capacity:
             self._bind_cache()
-            self._mask = np.ones((1, self.cache.capacity), np.int64)
         *chunks, last = _chunks(np.asarray(ids, np.int64))
         for chunk in chunks:
             self._run(chunk)
@@ -119,6 +119,8 @@ class Engine:
                 bound = ("cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
                 self._binding.bind_input(f"past_key_values.{layer}.{part}", *bound)
                 self._binding.bind_output(f"present.{layer}.{part}", *bound)
+        self._bound_capacity = self.cache.capacity
+        self._mask = np.ones((1, self.cache.capacity), np.int64)
 
 
 def _open_session(path: Path, options: EngineOptions) -> ort.InferenceSession:

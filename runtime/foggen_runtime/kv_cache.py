@@ -34,13 +34,11 @@ class KvCache:
         """Bytes held by the buffers."""
         return sum(buffer.nbytes for buffer in (*self.keys, *self.values))
 
-    def reserve(self, length: int) -> bool:
-        """Make room for `length` tokens; True when the buffers moved."""
-        if length <= self.capacity:
-            return False
-        steps = -(-length // _CAPACITY_STEP)
-        self._resize(steps * _CAPACITY_STEP)
-        return True
+    def reserve(self, length: int) -> None:
+        """Make room for `length` tokens; where `capacity` changes, the buffers move."""
+        if length > self.capacity:
+            steps = -(-length // _CAPACITY_STEP)
+            self._resize(steps * _CAPACITY_STEP)
 
     def truncate(self, length: int) -> None:
         """Forget all but the first `length` tokens.

@@ -1,0 +1,155 @@
+"""The cache and the engine: appending, rolling back, causality."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.support.checkpoints import write_checkpoint
+from tests.support.random_bundle import POSITIONS, GraphOnly, export_graph, random_ids
+
+from foggen_exporter.checkpoint import Checkpoint
+from foggen_exporter.recipes import find_recipe
+from foggen_runtime.engine import EngineOptions
+from foggen_runtime.errors import BundleError, ConfigError
+from foggen_runtime.kv_cache import KvCache
+
+RECIPES = ("fp32", "int8", "int4")
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, GraphOnly]:
+    source = Checkpoint.open(write_checkpoint(tmp_path_factory.mktemp("checkpoint")))
+    return {
+        quant: export_graph(source, tmp_path_factory.mktemp(quant), find_recipe(quant))
+        for quant in RECIPES
+    }
+
+
+def cuts(seed: int, even: bool) -> list[int]:
+    """Cut 64 tokens into chunks of random (even) lengths."""
+    generator = np.random.default_rng(seed)
+    step = 2 if even else 1
+    inner = generator.choice(np.arange(step, 64, step), size=4, replace=False)
+    return [0, *sorted(inner.tolist()), 64]
+
+
+@pytest.mark.parametrize("quant", RECIPES)
+@pytest.mark.parametrize("seed", range(4))
+def test_appending_even_chunks_equals_one_shot_bit_for_bit(
+    graphs: dict[str, GraphOnly], quant: str, seed: int
+) -> None:
+    ids = random_ids(64, 300, seed)
+    one_shot = graphs[quant].engine()
+    one_shot.forward(ids)
+    appending = graphs[quant].engine()
+    edges = cuts(seed, even=True)
+    for start, stop in itertools.pairwise(edges):
+        appending.forward(ids[start:stop])
+    assert np.array_equal(appending.cache.snapshot(), one_shot.cache.snapshot())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_appending_any_chunks_equals_one_shot_closely(
+    graphs: dict[str, GraphOnly], seed: int
+) -> None:
+    ids = random_ids(64, 300, seed)
+    for quant, tolerance in (("fp32", 1e-5), ("int8", 5e-2), ("int4", 5e-2)):
+        one_shot = graphs[quant].engine().forward(ids)[-1]
+        appending = graphs[quant].engine()
+        edges = cuts(seed, even=False)
+        for start, stop in itertools.pairwise(edges):
+            logits = appending.forward(ids[start:stop])[-1]
+        assert np.abs(logits - one_shot).max() < tolerance * np.abs(one_shot).max()
+
+
+@pytest.mark.parametrize("quant", RECIPES)
+@pytest.mark.parametrize("seed", range(4))
+def test_rolling_back_a_draft_leaves_no_trace(
+    graphs: dict[str, GraphOnly], quant: str, seed: int
+) -> None:
+    ids, draft = random_ids(40, 300, seed), random_ids(6, 300, seed + 100)
+    kept = int(np.random.default_rng(seed).integers(0, 6))
+    engine = graphs[quant].engine()
+    engine.forward(ids)
+    engine.forward([*ids[:4], *draft])
+    engine.cache.truncate(40 + 4 + kept)
+    after = engine.forward(ids[:8])
+    fresh = graphs[quant].engine()
+    fresh.forward(ids)
+    fresh.forward([*ids[:4], *draft])
+    fresh.cache.truncate(40)
+    fresh.forward([*ids[:4], *draft])  # the same widths, so the same kernels
+    fresh.cache.truncate(40 + 4 + kept)
+    assert np.array_equal(fresh.forward(ids[:8]), after)
+    assert np.array_equal(fresh.cache.snapshot(), engine.cache.snapshot())
+
+
+@pytest.mark.parametrize("quant", RECIPES)
+def test_changing_the_draft_never_changes_an_earlier_row(
+    graphs: dict[str, GraphOnly], quant: str
+) -> None:
+    ids = random_ids(40, 300)
+    one, other = graphs[quant].engine(), graphs[quant].engine()
+    rows = one.forward([*ids, 1, 2]), other.forward([*ids, 250, 251])
+    assert np.array_equal(rows[0][:-2], rows[1][:-2])
+    assert not np.array_equal(rows[0][-1], rows[1][-1])
+    one.cache.truncate(40)
+    other.cache.truncate(40)
+    assert np.array_equal(one.cache.snapshot(), other.cache.snapshot())
+
+
+def test_the_cache_grows_and_keeps_what_it_holds(graphs: dict[str, GraphOnly]) -> None:
+    ids = random_ids(400, 300)
+    growing, roomy = graphs["fp32"].engine(), graphs["fp32"].engine()
+    roomy.cache.reserve(400)
+    for start in range(0, 400, 50):
+        grown = growing.forward(ids[start : start + 50])
+    assert growing.cache.capacity >= 400
+    assert growing.cache.nbytes == 2 * 2 * 2 * growing.cache.capacity * 64 * 4
+    one_shot = roomy.forward(ids)
+    assert np.abs(grown - one_shot).max() < 1e-4
+
+
+def test_a_restored_snapshot_continues_as_if_computed(graphs: dict[str, GraphOnly]) -> None:
+    ids = random_ids(220, 300)
+    engine = graphs["int4"].engine()
+    engine.forward(ids[:200])  # more than a new cache holds
+    snapshot = engine.cache.snapshot()
+    continued = engine.forward(ids[200:])
+    restored = graphs["int4"].engine()
+    restored.cache.restore(snapshot)
+    assert np.array_equal(restored.forward(ids[200:]), continued)
+
+
+def test_the_engine_counts_its_passes(graphs: dict[str, GraphOnly]) -> None:
+    engine = graphs["fp32"].engine()
+    for _ in range(3):
+        engine.forward([1, 2])
+    assert engine.forward_passes == 3
+
+
+def test_the_context_length_is_a_limit(graphs: dict[str, GraphOnly]) -> None:
+    engine = graphs["fp32"].engine()
+    engine.forward([1] * POSITIONS)
+    with pytest.raises(ValueError, match=f"with {POSITIONS} in the cache"):
+        engine.forward([1])
+
+
+def test_truncating_to_more_than_is_held_is_refused(graphs: dict[str, GraphOnly]) -> None:
+    cache = KvCache(graphs["fp32"].model)
+    with pytest.raises(ValueError, match=r"within \[0, 0\], is 1"):
+        cache.truncate(1)
+
+
+def test_a_broken_graph_is_a_bundle_error(graphs: dict[str, GraphOnly], tmp_path: Path) -> None:
+    broken = tmp_path / "model.onnx"
+    broken.write_bytes(graphs["fp32"].path.read_bytes()[:1000])
+    graph = graphs["fp32"]
+    with pytest.raises(BundleError, match="refuses it"):
+        GraphOnly(broken, graph.model, graph.graph).engine()
+
+
+def test_no_threads_are_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="threads: must be at least 1, is 0"):
+        EngineOptions(threads=0)

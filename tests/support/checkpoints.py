@@ -1,0 +1,135 @@
+"""Small random Qwen3 checkpoints, written by transformers, and ways to vary them on disk."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers.utils.logging import disable_progress_bar
+
+EMBEDDING = "model.embed_tokens.weight"
+LM_HEAD = "lm_head.weight"
+
+
+@dataclass(frozen=True)
+class TinyQwen3:
+    """The shape of a small model; query heads are together wider than hidden, as in Qwen3."""
+
+    vocab_size: int = 300
+    hidden_size: int = 128
+    intermediate_size: int = 256
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 4
+    num_key_value_heads: int = 2
+    head_dim: int = 64
+    max_position_embeddings: int = 512
+    rope_theta: float = 1e6
+    tie_word_embeddings: bool = True
+    dtype: torch.dtype = torch.bfloat16
+    seed: int = 0
+
+
+def random_model(shape: TinyQwen3) -> Qwen3ForCausalLM:
+    """Return a model with random weights, norm gains too, that ends at the last token id.
+
+    Weights are large enough for positions and tokens to matter to the logits.
+    """
+    config = Qwen3Config(
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.num_hidden_layers,
+        num_attention_heads=shape.num_attention_heads,
+        num_key_value_heads=shape.num_key_value_heads,
+        head_dim=shape.head_dim,
+        max_position_embeddings=shape.max_position_embeddings,
+        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
+        tie_word_embeddings=shape.tie_word_embeddings,
+        eos_token_id=shape.vocab_size - 1,
+        dtype=shape.dtype,
+    )
+    random = torch.Generator().manual_seed(shape.seed)
+    model = Qwen3ForCausalLM(config)
+    torch.nn.Module.to(model, dtype=shape.dtype)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim == 1:
+                weight.normal_(1.0, 0.2, generator=random)
+            else:
+                deviation = 0.3 if name == EMBEDDING else weight.shape[1] ** -0.5
+                weight.normal_(0.0, deviation, generator=random)
+    model.generation_config.eos_token_id = [shape.vocab_size - 1, shape.vocab_size - 3]
+    return model
+
+
+def write_checkpoint(directory: Path, shape: TinyQwen3 | None = None) -> Path:
+    """Write a random checkpoint as transformers 5 does, without a tokenizer; return `directory`.
+
+    `generation_config.json` names two ends: the last token id, and the third last.
+    """
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    random_model(shape or TinyQwen3()).save_pretrained(directory)
+    return directory
+
+
+def edit_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Rewrite a JSON file after `change` has changed the parsed object in place."""
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document, indent=2))
+
+
+def edit_tensors(directory: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Rewrite `model.safetensors` after `change` has changed the tensors by name in place."""
+    path = directory / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def use_transformers_4_config(directory: Path) -> None:
+    """Rewrite `config.json` in the style of transformers 4, as Qwen3's own checkpoints have it."""
+
+    def change(config: dict[str, Any]) -> None:
+        config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
+        config["rope_scaling"] = None
+        config["torch_dtype"] = config.pop("dtype")
+        config["transformers_version"] = "4.51.0"
+        del config["layer_types"]
+
+    edit_json(directory / "config.json", change)
+
+
+def add_equal_lm_head(directory: Path) -> None:
+    """Store the embedding a second time, as `lm_head.weight`."""
+    edit_tensors(directory, lambda tensors: tensors.update({LM_HEAD: tensors[EMBEDDING].clone()}))
+
+
+def add_other_lm_head(directory: Path) -> None:
+    """Store an `lm_head.weight` that differs from the embedding in its last row only."""
+
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[LM_HEAD] = tensors[EMBEDDING].clone()
+        tensors[LM_HEAD][-1] += 1
+
+    edit_tensors(directory, change)
+
+
+def shard(directory: Path, count: int = 2) -> None:
+    """Spread `model.safetensors` over `count` shards with an index."""
+    single = directory / "model.safetensors"
+    tensors = load_file(single)
+    single.unlink()
+    weight_map: dict[str, str] = {}
+    for i in range(count):
+        name = f"model-{i + 1:05}-of-{count:05}.safetensors"
+        part = dict(list(tensors.items())[i::count])
+        save_file(part, directory / name, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(part, name)
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))

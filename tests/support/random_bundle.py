@@ -1,0 +1,57 @@
+"""Bundles of small models with random weights, for what does not need a trained one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from foggen_exporter.architectures.qwen3 import Qwen3Graph, graph_inputs, graph_outputs
+from foggen_exporter.checkpoint import TensorSource
+from foggen_exporter.graph import GraphBuilder, WeightFile
+from foggen_exporter.recipes import Recipe
+from foggen_runtime.engine import Engine, EngineOptions
+from foggen_runtime.manifest import GraphInfo, ModelInfo
+
+POSITIONS = 512
+
+
+@dataclass(frozen=True)
+class GraphOnly:
+    """A graph without tokenizer or manifest."""
+
+    path: Path
+    model: ModelInfo
+    graph: GraphInfo
+
+    def engine(self) -> Engine:
+        return Engine(self.path, self.model, self.graph, EngineOptions(threads=1))
+
+
+def export_graph(source: TensorSource, directory: Path, recipe: Recipe, tail: int = 7) -> GraphOnly:
+    directory.mkdir(parents=True, exist_ok=True)
+    with WeightFile(directory / "model.onnx.data") as weights:
+        g = GraphBuilder(weights)
+        for _ in Qwen3Graph(source, recipe, POSITIONS, tail).emit(g):
+            pass
+    config = source.config
+    model = g.model(graph_inputs(config), graph_outputs(config), "test")
+    onnx.save_model(model, directory / "model.onnx")
+    info = ModelInfo(
+        name="random",
+        revision=None,
+        architecture=source.architecture,
+        num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=config.num_attention_heads,
+        num_key_value_heads=config.num_key_value_heads,
+        head_dim=config.head_dim,
+        vocab_size=config.vocab_size,
+        context_length=POSITIONS,
+        eos_token_ids=config.eos_token_ids,
+    )
+    return GraphOnly(directory / "model.onnx", info, GraphInfo("model.onnx", tail, "1.27"))
+
+
+def random_ids(count: int, vocab_size: int, seed: int = 0) -> list[int]:
+    ids: list[int] = np.random.default_rng(seed).integers(0, vocab_size, size=count).tolist()
+    return ids
