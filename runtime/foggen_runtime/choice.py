@@ -2,10 +2,10 @@
 
 import re
 
-_ALONE = re.compile(r"\W*([A-Z])\s*(?:[).:,\n]|$)")
+_ALONE = re.compile(r"\W*([A-Z])\s*(?:[).:,*\n]|$)")
 # At a line's start, or after a space so that options may follow each other on one line.
 _OPTION = re.compile(r"(?:^|\s)\(?([A-Z])[).:](?=\s)")
-_STATED = re.compile(r"answer(?:\s+is)?\s*:?\s*\W*([A-Z])\b", re.IGNORECASE)
+_STATED = re.compile(r"(?i:answer(?:\s+is)?)\s*:?\s*\W*([A-Z])\b")
 
 
 def parse_choice(answer: str) -> str | None:
@@ -14,7 +14,7 @@ def parse_choice(answer: str) -> str | None:
     `B`, `B) Paris` and `The answer is B.` all give B.
     """
     stated = _ALONE.match(answer) or _STATED.search(answer)
-    return stated.group(1).upper() if stated else None
+    return stated.group(1) if stated else None
 
 
 def question_options(question: str) -> tuple[str, ...]:

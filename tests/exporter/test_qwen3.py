@@ -9,6 +9,12 @@ import onnx
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import Qwen3ForCausalLM
+
+from foggen_exporter.checkpoint import Checkpoint, TensorSource
+from foggen_exporter.lora import MergedCheckpoint
+from foggen_exporter.prefix import prefix_snapshot
+from foggen_exporter.recipes import find_recipe
 from tests.support.checkpoints import (
     TinyQwen3,
     add_equal_lm_head,
@@ -17,12 +23,6 @@ from tests.support.checkpoints import (
     write_checkpoint,
 )
 from tests.support.random_bundle import GraphOnly, export_graph, random_ids
-from transformers import Qwen3ForCausalLM
-
-from foggen_exporter.checkpoint import Checkpoint, TensorSource
-from foggen_exporter.lora import MergedCheckpoint
-from foggen_exporter.prefix import prefix_snapshot
-from foggen_exporter.recipes import find_recipe
 
 FP32 = find_recipe("fp32")
 Float32 = npt.NDArray[np.float32]

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from tests.runtime.test_template import CARD, STEM, random_trie
-from tests.support.fake_engine import FakeEngine, NextLogits, random_logits, scripted_logits
 
 from foggen_runtime.decoding import Decoder, StepDecoder, last_rows
 from foggen_runtime.drafting import ConstrainedDecoder, GreedyDecoder
 from foggen_runtime.template import TemplateTrie
+from tests.runtime.test_template import CARD, STEM, random_trie
+from tests.support.fake_engine import FakeEngine, NextLogits, random_logits, scripted_logits
 
 VOCAB = 12
 EOS = 11

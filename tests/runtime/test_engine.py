@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.checkpoints import write_checkpoint
-from tests.support.random_bundle import POSITIONS, GraphOnly, export_graph, random_ids
 
 from foggen_exporter.checkpoint import Checkpoint
 from foggen_exporter.recipes import find_recipe
 from foggen_runtime.engine import EngineOptions
 from foggen_runtime.errors import BundleError, ConfigError
 from foggen_runtime.kv_cache import KvCache
+from tests.support.checkpoints import write_checkpoint
+from tests.support.random_bundle import POSITIONS, GraphOnly, export_graph, random_ids
 
 RECIPES = ("fp32", "int8", "int4")
 

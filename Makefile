@@ -1,0 +1,62 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BARE := .venvs/bare
+WORK := work
+
+.PHONY: demo test lint test-bare tiny tiny-card full-size clean help
+
+help:  ## Show this help.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+demo: $(VENV)/.export  ## Export the tiny trained FogGen to int4, and ask it two questions.
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.dev  ## Run the tests.
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## Run the linters and the type checker.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test-bare: $(VENV)/.dev $(BARE)/.ready  ## Run the runtime's tests on the bare wheel, without extras.
+	rm -rf $(WORK)/bare && mkdir -p $(WORK)/bare
+	for quant in fp32 int8 int4; do \
+	  $(BIN)/foggen-export tests/tiny_foggen/checkpoint --quant $$quant -o $(WORK)/bare/$$quant; \
+	done
+	FOGGEN_TEST_BUNDLES=$(WORK)/bare $(BARE)/bin/python -m pytest tests/runtime -p no:cacheprovider
+
+tiny: $(VENV)/.dev  ## Train the tiny FogGen again (tens of minutes).
+	$(BIN)/python tests/tiny_foggen/train.py
+
+tiny-card: $(VENV)/.dev  ## Evaluate the tiny FogGen and write its card.
+	$(BIN)/python tests/tiny_foggen/card.py
+
+full-size: $(VENV)/.dev  ## Export and ask a random checkpoint of Qwen3-0.6B's exact shape.
+	$(BIN)/python benchmarks/full_size.py
+
+clean:  ## Remove everything these targets made.
+	rm -rf $(VENV) .venvs $(WORK) build dist demo
+
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.export: $(VENV)/.made pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[export]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/.export
+
+$(BARE)/.ready: pyproject.toml $(shell find runtime exporter -name '*.py')
+	rm -rf $(BARE) dist
+	$(PYTHON) -m venv $(BARE)
+	$(BARE)/bin/pip wheel --quiet --no-deps --wheel-dir dist .
+	$(BARE)/bin/pip install --quiet dist/foggen-*.whl pytest
+	touch $@

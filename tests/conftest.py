@@ -1,0 +1,44 @@
+"""Bundles of the tiny trained FogGen, exported once per test run.
+
+On the bare wheel, without the export extra, `FOGGEN_TEST_BUNDLES` names a directory that has them,
+and the tests that export are left out.
+"""
+
+import os
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+TINY = TESTS / "tiny_foggen"
+CAN_EXPORT = find_spec("onnx") is not None
+_EXPORTING = ("foggen_exporter", "tests.support.random_bundle", "tests.support.tokenizers")
+
+collect_ignore = [
+    str(path.relative_to(TESTS))
+    for path in TESTS.rglob("test_*.py")
+    if not CAN_EXPORT and any(name in path.read_text(encoding="utf-8") for name in _EXPORTING)
+]
+
+BundleOf = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> BundleOf:
+    """Return a function from a recipe's name to a bundle of the tiny FogGen. Do not write to it."""
+    if not CAN_EXPORT:
+        root = Path(os.environ["FOGGEN_TEST_BUNDLES"]).resolve()
+        return lambda quant: root / quant
+
+    from tests.support.export import export_bundle
+
+    root = tmp_path_factory.mktemp("tiny-bundles")
+
+    @cache
+    def bundle_of(quant: str) -> Path:
+        return export_bundle(TINY / "checkpoint", root / quant, quant)
+
+    return bundle_of

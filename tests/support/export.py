@@ -1,0 +1,18 @@
+"""Exporting without the command line."""
+
+from pathlib import Path
+
+from foggen_exporter.checkpoint import Checkpoint
+from foggen_exporter.export import Export, ExportSettings, Origin
+from foggen_exporter.recipes import find_recipe
+from foggen_exporter.template import load_template
+
+
+def export_bundle(checkpoint: Path, directory: Path, quant: str) -> Path:
+    """Export a checkpoint with default settings."""
+    directory.mkdir(parents=True, exist_ok=True)
+    settings = ExportSettings(find_recipe(quant), load_template("mcq"))
+    export = Export(Checkpoint.open(checkpoint), Origin(checkpoint.name), settings, directory)
+    for _ in export.steps():
+        pass
+    return directory
