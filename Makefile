@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BARE := .venvs/bare
 WORK := work
 
-.PHONY: demo test lint test-bare tiny tiny-card full-size clean help
+.PHONY: demo test lint test-bare tiny tiny-card full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,9 @@ tiny-card: $(VENV)/.dev  ## Evaluate the tiny FogGen and write its card.
 
 full-size: $(VENV)/.dev  ## Export and ask a random checkpoint of Qwen3-0.6B's exact shape.
 	$(BIN)/python benchmarks/full_size.py
+
+docs: $(VENV)/.dev  ## Write the generated pages of the documentation.
+	$(BIN)/python docs/generate.py
 
 clean:  ## Remove everything these targets made.
 	rm -rf $(VENV) .venvs $(WORK) build dist demo

@@ -69,6 +69,8 @@ def bundle_card(manifest: Manifest) -> str:
 
 
 def _describe(form: WeightFormat) -> str:
+    if form.activation_bits is not None:
+        return f"{form.bits} bits by output channel, activations {form.activation_bits} bits by row"
     if form.block_size is None:
         return f"{form.bits}-bit floating point"
     zero = "symmetric" if form.symmetric else "with zero points"

@@ -28,11 +28,10 @@ from foggen_runtime.manifest import (
     RoutingInfo,
     file_info,
 )
-from foggen_runtime.snapshot import expected_key
+from foggen_runtime.snapshot import SNAPSHOT_FILE, expected_key
 from foggen_runtime.template import TemplateTrie
 
 GRAPH_FILE = "model.onnx"
-SNAPSHOT_FILE = "prefix_snapshot.npy"
 CARD_FILE = "README.md"
 MIN_ONNXRUNTIME = "1.27"
 

@@ -1,33 +1,20 @@
 """Emitting matrix products, embeddings and output heads in the format a recipe asks for."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from foggen_exporter.block_quantization import (
     BlockFormat,
-    Float32,
     QuantizedBlocks,
     quantize_blocks,
 )
 from foggen_exporter.graph import MICROSOFT, Attributes, GraphBuilder
+from foggen_exporter.integer_matmul import emit_integer_matmul
+from foggen_exporter.matrix import Matrix
 from foggen_runtime.errors import CheckpointError
 from foggen_runtime.manifest import WeightFormat
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """A (rows, columns) weight, rows being outputs, read in chunks of rows when needed.
-
-    Attributes:
-        name: The prefix of the names of its initializers, e.g. `layers.0.qkv_proj`.
-        chunks: Yields float32 arrays of shape (some rows, columns), in order.
-    """
-
-    name: str
-    shape: tuple[int, int]
-    chunks: Callable[[], Iterator[Float32]]
 
 
 def emit_matmul(g: GraphBuilder, x: str, matrix: Matrix, form: WeightFormat) -> str:
@@ -36,6 +23,8 @@ def emit_matmul(g: GraphBuilder, x: str, matrix: Matrix, form: WeightFormat) -> 
     Raises:
         CheckpointError: The format's blocks do not divide the matrix's columns.
     """
+    if form.activation_bits is not None:
+        return emit_integer_matmul(g, x, matrix)
     _add_weight(g, matrix, form, _blocks_shape(matrix, form))
     return _product(g, x, matrix, form, Product(matrix.name, f"{matrix.name}.weight"))
 

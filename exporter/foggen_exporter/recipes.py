@@ -24,14 +24,16 @@ class Recipe:
 
 
 _FULL = WeightFormat(bits=32)
-_INT8 = WeightFormat(bits=8, block_size=128, symmetric=True, accuracy_level=4)
+_INT8 = WeightFormat(bits=8, symmetric=True, activation_bits=8)
+_INT8_BLOCKS = WeightFormat(bits=8, block_size=128, symmetric=True, accuracy_level=4)
 _INT4 = WeightFormat(bits=4, block_size=128, symmetric=False, accuracy_level=4)
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("fp32", layers=_FULL, embedding=_FULL),
-        Recipe("int8", layers=_INT8, embedding=_INT8),
+        Recipe("int8", layers=_INT8, embedding=_INT8_BLOCKS),
+        Recipe("int8-weight", layers=_INT8_BLOCKS, embedding=_INT8_BLOCKS),
         Recipe("int4", layers=_INT4, embedding=_INT4),
     )
 }

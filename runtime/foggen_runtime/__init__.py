@@ -7,20 +7,24 @@ Example:
     ...     result = foggen.ask("Which is larger? A) 3 B) 5")
 """
 
-from foggen_runtime.cloud import Cloud
-from foggen_runtime.engine import EngineOptions
-from foggen_runtime.errors import (
-    BundleError,
-    CheckpointError,
-    ConfigError,
-    EngineError,
-    FoggenError,
-    HandoffError,
-    QuestionError,
-)
-from foggen_runtime.foggen import Foggen
-from foggen_runtime.local_model import Decoding, OpenOptions
-from foggen_runtime.result import Result
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from foggen_runtime.cloud import Cloud
+    from foggen_runtime.engine import EngineOptions
+    from foggen_runtime.errors import (
+        BundleError,
+        CheckpointError,
+        ConfigError,
+        EngineError,
+        FoggenError,
+        HandoffError,
+        QuestionError,
+    )
+    from foggen_runtime.foggen import Foggen
+    from foggen_runtime.local_model import Decoding, OpenOptions
+    from foggen_runtime.result import Result
 
 __all__ = [
     "BundleError",
@@ -37,3 +41,19 @@ __all__ = [
     "QuestionError",
     "Result",
 ]
+
+_MODULES = {
+    "Cloud": "cloud",
+    "Decoding": "local_model",
+    "EngineOptions": "engine",
+    "Foggen": "foggen",
+    "OpenOptions": "local_model",
+    "Result": "result",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used, so that `foggen --help` starts at once."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)

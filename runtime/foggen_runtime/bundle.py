@@ -1,7 +1,7 @@
 """A bundle on disk: its manifest, and files that are what the manifest says."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -27,23 +27,26 @@ class Bundle:
     manifest: Manifest
 
     @classmethod
-    def open(cls, directory: Path, *, verify: bool = False) -> Self:
+    def open(cls, directory: Path, *, verify: bool = False, unused: str | None = None) -> Self:
         """Read the manifest and check every file's size, and on first use its hash.
 
         Args:
             directory: The bundle.
             verify: Hash all files, whether or not they were verified before.
+            unused: A file that is not going to be read, and may be missing or altered.
 
         Raises:
             BundleError: It is no bundle, or a file is missing or not the one exported.
         """
-        bundle = cls(directory, Manifest.load(directory))
+        manifest = Manifest.load(directory)
+        checked = {name: info for name, info in manifest.files.items() if name != unused}
+        bundle = cls(directory, replace(manifest, files=checked))
         bundle._check_sizes()
         state = bundle._state()
         if verify or not bundle._was_verified(state):
             bundle._check_hashes()
             bundle._remember(state)
-        return bundle
+        return cls(directory, manifest)
 
     def path(self, name: str) -> Path:
         """Return where one of the bundle's files lies."""

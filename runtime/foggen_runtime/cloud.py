@@ -205,8 +205,7 @@ class CloudClient:
         """Return what no error message may repeat."""
         if not is_text(question):
             raise QuestionError("question: must be valid text, holds half a surrogate pair")
-        secrets = (question, ascii(question)[1:-1], self._cloud.api_key or "")
-        return tuple(secret for secret in secrets if secret)
+        return question, ascii(question)[1:-1], self._cloud.api_key or ""
 
 
 class _Watchdog:

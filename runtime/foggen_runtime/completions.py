@@ -88,12 +88,15 @@ def is_text(text: str) -> bool:
 
 
 def _events(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the `data` of each server-sent event; one cut short at the end comes as it is."""
+    """Yield the `data` of each server-sent event, spaces around it included.
+
+    An event cut short by the end comes as it is.
+    """
     data: list[bytes] = []
     for line in _lines(chunks):
         name, _, value = line.partition(b":")
         if name == b"data":
-            data.append(value.removeprefix(b" "))
+            data.append(value)
         elif not line and data:
             yield b"\n".join(data)
             data.clear()

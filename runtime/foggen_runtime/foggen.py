@@ -12,6 +12,7 @@ from foggen_runtime.errors import ConfigError
 from foggen_runtime.hub import locate_bundle
 from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
 from foggen_runtime.result import BundleRef, Result
+from foggen_runtime.snapshot import SNAPSHOT_FILE
 
 
 class Foggen:
@@ -42,7 +43,11 @@ class Foggen:
             BundleError: It is missing, altered, or of a version this runtime does not read.
         """
         options = options or OpenOptions()
-        bundle = Bundle.open(locate_bundle(path), verify=options.verify)
+        bundle = Bundle.open(
+            locate_bundle(path),
+            verify=options.verify,
+            unused=SNAPSHOT_FILE if options.recompute_prefix else None,
+        )
         return cls(LocalModel(bundle, options), cloud)
 
     def __enter__(self) -> Self:
@@ -126,6 +131,7 @@ class Foggen:
             tau=routing.tau if tau is None else tau,
             tau_source=source,
             bundle=self._bundle,
+            prefix_source=self.model.prefix_source,
         )
 
 

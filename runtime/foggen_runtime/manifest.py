@@ -65,12 +65,22 @@ class GraphInfo:
 
 @dataclass(frozen=True)
 class WeightFormat:
-    """How one group of weights is stored; `bits` 32 means not quantized at all."""
+    """How one group of weights is stored and multiplied.
+
+    Attributes:
+        bits: Bits of a weight; 32 means not quantized at all.
+        block_size: Weights along the input that share a scale; None for one scale per output.
+        symmetric: Whether there are no zero points.
+        accuracy_level: `MatMulNBits`' attribute: 4 rounds activations to int8 by block.
+        activation_bits: Bits that activations are rounded to, with one scale per row, before an
+            integer product; None where the operator decides.
+    """
 
     bits: int
     block_size: int | None = None
     symmetric: bool | None = None
     accuracy_level: int | None = None
+    activation_bits: int | None = None
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,8 @@ class Result:
         tau: The threshold the confidence was compared with.
         tau_source: Where tau came from: `call`, `policy`, `calibration` or `default`.
         finish_reason: `stop`, `length`, or None without an answer.
+        prefix_source: Where the KV cache of the prompt's constant prefix came from: the bundle's
+            `snapshot`, `recomputed` by the bundle's own graph when it was opened, or `none`.
     """
 
     answer: str | None
@@ -79,6 +81,7 @@ class Result:
     expected_confidence: float | None = None
     template_probability: float | None = None
     finish_reason: str | None = None
+    prefix_source: str = "none"
     usage: Usage = field(default_factory=Usage)
     timing_ms: Timing = field(default_factory=Timing)
     schema_version: int = SCHEMA_VERSION

@@ -15,6 +15,8 @@ from foggen_runtime.errors import BundleError
 from foggen_runtime.kv_cache import Float32
 from foggen_runtime.manifest import Manifest, ModelInfo
 
+SNAPSHOT_FILE = "prefix_snapshot.npy"
+
 _REMEDY = "export the bundle again, or open it with --recompute-prefix"
 
 

@@ -14,7 +14,8 @@ from foggen_exporter.architectures.qwen3_config import Qwen3Config
 from foggen_exporter.block_quantization import Float32
 from foggen_exporter.checkpoint import EMBEDDING, LM_HEAD, TensorSource
 from foggen_exporter.graph import MICROSOFT, GraphBuilder, tensor_info
-from foggen_exporter.matmul import Matrix, emit_embedding, emit_matmul, emit_tied_matmul
+from foggen_exporter.matmul import emit_embedding, emit_matmul, emit_tied_matmul
+from foggen_exporter.matrix import Matrix
 from foggen_exporter.recipes import Recipe
 
 _CHUNK_ROWS = 8192

@@ -52,6 +52,8 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def _format(form: WeightFormat) -> str:
-    if form.block_size is None:
-        return f"{form.bits} bits"
-    return f"{form.bits} bits, blocks of {form.block_size}"
+    if form.block_size is not None:
+        return f"{form.bits} bits, blocks of {form.block_size}"
+    if form.activation_bits is not None:
+        return f"{form.bits} bits, activations {form.activation_bits} bits"
+    return f"{form.bits} bits"
