@@ -14,12 +14,13 @@ from foggen_exporter.bundle_card import bundle_card
 from foggen_exporter.checkpoint import TensorSource
 from foggen_exporter.graph import GraphBuilder, WeightFile
 from foggen_exporter.prefix import layer_caches
-from foggen_exporter.prompt import prompt_info, save_tokenizer, template_info
+from foggen_exporter.prompt import check_prompt, prompt_info, save_tokenizer, template_info
 from foggen_exporter.recipes import Recipe
 from foggen_exporter.template import Template
 from foggen_runtime.errors import CheckpointError, ConfigError
 from foggen_runtime.manifest import (
     FORMAT_VERSION,
+    TOKENIZER_FILE,
     GraphInfo,
     Manifest,
     ModelInfo,
@@ -30,6 +31,7 @@ from foggen_runtime.manifest import (
 )
 from foggen_runtime.snapshot import SNAPSHOT_FILE, expected_key
 from foggen_runtime.template import TemplateTrie
+from foggen_runtime.tokenizer import QuestionTokenizer
 
 GRAPH_FILE = "model.onnx"
 CARD_FILE = "README.md"
@@ -118,11 +120,21 @@ class Export:
             yield from graph.emit(g)
         model = g.model(graph_inputs(config), graph_outputs(config), version("foggen"))
         onnx.save_model(model, self._directory / GRAPH_FILE)
-        save_tokenizer(self._tokenizer, self._directory)
+        self._save_tokenizer()
         if self._settings.prefix_snapshot:
             yield from self._write_snapshot()
         yield "manifest"
         self._write_manifest(positions)
+
+    def _save_tokenizer(self) -> None:
+        """Write the tokenizer, and check that the runtime's reading of it gives the same ids."""
+        save_tokenizer(self._tokenizer, self._directory)
+        tokenizer = QuestionTokenizer.from_file(self._directory / TOKENIZER_FILE)
+        check_prompt(
+            self._tokenizer,
+            self._settings.template,
+            lambda question: tokenizer.prompt_ids(self._prompt, question),
+        )
 
     def _write_snapshot(self) -> Iterator[str]:
         layers = []

@@ -43,7 +43,7 @@ def from_json(cls: type[T], value: object, where: str) -> T:
     for name, field in fields.items():
         if name in value:
             read[name] = _read(hints[name], value[name], f"{where}: {name}")
-        elif field.default is dataclasses.MISSING:
+        elif field.default is field.default_factory is dataclasses.MISSING:
             raise FieldError(f"{where}: field {name!r} is missing")
     try:
         return cls(**read)

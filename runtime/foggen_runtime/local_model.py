@@ -8,12 +8,12 @@ from foggen_runtime.decoding import Decoder, StepDecoder
 from foggen_runtime.drafting import ConstrainedDecoder, GreedyDecoder
 from foggen_runtime.engine import Engine, EngineOptions
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.manifest import TOKENIZER_FILE
 from foggen_runtime.snapshot import load_snapshot
 from foggen_runtime.template import TemplateTrie
 from foggen_runtime.tokenizer import QuestionTokenizer
 
 DecodingMode = Literal["constrained", "greedy", "step"]
-TOKENIZER_FILE = "tokenizer.json"
 
 
 @dataclass(frozen=True)

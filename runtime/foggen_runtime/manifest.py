@@ -15,6 +15,7 @@ from foggen_runtime.files import sha256_file, write_text_atomically
 from foggen_runtime.jsonio import FieldError, dumps, from_json
 
 MANIFEST_FILE = "foggen.json"
+TOKENIZER_FILE = "tokenizer.json"
 FORMAT_VERSION = 1
 
 

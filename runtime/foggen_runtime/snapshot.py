@@ -13,7 +13,7 @@ import numpy as np
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.errors import BundleError
 from foggen_runtime.kv_cache import Float32
-from foggen_runtime.manifest import Manifest, ModelInfo
+from foggen_runtime.manifest import TOKENIZER_FILE, Manifest, ModelInfo
 
 SNAPSHOT_FILE = "prefix_snapshot.npy"
 
@@ -67,5 +67,5 @@ def load_snapshot(bundle: Bundle) -> Float32:
 def expected_key(manifest: Manifest) -> str:
     """Return the key that a snapshot must have to fit the rest of the manifest."""
     weights = manifest.provenance.get("weights_sha256", "")
-    tokenizer = manifest.files["tokenizer.json"].sha256
+    tokenizer = manifest.files[TOKENIZER_FILE].sha256
     return snapshot_key(str(weights), tokenizer, manifest.prompt.prefix_ids, manifest.model)

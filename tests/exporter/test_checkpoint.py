@@ -12,6 +12,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import Qwen3ForCausalLM
+
+from foggen_exporter.checkpoint import Checkpoint
+from foggen_exporter.tensor_files import TensorFiles
+from foggen_runtime.errors import CheckpointError
 from tests.support.checkpoints import (
     EMBEDDING,
     LM_HEAD,
@@ -24,11 +29,6 @@ from tests.support.checkpoints import (
     use_transformers_4_config,
     write_checkpoint,
 )
-from transformers import Qwen3ForCausalLM
-
-from foggen_exporter.checkpoint import Checkpoint
-from foggen_exporter.tensor_files import TensorFiles
-from foggen_runtime.errors import CheckpointError
 
 
 @pytest.fixture(scope="module")
@@ -130,11 +130,11 @@ def test_the_fingerprint_sees_one_changed_value_and_another_type(directory: Path
     def nudge(tensors: dict[str, torch.Tensor]) -> None:
         tensors["model.norm.weight"][-1] += 1
 
-    def widen(tensors: dict[str, torch.Tensor]) -> None:
-        tensors["model.norm.weight"] = tensors["model.norm.weight"].float()
+    def retype(tensors: dict[str, torch.Tensor]) -> None:  # the same bytes
+        tensors["model.norm.weight"] = tensors["model.norm.weight"].view(torch.float16)
 
     seen = {Checkpoint.open(directory).weights_sha256()}
-    for change in (nudge, widen):
+    for change in (nudge, retype):
         edit_tensors(directory, change)
         seen.add(Checkpoint.open(directory).weights_sha256())
     assert len(seen) == 3

@@ -1,0 +1,87 @@
+"""Writes the parts of the documentation that follow from the code: `make docs`.
+
+docs/cli.md holds the commands' help, docs/foggen.schema.json the manifest's JSON Schema.
+"""
+
+import dataclasses
+import json
+import types
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import click
+
+from foggen_exporter.cli import export_command
+from foggen_runtime.cli import foggen
+from foggen_runtime.manifest import FORMAT_VERSION, Manifest
+
+DOCS = Path(__file__).parent
+_SCALARS: dict[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
+
+
+def cli_page() -> str:
+    """Return the help of every command, in Markdown."""
+    parts = ["# Commands\n\nWritten by `make docs` from the commands themselves.\n"]
+    context = click.Context(foggen, info_name="foggen")
+    commands: list[tuple[str, click.Command, click.Context | None]] = [
+        ("foggen-export", export_command, None),
+        ("foggen", foggen, None),
+    ]
+    for name in foggen.list_commands(context):
+        command = foggen.get_command(context, name)
+        if command is None:
+            raise LookupError(f"command {name}: must exist, it is listed")
+        commands.append((name, command, context))
+    for name, command, parent in commands:
+        child = click.Context(command, info_name=name, parent=parent, max_content_width=100)
+        parts.append(f"## {child.command_path}\n\n```text\n{command.get_help(child)}\n```\n")
+    return "\n".join(parts)
+
+
+def manifest_schema() -> dict[str, Any]:
+    """Return the JSON Schema of `foggen.json`."""
+    schema = _schema(Manifest)
+    schema["properties"]["format_version"] = {"const": FORMAT_VERSION}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _schema(hint: Any) -> dict[str, Any]:
+    origin = get_origin(hint)
+    if origin in (types.UnionType, Union):
+        (inner,) = (arg for arg in get_args(hint) if arg is not type(None))
+        return {"anyOf": [_schema(inner), {"type": "null"}]}
+    if origin is tuple:
+        return {"type": "array", "items": _schema(get_args(hint)[0])}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _schema(get_args(hint)[1])}
+    if dataclasses.is_dataclass(hint):
+        return _object_schema(hint)
+    return {"type": _SCALARS[hint]} if hint in _SCALARS else {}
+
+
+def _object_schema(cls: Any) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    missing = dataclasses.MISSING
+    return {
+        "type": "object",
+        "description": (cls.__doc__ or "").split("\n\n")[0].replace("\n    ", " "),
+        "properties": {field.name: _schema(hints[field.name]) for field in dataclasses.fields(cls)},
+        "required": [
+            field.name
+            for field in dataclasses.fields(cls)
+            if field.default is missing and field.default_factory is missing
+        ],
+        "additionalProperties": False,
+    }
+
+
+def pages() -> dict[Path, str]:
+    """Return every generated page by its path."""
+    schema = json.dumps(manifest_schema(), indent=2, ensure_ascii=False) + "\n"
+    return {DOCS / "cli.md": cli_page(), DOCS / "foggen.schema.json": schema}
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+        print(path)
