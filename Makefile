@@ -37,7 +37,7 @@ tiny-card: $(VENV)/.dev  ## Evaluate the tiny FogGen and write its card.
 	$(BIN)/python tests/tiny_foggen/card.py
 
 full-size: $(VENV)/.dev  ## Export and ask a random checkpoint of Qwen3-0.6B's exact shape.
-	$(BIN)/python benchmarks/full_size.py
+	$(BIN)/python -m benchmarks.full_size
 
 docs: $(VENV)/.dev  ## Write the generated pages of the documentation.
 	$(BIN)/python docs/generate.py

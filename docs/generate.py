@@ -33,7 +33,13 @@ def cli_page() -> str:
             raise LookupError(f"command {name}: must exist, it is listed")
         commands.append((name, command, context))
     for name, command, parent in commands:
-        child = click.Context(command, info_name=name, parent=parent, max_content_width=100)
+        child = click.Context(
+            command,
+            info_name=name,
+            parent=parent,
+            max_content_width=100,
+            help_option_names=["-h", "--help"],
+        )
         parts.append(f"## {child.command_path}\n\n```text\n{command.get_help(child)}\n```\n")
     return "\n".join(parts)
 

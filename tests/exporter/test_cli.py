@@ -1,0 +1,239 @@
+"""The command `foggen-export`, run as its user runs it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from foggen_exporter.checkpoint import Checkpoint
+from foggen_exporter.cli import export_command
+from foggen_exporter.prefix import prefix_snapshot
+from foggen_runtime import Foggen
+from foggen_runtime.bundle import Bundle
+from foggen_runtime.manifest import Manifest
+from tests.conftest import TINY
+from tests.runtime.test_foggen import QUESTIONS
+from tests.support.checkpoints import edit_json, edit_tensors
+from tests.support.hub_server import HubRepository, running_hub
+
+CHECKPOINT = TINY / "checkpoint"
+EXECUTABLE = Path(sys.executable).parent / "foggen-export"
+FOGGEN = Path(sys.executable).parent / "foggen"
+
+
+@pytest.fixture(autouse=True)
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A checkpoint that may be changed."""
+    return Path(shutil.copytree(CHECKPOINT, tmp_path / "checkpoint"))
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(export_command, [str(argument) for argument in arguments])
+
+
+def refusal(*arguments: str | Path, exit_code: int = 1) -> str:
+    """Return the error of a command that must fail and leave nothing behind."""
+    before = sorted(Path.cwd().iterdir())
+    result = run(*arguments)
+    assert result.exit_code == exit_code
+    assert sorted(Path.cwd().iterdir()) == before
+    return result.stderr
+
+
+def test_the_advertised_command(tmp_path: Path) -> None:
+    with running_hub(HubRepository("issai/foggen", CHECKPOINT)) as hub:
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_HOME": str(tmp_path / "hub"),
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        done = subprocess.run(
+            [EXECUTABLE, "--quant", "int4"],
+            env=environment,
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    size = sum(path.stat().st_size for path in CHECKPOINT.iterdir()) / 1e6
+    first, second, *_ = done.stderr.splitlines()
+    assert first == "issai/foggen -> foggen-int4 (int4)"
+    assert f"{size:.1f} MB to download" in second
+    bundle = Bundle.open(tmp_path / "foggen-int4")
+    assert bundle.manifest.model.name == "foggen"
+    assert bundle.manifest.model.revision
+    assert bundle.manifest.provenance["checkpoint"] == "issai/foggen"
+    with Foggen.open(tmp_path / "foggen-int4") as foggen:
+        assert foggen.ask(QUESTIONS[0]).reason in ("confident", "below_tau")
+
+
+def test_a_published_bundle_is_asked_by_its_hub_id(tmp_path: Path) -> None:
+    assert run(CHECKPOINT, "--quant", "int8", "-o", "bundle").exit_code == 0
+    with running_hub(HubRepository("org/tiny-int8", tmp_path / "bundle")) as hub:
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_HOME": str(tmp_path / "hub"),
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        done = subprocess.run(
+            [FOGGEN, "ask", "org/tiny-int8", QUESTIONS[0], "--route", "local_only", "--json"],
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    assert json.loads(done.stdout)["source"] == "local"
+
+
+def test_json_goes_to_standard_output_alone(tmp_path: Path) -> None:
+    result = run(CHECKPOINT, "--quant", "int4", "-o", "bundle", "--json")
+    facts = json.loads(result.stdout)
+    assert facts["bundle"] == "bundle"
+    assert facts["sha256"] == Manifest.load(tmp_path / "bundle").sha256
+    assert facts["bytes"] > 1e6
+
+
+def test_the_same_checkpoint_gives_the_same_bundle(tmp_path: Path) -> None:
+    shas = []
+    for name in ("one", "two"):
+        run(CHECKPOINT, "--quant", "int4", "-o", name)
+        shas.append(Manifest.load(tmp_path / name).sha256)
+    assert shas[0] == shas[1]
+
+
+def test_options_reach_the_manifest(tmp_path: Path) -> None:
+    run(
+        *(CHECKPOINT, "--quant", "fp32", "-o", "bundle", "--tau", "0.75"),
+        *("--context-length", "700", "--no-prefix-snapshot"),
+    )
+    manifest = Manifest.load(tmp_path / "bundle")
+    assert manifest.routing.tau == 0.75
+    assert manifest.model.context_length == 700
+    assert manifest.prefix_snapshot is None
+    assert not (tmp_path / "bundle" / "prefix_snapshot.npy").exists()
+    with Foggen.open(tmp_path / "bundle") as foggen:
+        result = foggen.ask(QUESTIONS[0])
+    assert (result.tau, result.prefix_source) == (0.75, "none")
+    assert result.usage.cached_prompt_tokens == 0
+
+
+def test_the_shipped_snapshot_is_the_fp32_checkpoints_whatever_the_recipe(tmp_path: Path) -> None:
+    run(CHECKPOINT, "--quant", "int4", "-o", "bundle")
+    ids = Manifest.load(tmp_path / "bundle").prompt.prefix_ids
+    shipped = np.load(tmp_path / "bundle" / "prefix_snapshot.npy")
+    assert np.array_equal(shipped, prefix_snapshot(Checkpoint.open(CHECKPOINT), ids))
+
+
+def test_an_existing_bundle_is_kept_without_force(tmp_path: Path) -> None:
+    run(CHECKPOINT, "--quant", "fp32", "-o", "bundle")
+    message = refusal(CHECKPOINT, "--quant", "int4", "-o", "bundle", exit_code=1)
+    assert "bundle is a bundle already; --force replaces it" in message
+    assert Manifest.load(tmp_path / "bundle").quantization.recipe == "fp32"
+    assert run(CHECKPOINT, "--quant", "int4", "-o", "bundle", "--force").exit_code == 0
+    assert Manifest.load(tmp_path / "bundle").quantization.recipe == "int4"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle"]
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_a_directory_of_something_else_is_never_replaced(
+    tmp_path: Path, force: tuple[str, ...]
+) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter-1.txt").write_text("It was a dark night")
+    message = refusal(CHECKPOINT, "--quant", "int4", "-o", "thesis", *force)
+    assert "thesis is not empty and no bundle" in message
+
+
+def test_a_failed_export_keeps_the_bundle_it_would_have_replaced(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    run(checkpoint, "--quant", "fp32", "-o", "bundle")
+    weights = checkpoint / "model.safetensors"
+    os.truncate(weights, weights.stat().st_size - 100)
+    refusal(checkpoint, "--quant", "int4", "-o", "bundle", "--force")
+    assert Bundle.open(tmp_path / "bundle", verify=True).manifest.quantization.recipe == "fp32"
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = f"ulimit -f 500; exec {EXECUTABLE} {CHECKPOINT} --quant fp32 -o bundle"
+    done = subprocess.run(
+        ["bash", "-c", f"trap '' XFSZ; {command}"],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "Error: output: cannot write bundle: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_extra_says_what_to_install(tmp_path: Path) -> None:
+    blocked = (
+        "import sys; sys.modules['transformers'] = None; import foggen_exporter as e; e.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", blocked, "--help"], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "pip install 'foggen[export]'" in done.stderr
+
+
+def test_an_unusable_vocabulary_is_refused(checkpoint: Path) -> None:
+    edit_json(
+        checkpoint / "config.json", lambda config: config.update(vocab_size=400, eos_token_id=5)
+    )
+    (checkpoint / "generation_config.json").unlink()
+    edit_tensors(
+        checkpoint,
+        lambda tensors: tensors.update(
+            {"model.embed_tokens.weight": tensors["model.embed_tokens.weight"][:400].clone()}
+        ),
+    )
+    message = refusal(checkpoint, "--quant", "int4", "-o", "bundle")
+    assert "the tokenizer's ids must be below vocab_size 400" in message
+
+
+def test_a_checkpoint_without_a_tokenizer_is_refused(checkpoint: Path) -> None:
+    for path in [*checkpoint.glob("tokenizer*"), *checkpoint.glob("chat_template*")]:
+        path.unlink()
+    assert "tokenizer" in refusal(checkpoint, "--quant", "int4", "-o", "bundle")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--quant", "int4", "--tau", "2"), "tau: must be within [0, 1], is 2.0"),
+        (("--quant", "int4", "--context-length", "0"), "context_length: must be at least 1, is 0"),
+        (("--quant", "int4", "--template", "nope"), "template: must be one of mcq or a TOML file"),
+    ],
+)
+def test_wrong_settings_are_named(arguments: tuple[str, ...], message: str) -> None:
+    assert message in refusal(CHECKPOINT, *arguments)
+
+
+@pytest.mark.parametrize("arguments", [("--quant", "int3"), ()])
+def test_wrong_usage_has_the_exit_code_of_usage(arguments: tuple[str, ...]) -> None:
+    refusal(CHECKPOINT, *arguments, exit_code=2)
+
+
+def test_the_card_says_how_to_run_it(tmp_path: Path) -> None:
+    run(CHECKPOINT, "--quant", "int4", "-o", "bundle")
+    card = (tmp_path / "bundle" / "README.md").read_text(encoding="utf-8")
+    assert "foggen ask" in card
+    assert "4 bits in blocks of 128" in card
+    assert str(tmp_path) not in card

@@ -1,0 +1,172 @@
+"""The command line, as a user and a script see it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from foggen_runtime.cli import foggen
+from tests.conftest import BundleOf
+from tests.runtime.test_foggen import QUESTIONS
+from tests.support.cloud_server import CloudServer
+
+EXECUTABLE = Path(sys.executable).parent / "foggen"
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_bundle: BundleOf) -> str:
+    return str(tiny_bundle("int4"))
+
+
+@pytest.fixture(scope="module")
+def sure(bundle: str) -> str:
+    return next(text for text in QUESTIONS if run("ask", bundle, text).exit_code == 0)
+
+
+@pytest.fixture(scope="module")
+def unsure(bundle: str) -> str:
+    return next(text for text in QUESTIONS if run("ask", bundle, text).exit_code == 5)
+
+
+def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
+    return CliRunner().invoke(foggen, arguments, input=stdin)
+
+
+def test_a_local_answer_is_a_readable_line(bundle: str, sure: str) -> None:
+    result = run("ask", bundle, sure)
+    assert result.exit_code == 0
+    assert "[local: confident, confidence " in result.stdout
+    assert result.stderr == ""
+
+
+def test_json_is_one_object(bundle: str, sure: str) -> None:
+    document = json.loads(run("ask", bundle, sure, "--json").stdout)
+    assert document["schema_version"] == 1
+    assert (document["source"], document["reason"]) == ("local", "confident")
+    assert next(iter(document)) == "schema_version"
+
+
+def test_a_deferred_question_says_how_to_go_on(bundle: str, unsure: str) -> None:
+    result = run("ask", bundle, unsure)
+    assert result.exit_code == 5
+    assert "No answer [below_tau, confidence " in result.stdout
+    assert "--cloud-url URL --cloud-model NAME" in result.stdout
+    assert "--route local_only" in result.stdout
+
+
+def test_the_question_may_come_from_standard_input(bundle: str, sure: str) -> None:
+    result = run("ask", bundle, "--json", stdin=sure + "\n")
+    asked = json.loads(run("ask", bundle, sure, "--json").stdout)
+    assert json.loads(result.stdout)["usage"] == asked["usage"]
+
+
+def test_broken_utf8_is_refused(bundle: str) -> None:
+    result = run("ask", bundle, stdin=b"What\xff?")
+    assert result.exit_code == 4
+    assert "must be UTF-8, is not at byte 4" in result.stderr
+
+
+def test_broken_text_in_an_argument_is_refused(bundle: str) -> None:
+    done = subprocess.run(
+        [os.fsencode(EXECUTABLE), b"ask", os.fsencode(bundle), b"What\xff?"],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert b"Traceback" not in done.stderr
+
+
+def test_an_empty_question_is_refused(bundle: str) -> None:
+    result = run("ask", bundle, " ")
+    assert result.exit_code == 4
+    assert "Error: question: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--tau", "2"), "tau: must be within [0, 1], is 2.0"),
+        (("--cloud-url", "http://127.0.0.1:9/v1"), "go together, one is missing"),
+        (("--threads", "0"), "threads: must be at least 1, is 0"),
+        (("--max-new-tokens", "0"), "max_new_tokens: must be at least 1, is 0"),
+        (("--options",), "the question has no lines such as"),
+        (("--options", "--decoding", "greedy"), "options"),
+    ],
+)
+def test_wrong_usage(bundle: str, arguments: tuple[str, ...], message: str) -> None:
+    result = run("ask", bundle, "What?", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_no_bundle(tmp_path: Path) -> None:
+    result = run("ask", str(tmp_path), "What?")
+    assert result.exit_code == 3
+    assert "is no bundle" in result.stderr
+
+
+def test_the_cloud_gets_the_key_from_the_environment(
+    bundle: str, unsure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOGGEN_CLOUD_API_KEY", "secret-key")
+    with CloudServer(lambda _: "B") as server:
+        arguments = ("--cloud-url", server.url, "--cloud-model", "big")
+        result = run("ask", bundle, unsure, *arguments)
+        streamed = run("ask", bundle, unsure, *arguments, "--stream")
+        keys = {request.headers["authorization"] for request in server.requests}
+    assert result.exit_code == 0
+    assert result.stdout.startswith("B  [cloud: below_tau, confidence ")
+    assert streamed.stdout.startswith("B\n[cloud: below_tau, confidence ")
+    assert keys == {"Bearer secret-key"}
+    assert "secret-key" not in result.output
+
+
+def test_a_dead_cloud_has_its_own_exit_code(bundle: str, unsure: str) -> None:
+    result = run(
+        "ask", bundle, unsure, "--cloud-url", "http://127.0.0.1:9/v1", "--cloud-model", "m"
+    )
+    assert result.exit_code == 6
+    assert "No answer [cloud_unreachable: " in result.stdout
+
+
+def test_inspect_shows_and_verifies(bundle: str, tmp_path: Path) -> None:
+    assert "4 bits, blocks of 128" in run("inspect", bundle).stdout
+    document = json.loads(run("inspect", bundle, "--json").stdout)
+    assert document["quantization"]["recipe"] == "int4"
+    damaged = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    with (damaged / "model.onnx.data").open("r+b") as file:
+        file.seek(1000)
+        file.write(b"\xff\x00\xff")
+    result = run("inspect", str(damaged), "--verify")
+    assert result.exit_code == 3
+    assert "SHA-256 must be" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("ask",), ("inspect",), ("completion",)])
+def test_help_has_an_example(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments, "--help")
+    assert result.exit_code == 0
+    assert "Example:" in result.stdout
+
+
+def test_ask_tables_its_exit_codes() -> None:
+    text = run("ask", "--help").stdout
+    assert all(f"  {code}  " in text for code in (0, 2, 3, 4, 5, 6, 7))
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str) -> None:
+    assert "_FOGGEN_COMPLETE" in run("completion", shell).stdout
+
+
+def test_starting_imports_neither_the_engine_nor_the_exporter() -> None:
+    script = "import sys, foggen_runtime.cli; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True, text=True
+    )
+    assert not {"onnxruntime", "foggen_exporter", "torch"} & set(done.stdout.split())
