@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BARE := .venvs/bare
 WORK := work
 
-.PHONY: demo test lint test-bare tiny tiny-card full-size docs clean help
+.PHONY: demo test lint test-bare tiny tiny-card flips off-topic full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,7 @@ lint: $(VENV)/.dev  ## Run the linters and the type checker.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=tests/tiny_foggen $(BIN)/mypy --config-file= --strict tests/tiny_foggen/*.py
 	$(BIN)/lint-imports
 
 test-bare: $(VENV)/.dev $(BARE)/.ready  ## Run the runtime's tests on the bare wheel, without extras.
@@ -31,10 +32,18 @@ test-bare: $(VENV)/.dev $(BARE)/.ready  ## Run the runtime's tests on the bare w
 	FOGGEN_TEST_BUNDLES=$(WORK)/bare $(BARE)/bin/python -m pytest tests/runtime -p no:cacheprovider
 
 tiny: $(VENV)/.dev  ## Train the tiny FogGen again (tens of minutes).
-	$(BIN)/python tests/tiny_foggen/train.py
+	$(BIN)/python tests/tiny_foggen/heldout.py
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python tests/tiny_foggen/train.py
+	$(BIN)/python tests/tiny_foggen/card.py
 
 tiny-card: $(VENV)/.dev  ## Evaluate the tiny FogGen and write its card.
 	$(BIN)/python tests/tiny_foggen/card.py
+
+flips: $(VENV)/.dev  ## Count the decisions each recipe changes, on the tiny FogGen.
+	$(BIN)/python -m benchmarks.flips
+
+off-topic: $(VENV)/.dev  ## Count confident answers to text that is no question.
+	$(BIN)/python -m benchmarks.off_topic
 
 full-size: $(VENV)/.dev  ## Export and ask a random checkpoint of Qwen3-0.6B's exact shape.
 	$(BIN)/python -m benchmarks.full_size

@@ -124,6 +124,7 @@ class _Repository:
                 endpoint=self.endpoint,
                 cache_dir=self.cache_dir,
                 allow_patterns=list(patterns),
+                ignore_patterns="*/*",
                 local_files_only=local_files_only,
             )
         )

@@ -7,7 +7,7 @@ from foggen_runtime.manifest import ModelInfo
 
 Float32 = npt.NDArray[np.float32]
 
-# Attention's scratch memory grows with the capacity, so it follows the length in small steps.
+# A short question takes little memory; speed does not depend on the capacity.
 _CAPACITY_STEP = 128
 
 

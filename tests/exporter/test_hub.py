@@ -32,8 +32,9 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_checkpoint(directory, TinyQwen3(num_hidden_layers=1))
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "README.md"):
         (directory / name).write_text("{}")
-    (directory / "onnx").mkdir()
-    (directory / "onnx" / "model.safetensors").write_text("another")
+    for name in ("onnx/model.safetensors", "tokenizer_of_old/vocab.json"):
+        (directory / name).parent.mkdir()
+        (directory / name).write_text("another")
     return directory
 
 
@@ -115,6 +116,7 @@ def test_a_commit_is_a_revision(directory: Path, tmp_path: Path) -> None:
         path, commit = resolve_checkpoint(
             NAME, repository.commit, lambda _: None, hub.endpoint, tmp_path / "cache"
         )
+        assert not any(request.endswith("/main") for request in hub.requests)
     assert path.name == commit == repository.commit
 
 
@@ -204,10 +206,10 @@ def test_the_client_s_own_endpoint_and_cache_are_the_default(
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
                 "HF_ENDPOINT": hub.endpoint,
-                "HF_HOME": str(tmp_path / "home"),
+                "HF_HUB_CACHE": str(tmp_path / "cache"),
             },
             capture_output=True,
             text=True,
             check=True,
         )
-    assert Path(run.stdout.strip()).is_relative_to(tmp_path / "home")
+    assert Path(run.stdout.strip()).is_relative_to(tmp_path / "cache")

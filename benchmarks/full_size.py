@@ -1,0 +1,114 @@
+"""Export and ask a random checkpoint of Qwen3-0.6B's exact shape: time, memory, sizes.
+
+Every figure is of a whole process, as the operating system accounts for it. Writes
+results/full-size.json and .md; run as `python -m benchmarks.full_size` (`make full-size`).
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.workspace import Workspace, workspace_argument
+
+BIN = Path(sys.executable).parent
+RESULTS = Path(__file__).parent / "results"
+RECIPES = ("fp32", "int8", "int8-weight", "int4")
+QUESTION = "Which planet is the largest?\nA) Mars\nB) Jupiter\nC) Venus\nD) Earth"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Wall-clock seconds and peak resident set of one process."""
+
+    seconds: float
+    peak_rss_mb: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe: exporting, then asking once from a cold process."""
+
+    recipe: str
+    export: Usage
+    weights_mb: float
+    bundle_mb: float
+    ask: Usage
+    decision_ms: float
+
+
+def measure(*command: str) -> tuple[Usage, str]:
+    """Run a command and return what it used and what it printed."""
+    started = time.perf_counter()
+    process = subprocess.Popen([BIN / command[0], *command[1:]], stdout=subprocess.PIPE, text=True)
+    if process.stdout is None:
+        raise RuntimeError(f"{command[0]}: has no standard output to read")
+    with process.stdout:
+        output = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Usage(time.perf_counter() - started, used.ru_maxrss * 1024 / 1e6), output
+
+
+def measure_recipe(workspace: Workspace, recipe: str) -> Row:
+    """Export, then ask; random weights make no sense of the template, so the route is local."""
+    bundle = workspace.root / f"full-{recipe}"
+    target = ("--quant", recipe, "-o", str(bundle), "--force", "--json")
+    export, _ = measure("foggen-export", str(workspace.checkpoint), *target)
+    question = (str(bundle), QUESTION, "--route", "local_only", "--max-new-tokens", "8", "--json")
+    measure("foggen", "ask", *question)  # verifies the hashes, and warms the page cache
+    ask, output = measure("foggen", "ask", *question)
+    sizes = {path.name: path.stat().st_size / 1e6 for path in bundle.iterdir()}
+    decision = json.loads(output)["timing_ms"]["decision"]
+    return Row(recipe, export, sizes["model.onnx.data"], sum(sizes.values()), ask, decision)
+
+
+def table(rows: list[Row]) -> str:
+    """Return the rows as Markdown."""
+    lines = [
+        "| recipe | export s | export peak RSS MB | weights MB | bundle MB "
+        "| cold ask s | ask peak RSS MB | decision ms |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines.extend(
+        f"| {row.recipe} | {row.export.seconds:.1f} | {row.export.peak_rss_mb:.0f} "
+        f"| {row.weights_mb:.1f} | {row.bundle_mb:.1f} | {row.ask.seconds:.2f} "
+        f"| {row.ask.peak_rss_mb:.0f} | {row.decision_ms:.0f} |"
+        for row in rows
+    )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure every recipe and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    workspace_argument(parser)
+    workspace: Workspace = parser.parse_args().work
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.checkpoint", "--work", workspace.root], check=True
+    )
+    rows = [measure_recipe(workspace, recipe) for recipe in RECIPES]
+    machine = {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "onnxruntime": version("onnxruntime"),
+        "foggen": version("foggen"),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    document = {"machine": machine, "rows": [asdict(row) for row in rows]}
+    (RESULTS / "full-size.json").write_text(json.dumps(document, indent=2) + "\n")
+    (RESULTS / "full-size.md").write_text(table(rows))
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
