@@ -70,5 +70,5 @@ $(BARE)/.ready: pyproject.toml $(shell find runtime exporter -name '*.py')
 	rm -rf $(BARE) dist
 	$(PYTHON) -m venv $(BARE)
 	$(BARE)/bin/pip wheel --quiet --no-deps --wheel-dir dist .
-	$(BARE)/bin/pip install --quiet dist/foggen-*.whl pytest
+	$(BARE)/bin/pip install --quiet dist/foggen-*.whl pytest openai
 	touch $@
