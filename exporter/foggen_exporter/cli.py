@@ -1,6 +1,8 @@
 """The command `foggen-export`."""
 
 import json
+import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,5 +151,6 @@ def _report(request: Request, manifest: Manifest, seconds: float) -> None:
 
 
 def run() -> None:
-    """Run the command."""
+    """Run the command; being told to stop cleans up as an error does."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     export_command()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from foggen_runtime.choice import parse_choice
-from foggen_runtime.cloud import CloudAnswer
+from foggen_runtime.completions import CloudAnswer
 from foggen_runtime.decoding import Decision, Decoder
 from foggen_runtime.errors import EngineError, HandoffError
 from foggen_runtime.local_model import Decoding, LocalModel

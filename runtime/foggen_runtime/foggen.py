@@ -3,16 +3,19 @@
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self, get_args
+from typing import TYPE_CHECKING, Self, get_args
 
 from foggen_runtime.asking import Asking, Handoff, Route
 from foggen_runtime.bundle import Bundle
-from foggen_runtime.cloud import Cloud, CloudAnswer, CloudClient
+from foggen_runtime.completions import CloudAnswer
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.hub import locate_bundle
 from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
 from foggen_runtime.result import BundleRef, Result
 from foggen_runtime.snapshot import SNAPSHOT_FILE
+
+if TYPE_CHECKING:
+    from foggen_runtime.cloud import Cloud, CloudClient
 
 
 class Foggen:
@@ -22,15 +25,15 @@ class Foggen:
         model: The model on this device.
     """
 
-    def __init__(self, model: LocalModel, cloud: Cloud | None = None) -> None:
+    def __init__(self, model: LocalModel, cloud: "Cloud | None" = None) -> None:
         self.model = model
-        self._client = CloudClient(cloud) if cloud else None
+        self._client = _client(cloud) if cloud else None
         manifest = model.bundle.manifest
         self._bundle = BundleRef(manifest.model.name, manifest.sha256)
 
     @classmethod
     def open(
-        cls, path: str | Path, cloud: Cloud | None = None, options: OpenOptions | None = None
+        cls, path: str | Path, cloud: "Cloud | None" = None, options: OpenOptions | None = None
     ) -> Self:
         """Load a bundle.
 
@@ -133,6 +136,13 @@ class Foggen:
             bundle=self._bundle,
             prefix_source=self.model.prefix_source,
         )
+
+
+def _client(cloud: "Cloud") -> "CloudClient":
+    """Import the HTTP library only where there is a cloud: it takes long on a board."""
+    from foggen_runtime.cloud import CloudClient
+
+    return CloudClient(cloud)
 
 
 def _known(route: Route) -> Route:

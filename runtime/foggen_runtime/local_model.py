@@ -1,5 +1,6 @@
 """The model on this device: a checked bundle, its engine and its tokenizer."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal, Self, get_args
 
@@ -79,10 +80,12 @@ class LocalModel:
         """
         manifest = bundle.manifest
         self.bundle = bundle
-        self.engine = Engine(
-            bundle.path(manifest.graph.file), manifest.model, manifest.graph, options.engine
-        )
-        self.tokenizer = QuestionTokenizer.from_file(bundle.path(TOKENIZER_FILE))
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            # The session first: reading the tokenizer holds the interpreter's lock.
+            graph = bundle.path(manifest.graph.file)
+            engine = pool.submit(Engine, graph, manifest.model, manifest.graph, options.engine)
+            self.tokenizer = QuestionTokenizer.from_file(bundle.path(TOKENIZER_FILE))
+            self.engine = engine.result()
         self._trie = TemplateTrie.of(manifest.template)
         self.prefix_source = self._cache_prefix(options.recompute_prefix)
         self.prefix_length = self.engine.cache.length

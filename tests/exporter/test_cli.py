@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
+from peft import LoraConfig, get_peft_model
+from transformers import Qwen3ForCausalLM
 
 from foggen_exporter.checkpoint import Checkpoint
 from foggen_exporter.cli import export_command
@@ -237,3 +240,37 @@ def test_the_card_says_how_to_run_it(tmp_path: Path) -> None:
     assert "foggen ask" in card
     assert "4 bits in blocks of 128" in card
     assert str(tmp_path) not in card
+
+
+def test_being_told_to_stop_leaves_nothing_behind(tmp_path: Path) -> None:
+    script = (
+        "import os, signal\n"
+        "from foggen_exporter import cli, export\n"
+        "def stop(*_): os.kill(os.getpid(), signal.SIGTERM)\n"
+        "export.Export._write_manifest = stop\n"
+        "cli.run()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, CHECKPOINT, "--quant", "int4", "-o", "bundle"],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+    )
+    assert done.returncode == 143
+    assert list(tmp_path.iterdir()) == []
+
+
+# peft asks transformers for an attribute by its former name.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_an_adapter_is_merged(tmp_path: Path) -> None:
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj"], init_lora_weights=False)
+    torch.manual_seed(0)
+    get_peft_model(Qwen3ForCausalLM.from_pretrained(CHECKPOINT), config).save_pretrained("lora")
+    (tmp_path / "lora" / "README.md").unlink(missing_ok=True)
+    for name, extra in (("plain", ()), ("adapted", ("--adapter", "lora"))):
+        assert run(CHECKPOINT, "--quant", "fp32", "-o", name, *extra).exit_code == 0
+    manifests = [Manifest.load(tmp_path / name) for name in ("plain", "adapted")]
+    assert [manifest.provenance["adapter"] for manifest in manifests] == [None, "lora"]
+    hashes = [manifest.files["model.onnx.data"].sha256 for manifest in manifests]
+    assert hashes[0] != hashes[1]
+    assert manifests[0].prefix_snapshot != manifests[1].prefix_snapshot

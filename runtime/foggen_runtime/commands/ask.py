@@ -3,19 +3,21 @@
 import os
 import sys
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from foggen_runtime.asking import Route
 from foggen_runtime.choice import question_options
-from foggen_runtime.cloud import Cloud
 from foggen_runtime.engine import EngineOptions
 from foggen_runtime.errors import ConfigError, QuestionError
 from foggen_runtime.foggen import Foggen
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.local_model import Decoding, DecodingMode, OpenOptions
 from foggen_runtime.result import Result
+
+if TYPE_CHECKING:
+    from foggen_runtime.cloud import Cloud
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,14 @@ class Arguments:
     stream: bool
     as_json: bool
 
-    def cloud(self) -> Cloud | None:
+    def cloud(self) -> "Cloud | None":
         """The cloud to hand off to, if one is set."""
         if bool(self.cloud_url) != bool(self.cloud_model):
             raise ConfigError("cloud: --cloud-url and --cloud-model go together, one is missing")
         if not self.cloud_url or not self.cloud_model:
             return None
+        from foggen_runtime.cloud import Cloud
+
         key = os.environ.get(API_KEY_VARIABLE) or None
         return Cloud(self.cloud_url, self.cloud_model, key, total_timeout=self.cloud_timeout)
 

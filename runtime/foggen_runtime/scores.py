@@ -1,0 +1,34 @@
+"""How well a confidence tells right answers from wrong ones."""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+
+
+def auroc(confidences: Sequence[float], correct: Sequence[bool]) -> float | None:
+    """Return how often a right answer has more confidence than a wrong one, ties counting half.
+
+    That is the Mann-Whitney U of the right answers over the number of pairs, which equals the area
+    under the ROC curve (Hanley and McNeil, Radiology 143, 1982). None without both kinds.
+    """
+    pairs = list(zip(confidences, correct, strict=True))
+    right = [confidence for confidence, is_right in pairs if is_right]
+    wrong = sorted(confidence for confidence, is_right in pairs if not is_right)
+    if not right or not wrong:
+        return None
+    doubled = sum(bisect_left(wrong, score) + bisect_right(wrong, score) for score in right)
+    return doubled / (2 * len(right) * len(wrong))
+
+
+def calibration_error(confidences: Sequence[float], correct: Sequence[bool]) -> float | None:
+    """Return the expected calibration error with one bin per distinct confidence.
+
+    ECE = sum over bins of (bin's size / all) * |bin's accuracy - bin's confidence|, after Naeini,
+    Cooper and Hauskrecht, AAAI 2015. None without answers.
+    """
+    if not confidences:
+        return None
+    gaps: dict[float, float] = {}
+    for confidence, is_right in zip(confidences, correct, strict=True):
+        gaps[confidence] = gaps.get(confidence, 0.0) + is_right - confidence
+    return math.fsum(abs(gap) for gap in gaps.values()) / len(confidences)
