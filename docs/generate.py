@@ -1,19 +1,21 @@
 """Writes the parts of the documentation that follow from the code: `make docs`.
 
-docs/cli.md holds the commands' help, docs/foggen.schema.json the manifest's JSON Schema.
+cli.md holds the commands' help; foggen.schema.json and result.schema.json describe the manifest
+and the result of a question as JSON Schemas.
 """
 
 import dataclasses
 import json
 import types
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import click
 
 from foggen_exporter.cli import export_command
 from foggen_runtime.cli import foggen
 from foggen_runtime.manifest import FORMAT_VERSION, Manifest
+from foggen_runtime.result import SCHEMA_VERSION, Result
 
 DOCS = Path(__file__).parent
 _SCALARS: dict[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -48,7 +50,20 @@ def manifest_schema() -> dict[str, Any]:
     """Return the JSON Schema of `foggen.json`."""
     schema = _schema(Manifest)
     schema["properties"]["format_version"] = {"const": FORMAT_VERSION}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    return schema
+
+
+def result_schema() -> dict[str, Any]:
+    """Return the JSON Schema of what `foggen ask --json` prints."""
+    schema = _schema(Result)
+    schema["properties"]["schema_version"] = {"const": SCHEMA_VERSION}
+    schema["required"] = list(schema["properties"])
+    return schema
+
+
+def _document(schema: dict[str, Any]) -> str:
+    draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return json.dumps({**draft, **schema}, indent=2, ensure_ascii=False) + "\n"
 
 
 def _schema(hint: Any) -> dict[str, Any]:
@@ -56,6 +71,8 @@ def _schema(hint: Any) -> dict[str, Any]:
     if origin in (types.UnionType, Union):
         (inner,) = (arg for arg in get_args(hint) if arg is not type(None))
         return {"anyOf": [_schema(inner), {"type": "null"}]}
+    if origin is Literal:
+        return {"enum": list(get_args(hint))}
     if origin is tuple:
         return {"type": "array", "items": _schema(get_args(hint)[0])}
     if origin is dict:
@@ -83,8 +100,11 @@ def _object_schema(cls: Any) -> dict[str, Any]:
 
 def pages() -> dict[Path, str]:
     """Return every generated page by its path."""
-    schema = json.dumps(manifest_schema(), indent=2, ensure_ascii=False) + "\n"
-    return {DOCS / "cli.md": cli_page(), DOCS / "foggen.schema.json": schema}
+    return {
+        DOCS / "cli.md": cli_page(),
+        DOCS / "foggen.schema.json": _document(manifest_schema()),
+        DOCS / "result.schema.json": _document(result_schema()),
+    }
 
 
 if __name__ == "__main__":

@@ -9,8 +9,12 @@ from types import ModuleType
 import jsonschema
 import pytest
 
+from foggen_runtime import Foggen
+from foggen_runtime.asking import Route
+from foggen_runtime.jsonio import dumps
 from foggen_runtime.manifest import MANIFEST_FILE
 from tests.conftest import BundleOf
+from tests.runtime.test_foggen import QUESTIONS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -39,6 +43,18 @@ def test_exported_manifests_fit_the_schema(tiny_bundle: BundleOf, quant: str) ->
     manifest["template"]["levels"] = "0.5"
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(manifest, schema)
+
+
+@pytest.mark.parametrize("route", ["auto", "local_only"])
+def test_results_fit_the_schema(tiny_bundle: BundleOf, route: Route) -> None:
+    schema = json.loads((DOCS / "result.schema.json").read_text(encoding="utf-8"))
+    with Foggen.open(tiny_bundle("int4")) as foggen:
+        for question in QUESTIONS[:20]:
+            document = json.loads(dumps(foggen.ask(question, route=route).to_dict()))
+            jsonschema.validate(document, schema)
+    document["source"] = "the moon"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, schema)
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))])
