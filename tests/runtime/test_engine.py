@@ -1,6 +1,7 @@
 """The cache and the engine: appending, rolling back, causality."""
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,41 +27,47 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, GraphOnly]:
     }
 
 
-def cuts(seed: int, even: bool) -> list[int]:
-    """Cut 64 tokens into chunks of random (even) lengths."""
+def chunks(seed: int, lengths: Sequence[int]) -> list[slice]:
+    """Cut 64 tokens into chunks of random lengths; the last one takes what is left, at least 2."""
     generator = np.random.default_rng(seed)
-    step = 2 if even else 1
-    inner = generator.choice(np.arange(step, 64, step), size=4, replace=False)
-    return [0, *sorted(inner.tolist()), 64]
+    edges = [0]
+    while 64 - edges[-1] > max(lengths) + 2:
+        edges.append(edges[-1] + int(generator.choice(lengths)))
+    return [slice(*edge) for edge in itertools.pairwise([*edges, 64])]
 
 
-@pytest.mark.parametrize("quant", RECIPES)
+EVEN, WIDE, ANY = (2, 4, 6, 8, 10), tuple(range(2, 12)), tuple(range(1, 12))
+
+
+# Single rows, and odd remainders at 4 bits, take other kernels than wide chunks do.
+@pytest.mark.parametrize(
+    ("quant", "lengths"), [("fp32", WIDE), ("int8", WIDE), ("int8-weight", EVEN), ("int4", EVEN)]
+)
 @pytest.mark.parametrize("seed", range(4))
-def test_appending_even_chunks_equals_one_shot_bit_for_bit(
-    graphs: dict[str, GraphOnly], quant: str, seed: int
+def test_appending_equals_one_shot_bit_for_bit(
+    graphs: dict[str, GraphOnly], quant: str, lengths: Sequence[int], seed: int
 ) -> None:
     ids = random_ids(64, 300, seed)
-    one_shot = graphs[quant].engine()
+    one_shot, appending = graphs[quant].engine(), graphs[quant].engine()
     one_shot.forward(ids)
-    appending = graphs[quant].engine()
-    edges = cuts(seed, even=True)
-    for start, stop in itertools.pairwise(edges):
-        appending.forward(ids[start:stop])
+    for chunk in chunks(seed, lengths):
+        appending.forward(ids[chunk])
     assert np.array_equal(appending.cache.snapshot(), one_shot.cache.snapshot())
 
 
+@pytest.mark.parametrize(
+    ("quant", "tolerance"), [("fp32", 1e-5), ("int8", 1e-5), ("int8-weight", 5e-2), ("int4", 5e-2)]
+)
 @pytest.mark.parametrize("seed", range(4))
 def test_appending_any_chunks_equals_one_shot_closely(
-    graphs: dict[str, GraphOnly], seed: int
+    graphs: dict[str, GraphOnly], quant: str, tolerance: float, seed: int
 ) -> None:
     ids = random_ids(64, 300, seed)
-    for quant, tolerance in (("fp32", 1e-5), ("int8", 5e-2), ("int4", 5e-2)):
-        one_shot = graphs[quant].engine().forward(ids)[-1]
-        appending = graphs[quant].engine()
-        edges = cuts(seed, even=False)
-        for start, stop in itertools.pairwise(edges):
-            logits = appending.forward(ids[start:stop])[-1]
-        assert np.abs(logits - one_shot).max() < tolerance * np.abs(one_shot).max()
+    one_shot = graphs[quant].engine().forward(ids)[-1]
+    appending = graphs[quant].engine()
+    for chunk in chunks(seed, ANY):
+        logits = appending.forward(ids[chunk])[-1]
+    assert np.abs(logits - one_shot).max() < tolerance * np.abs(one_shot).max()
 
 
 @pytest.mark.parametrize("quant", RECIPES)
