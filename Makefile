@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BARE := .venvs/bare
 WORK := work
 
-.PHONY: demo test lint test-bare tiny tiny-card flips off-topic full-size docs clean help
+.PHONY: demo test lint test-bare tiny tiny-card flips off-topic bench-peers bench full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -44,6 +44,17 @@ flips: $(VENV)/.dev  ## Count the decisions each recipe changes, on the tiny Fog
 
 off-topic: $(VENV)/.dev  ## Count confident answers to text that is no question.
 	$(BIN)/python -m benchmarks.off_topic
+
+bench-peers: $(VENV)/.dev  ## Make the peers' environments and models (an hour, 17 GB in work/).
+	$(BIN)/python -m benchmarks.checkpoint
+	$(BIN)/python -m benchmarks.peers.venvs
+	$(BIN)/python -m benchmarks.models
+
+bench: $(VENV)/.dev  ## Measure our engine beside the peers, on an idle machine (half an hour).
+	$(BIN)/python -m benchmarks.models foggen-int4 foggen-int4-plain foggen-int8 foggen-int8-plain
+	$(BIN)/python -m benchmarks.compare
+	$(BIN)/python -m benchmarks.automix
+	$(BIN)/python -m benchmarks.profile_ops
 
 full-size: $(VENV)/.dev  ## Export and ask a random checkpoint of Qwen3-0.6B's exact shape.
 	$(BIN)/python -m benchmarks.full_size

@@ -98,7 +98,9 @@ def main() -> None:
     before = machine()
     for seed in range(arguments.rounds):
         print(f"round {seed + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
-        measure_round(workspace, outcomes, make_request(workspace, seed, arguments.questions))
+        turn = seed * len(outcomes) // arguments.rounds  # no engine always follows the same one
+        order = [*outcomes[turn:], *outcomes[:turn]]
+        measure_round(workspace, order, make_request(workspace, seed, arguments.questions))
     document = {
         "machine": before,
         "settings": {"threads": THREADS, "rounds": arguments.rounds},

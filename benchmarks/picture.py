@@ -28,7 +28,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
     """Draw one bar for each row that ran, the fastest on top."""
     rows = sorted((row for row in document["rows"] if row["runs"]), key=decision_ms, reverse=True)
     times = [decision_ms(row) for row in rows]
-    names = [row["row"]["name"] for row in rows]
+    names = [row["row"]["name"].replace("`", "") for row in rows]
     colours = [
         OURS
         if row["row"]["venv"] == "foggen"
@@ -43,11 +43,12 @@ def draw(document: dict[str, Any], path: Path) -> None:
     axes.bar_label(bars, labels=[f"{time:.0f}" for time in times], padding=4, fontsize=9)
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if row["row"]["venv"] == "foggen" else "normal")
-    axes.set_title(
-        "Milliseconds from a 160-token prompt to a known confidence: foggen (green), peers that\n"
-        "keep the prompt's prefix (dark grey) and peers that do not (light grey)",
+    figure.suptitle(
+        "Milliseconds from a 160-token prompt to a known confidence: foggen (green),\n"
+        "peers that keep the prompt's prefix (dark grey) and peers that do not (light grey)",
         fontsize=10,
-        loc="left",
+        x=0.01,
+        ha="left",
     )
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.xaxis.set_visible(False)
