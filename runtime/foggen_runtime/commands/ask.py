@@ -35,6 +35,8 @@ class Arguments:
     max_new_tokens: int
     hold: bool
     threads: int | None
+    spinning: bool
+    kleidiai: bool
     verify: bool
     recompute_prefix: bool
     stream: bool
@@ -60,7 +62,8 @@ class Arguments:
 
     def open_options(self) -> OpenOptions:
         """How to open the bundle."""
-        return OpenOptions(EngineOptions(threads=self.threads), self.verify, self.recompute_prefix)
+        engine = EngineOptions(threads=self.threads, spinning=self.spinning, kleidiai=self.kleidiai)
+        return OpenOptions(engine, self.verify, self.recompute_prefix)
 
 
 API_KEY_VARIABLE = "FOGGEN_CLOUD_API_KEY"
@@ -111,6 +114,18 @@ Exit codes:
     "--options", "hold", is_flag=True, help="Hold the answer to the options in the question."
 )
 @click.option("--threads", type=int, help="Worker threads.  [default: the big cores]")
+@click.option(
+    "--spinning/--no-spinning",
+    default=True,
+    show_default=True,
+    help="Let idle workers spin: faster, for more power.",
+)
+@click.option(
+    "--kleidiai/--no-kleidiai",
+    default=True,
+    show_default=True,
+    help="Let ARM use its KleidiAI kernels; without them it computes what x86 does.",
+)
 @click.option("--verify", is_flag=True, help="Hash every file of the bundle first.")
 @click.option(
     "--recompute-prefix", is_flag=True, help="Compute the prompt prefix, ignore the snapshot."
