@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 BARE := .venvs/bare
 WORK := work
 
-.PHONY: demo test lint test-bare tiny tiny-card flips off-topic bench-peers bench full-size docs clean help
+.PHONY: demo test lint test-bare tiny tiny-card flips recipes off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,9 @@ tiny-card: $(VENV)/.dev  ## Evaluate the tiny FogGen and write its card.
 flips: $(VENV)/.dev  ## Count the decisions each recipe changes, on the tiny FogGen.
 	$(BIN)/python -m benchmarks.flips
 
+recipes: $(VENV)/.dev  ## Judge each piece of the recipes (quarter of an hour).
+	$(BIN)/python -m benchmarks.recipes
+
 off-topic: $(VENV)/.dev  ## Count confident answers to text that is no question.
 	$(BIN)/python -m benchmarks.off_topic
 
@@ -55,6 +58,12 @@ bench: $(VENV)/.dev  ## Measure our engine beside the peers, on an idle machine 
 	$(BIN)/python -m benchmarks.compare
 	$(BIN)/python -m benchmarks.automix
 	$(BIN)/python -m benchmarks.profile_ops
+
+emulated-flips: $(VENV)/.dev  ## Count the decisions that change on emulated processors (15 minutes).
+	nice -n 19 $(BIN)/python -m benchmarks.emulation.flips
+
+test-emulation: $(VENV)/.dev  ## Test that an emulated Cortex-A76 decides as this machine.
+	$(BIN)/python -m pytest -m slow tests/test_emulation.py
 
 full-size: $(VENV)/.dev  ## Export and ask a random checkpoint of Qwen3-0.6B's exact shape.
 	$(BIN)/python -m benchmarks.full_size

@@ -16,10 +16,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.workspace import Workspace, workspace_argument
+from foggen_exporter.recipes import RECIPES
 
 BIN = Path(sys.executable).parent
 RESULTS = Path(__file__).parent / "results"
-RECIPES = ("fp32", "int8", "int8-weight", "int4")
 QUESTION = "Which planet is the largest?\nA) Mars\nB) Jupiter\nC) Venus\nD) Earth"
 
 

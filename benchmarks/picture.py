@@ -19,9 +19,8 @@ OURS, PEERS, REUSING = "#0b6e4f", "#b8bec7", "#8793a3"
 
 def decision_ms(row: dict[str, Any]) -> float:
     """Return the median over a row's rounds of each round's median."""
-    return statistics.median(
-        statistics.median(run["measurement"]["decision_ms"]) for run in row["runs"]
-    )
+    rounds: list[list[float]] = [run["measurement"]["decision_ms"] for run in row["runs"]]
+    return statistics.median(statistics.median(times) for times in rounds)
 
 
 def draw(document: dict[str, Any], path: Path) -> None:

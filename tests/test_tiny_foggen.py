@@ -118,7 +118,8 @@ def reference(tiny_bundle: BundleOf) -> list[Result]:
 
 
 @pytest.mark.parametrize(
-    ("quant", "limit"), [("int8", 0.005), ("int8-weight", 0.01), ("int4", 0.03)]
+    ("quant", "limit"),
+    [("int8", 0.005), ("int8-weight", 0.01), ("int4", 0.03), ("int4-gptq", 0.015)],
 )
 def test_recipes_keep_the_decisions(
     tiny_bundle: BundleOf, reference: list[Result], quant: str, limit: float

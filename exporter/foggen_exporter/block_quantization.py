@@ -59,14 +59,24 @@ def quantize_blocks(matrix: Float32, form: BlockFormat) -> QuantizedBlocks:
     if columns % form.block_size:
         raise ValueError(f"columns: must be a multiple of {form.block_size}, is {columns}")
     blocks = matrix.reshape(rows, -1, form.block_size)
-    scales, zeros = _symmetric_grid(blocks, form) if form.symmetric else _range_grid(blocks, form)
+    scales, zeros = block_grid(blocks, form)
     steps = blocks * (1 / scales)[..., None]
     steps += zeros[..., None]
     np.rint(steps, out=steps)
     np.clip(steps, 0, form.largest, out=steps)
-    packed = pack(steps.astype(np.uint8), form.bits)
+    return pack_blocks(steps.astype(np.uint8), (scales, zeros), form)
+
+
+def block_grid(blocks: Float32, form: BlockFormat) -> tuple[Float32, Float32]:
+    """Return scales and zero points, each (rows, count), for (rows, count, block_size) weights."""
+    return _symmetric_grid(blocks, form) if form.symmetric else _range_grid(blocks, form)
+
+
+def pack_blocks(steps: UInt8, grid: tuple[Float32, Float32], form: BlockFormat) -> QuantizedBlocks:
+    """Pack quantized values, (rows, count, block_size), with their scales and zero points."""
+    scales, zeros = grid
     packed_zeros = None if form.symmetric else pack(zeros.astype(np.uint8), form.bits)
-    return QuantizedBlocks(packed, scales, packed_zeros)
+    return QuantizedBlocks(pack(steps, form.bits), scales, packed_zeros)
 
 
 def dequantize_blocks(quantized: QuantizedBlocks, form: BlockFormat) -> Float32:

@@ -1,15 +1,18 @@
 """Emitting matrix products, embeddings and output heads in the format a recipe asks for."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from foggen_exporter.block_quantization import (
     BlockFormat,
+    Float32,
     QuantizedBlocks,
     quantize_blocks,
 )
+from foggen_exporter.error_feedback import FeedbackQuantizer
 from foggen_exporter.graph import MICROSOFT, Attributes, GraphBuilder
 from foggen_exporter.integer_matmul import emit_integer_matmul
 from foggen_exporter.matrix import Matrix
@@ -32,10 +35,8 @@ def emit_matmul(g: GraphBuilder, x: str, matrix: Matrix, form: WeightFormat) -> 
 def emit_embedding(g: GraphBuilder, ids: str, matrix: Matrix, form: WeightFormat) -> str:
     """Add the rows of `matrix` that `ids` name, and return the output's name.
 
-    Raises:
-        CheckpointError: The format's blocks do not divide the matrix's columns.
+    The weights are `store_embedding`'s to add.
     """
-    _add_weight(g, matrix, form, (matrix.shape[0], -1))
     output = f"{matrix.name}.rows"
     if form.block_size is None:
         return g.op("Gather", [f"{matrix.name}.weight", ids], output)
@@ -49,8 +50,17 @@ def emit_embedding(g: GraphBuilder, ids: str, matrix: Matrix, form: WeightFormat
     return g.op("GatherBlockQuantized", inputs, output, attributes, MICROSOFT)
 
 
+def store_embedding(g: GraphBuilder, matrix: Matrix, form: WeightFormat) -> None:
+    """Add the weights of an embedding.
+
+    Raises:
+        CheckpointError: The format's blocks do not divide the matrix's columns.
+    """
+    _add_weight(g, matrix, form, (matrix.shape[0], -1))
+
+
 def emit_tied_matmul(g: GraphBuilder, x: str, matrix: Matrix, form: WeightFormat, name: str) -> str:
-    """Add `x @ matrix.T` over the bytes that `emit_embedding` stored for `matrix`."""
+    """Add `x @ matrix.T` over the bytes that `store_embedding` stored for `matrix`."""
     weight = f"{matrix.name}.weight"
     if form.block_size is not None:
         weight = g.alias(f"{name}.weight", weight, _blocks_shape(matrix, form))
@@ -99,12 +109,18 @@ def _add_weight(
             f"{matrix.name}: input size must be a multiple of the block size "
             f"{form.block_size}, is {columns}"
         )
-    block_format = BlockFormat(form.bits, form.block_size, bool(form.symmetric))
-    whole = _joined(quantize_blocks(chunk, block_format) for chunk in matrix.chunks())
+    quantize = _quantizer(matrix, BlockFormat(form.bits, form.block_size, bool(form.symmetric)))
+    whole = _joined(quantize(chunk) for chunk in matrix.chunks())
     g.weight(f"{matrix.name}.weight", whole.packed.reshape(shape))
     g.weight(f"{matrix.name}.scales", whole.scales)
     if whole.zero_points is not None:
         g.weight(f"{matrix.name}.zero_points", whole.zero_points)
+
+
+def _quantizer(matrix: Matrix, form: BlockFormat) -> Callable[[Float32], QuantizedBlocks]:
+    if matrix.sample is None:
+        return partial(quantize_blocks, form=form)
+    return FeedbackQuantizer.of(matrix.sample, form).quantize
 
 
 def _scale_inputs(name: str, form: WeightFormat) -> list[str]:

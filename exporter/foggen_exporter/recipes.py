@@ -11,11 +11,22 @@ class Recipe:
     """A named quantization: how the layers' matrices and the embedding are stored.
 
     A tied output head shares the embedding's bytes; an untied one has its format.
+
+    Attributes:
+        smoothing: Whether outliers move from activations into weights first.
+        error_feedback: Whether weights are rounded by what their errors do to calibration prompts.
     """
 
     name: str
     layers: WeightFormat
     embedding: WeightFormat
+    smoothing: bool = False
+    error_feedback: bool = False
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the recipe goes by activations."""
+        return self.smoothing or self.error_feedback
 
     @property
     def groups(self) -> dict[str, WeightFormat]:
@@ -32,9 +43,10 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("fp32", layers=_FULL, embedding=_FULL),
-        Recipe("int8", layers=_INT8, embedding=_INT8_BLOCKS),
+        Recipe("int8", layers=_INT8, embedding=_INT8_BLOCKS, smoothing=True),
         Recipe("int8-weight", layers=_INT8_BLOCKS, embedding=_INT8_BLOCKS),
         Recipe("int4", layers=_INT4, embedding=_INT4),
+        Recipe("int4-gptq", layers=_INT4, embedding=_INT4, error_feedback=True),
     )
 }
 

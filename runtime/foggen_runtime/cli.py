@@ -28,6 +28,7 @@ EXIT_CODES = {
 # Modules are imported when their command runs, so that `foggen --help` starts at once.
 _COMMANDS = {
     "ask": "foggen_runtime.commands.ask:ask",
+    "compare": "foggen_runtime.commands.compare:compare_command",
     "completion": "foggen_runtime.commands.completion:completion",
     "inspect": "foggen_runtime.commands.inspect:inspect",
 }

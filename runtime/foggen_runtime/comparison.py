@@ -70,8 +70,8 @@ class Figures:
     @classmethod
     def of(cls, reference: float | None, other: float | None) -> Self:
         """Subtract."""
-        undefined = reference is None or other is None
-        return cls(reference, other, None if undefined else other - reference)  # type: ignore[operator]
+        delta = None if reference is None or other is None else other - reference
+        return cls(reference, other, delta)
 
 
 @dataclass(frozen=True)
@@ -133,17 +133,24 @@ class Comparison:
         return {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
 
 
-def check_levels(reference: Sequence[str], other: Sequence[str]) -> None:
-    """Refuse to compare bundles whose confidence levels differ.
+def check_comparable(reference: Sequence[str], other: Sequence[str], tau: float) -> None:
+    """Check what can be checked before any question is asked.
+
+    Args:
+        reference: The reference's confidence levels.
+        other: The other's.
+        tau: Where to compare decisions.
 
     Raises:
-        ConfigError: They do.
+        ConfigError: The levels differ, or tau is not within [0, 1].
     """
     if tuple(reference) != tuple(other):
         raise ConfigError(
             f"levels: both bundles must have the same, the reference has {', '.join(reference)}, "
             f"the other {', '.join(other)}"
         )
+    if not 0 <= tau <= 1:
+        raise ConfigError(f"tau: must be within [0, 1], is {tau}")
 
 
 def compare(
@@ -154,9 +161,7 @@ def compare(
     Raises:
         ConfigError: The bundles have other levels, or tau is not within [0, 1].
     """
-    check_levels(reference.levels, other.levels)
-    if not 0 <= tau <= 1:
-        raise ConfigError(f"tau: must be within [0, 1], is {tau}")
+    check_comparable(reference.levels, other.levels, tau)
     pair = (reference, other)
     whole = _domain_row(None, questions, pair, tau)
     taus = sorted({float(level) for level in reference.levels})

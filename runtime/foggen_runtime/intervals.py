@@ -18,8 +18,8 @@ def interval(count: int, total: int, confidence: float = CONFIDENCE) -> tuple[fl
         ValueError: `count` is not within [0, total], or there is nothing to count.
     """
     one_sided = (1 + confidence) / 2
-    low = 1 - upper_bound(total - count, total, one_sided)
-    return low, upper_bound(count, total, one_sided)
+    high = upper_bound(count, total, one_sided)
+    return 1 - upper_bound(total - count, total, one_sided), high
 
 
 def upper_bound(count: int, total: int, confidence: float = CONFIDENCE) -> float:
@@ -32,8 +32,6 @@ def upper_bound(count: int, total: int, confidence: float = CONFIDENCE) -> float
     """
     if total < 1 or not 0 <= count <= total:
         raise ValueError(f"count: must be within [0, total] of at least 1, is {count} of {total}")
-    if count == total:
-        return 1.0
     low, high = count / total, 1.0
     while low < (middle := (low + high) / 2) < high:
         if _at_most(count, total, middle) > 1 - confidence:
@@ -49,16 +47,17 @@ def total_needed(count: int, total: int, limit: float, confidence: float = CONFI
     As counts are whole, somewhat smaller totals may do, too.
 
     Raises:
-        ValueError: The share itself is not below the limit, so that no total is large enough.
+        ValueError: The share itself is not below the limit, so that no total is large enough, or
+            the limit is not below 1.
     """
-    if count >= limit * total:
-        raise ValueError(f"limit: must be above the share of {count} in {total}, is {limit}")
+    if not count / total < limit < 1:
+        raise ValueError(
+            f"limit: must be above the share of {count} in {total} and below 1, is {limit}"
+        )
 
     def suffices(larger: int) -> bool:
-        scaled = -(-count * larger // total)
-        if scaled >= limit * larger:
-            return False
-        return _at_most(scaled, larger, limit) <= 1 - confidence
+        rounded_up = -(-count * larger // total)
+        return _at_most(rounded_up, larger, limit) <= 1 - confidence
 
     return _first(suffices)
 
@@ -79,7 +78,7 @@ def _first(suffices: Callable[[int], bool]) -> int:
 
 
 def _at_most(count: int, total: int, share: float) -> float:
-    """Return the probability of `count` or fewer successes; `share` is above `count / total`.
+    """Return the probability of `count` or fewer, for a `share` of about `count / total` or more.
 
     There the terms fall from `count` downwards, so that the sum is of positive, shrinking terms.
     """

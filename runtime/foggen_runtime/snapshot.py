@@ -25,7 +25,8 @@ def snapshot_key(
 ) -> str:
     """Return what a snapshot depends on, as one SHA-256.
 
-    Neither the recipe nor the machine is in it: one snapshot serves them all.
+    The weights' hash covers their folding. Neither the rest of the recipe nor the machine is in
+    it: one snapshot serves every recipe with the same folding.
     """
     shape = [model.num_hidden_layers, model.num_key_value_heads, model.head_dim]
     parts = [weights_sha256, tokenizer_sha256, list(prefix_ids), model.architecture, shape]

@@ -37,8 +37,8 @@ class Verdict:
         return cls(level, result.expected_confidence, result.answer, result.choice)
 
     def agrees(self, other: Self) -> bool:
-        """Whether the answers are the same: by letter where both have one, else by text."""
-        if self.choice and other.choice:
+        """Whether the answers are the same: by letter, or by text where neither has one."""
+        if self.choice or other.choice:
             return self.choice == other.choice
         return self.answer is not None and self.answer == other.answer
 

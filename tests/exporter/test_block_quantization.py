@@ -15,7 +15,7 @@ from foggen_exporter.block_quantization import (
     unpack,
 )
 from foggen_exporter.graph import GraphBuilder, tensor_info
-from foggen_exporter.matmul import emit_embedding, emit_matmul
+from foggen_exporter.matmul import emit_embedding, emit_matmul, store_embedding
 from foggen_exporter.matrix import Matrix
 from foggen_runtime.errors import CheckpointError
 from foggen_runtime.manifest import WeightFormat
@@ -76,7 +76,9 @@ def test_gatherblockquantized_reads_what_was_written(form: BlockFormat) -> None:
     matrix = weights(rows=25)
     stored = WeightFormat(form.bits, form.block_size, form.symmetric)
     g = GraphBuilder(weights=None)
-    output = emit_embedding(g, "ids", Matrix("e", matrix.shape, lambda: iter([matrix])), stored)
+    embedding = Matrix("e", matrix.shape, lambda: iter([matrix]))
+    output = emit_embedding(g, "ids", embedding, stored)
+    store_embedding(g, embedding, stored)
     model = g.model(
         [tensor_info("ids", np.int64, ["count"])],
         [tensor_info(output, np.float32, ["count", 384])],

@@ -274,3 +274,31 @@ def test_an_adapter_is_merged(tmp_path: Path) -> None:
     hashes = [manifest.files["model.onnx.data"].sha256 for manifest in manifests]
     assert hashes[0] != hashes[1]
     assert manifests[0].prefix_snapshot != manifests[1].prefix_snapshot
+
+
+def write_questions(path: Path, questions: list[str]) -> Path:
+    lines = [json.dumps({"question": question}) for question in questions]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def test_a_calibration_set_of_ones_own_makes_another_bundle(tmp_path: Path) -> None:
+    own = write_questions(tmp_path / "own.jsonl", QUESTIONS[:8])
+    run(CHECKPOINT, "--quant", "int4-gptq", "-o", "default")
+    assert run(CHECKPOINT, "--quant", "int4-gptq", "-o", "own", "--calibration", own).exit_code == 0
+    infos = [Manifest.load(tmp_path / name).quantization for name in ("default", "own")]
+    assert infos[0].calibration_sha256 != infos[1].calibration_sha256
+
+
+def test_a_recipe_that_goes_by_no_questions_takes_none(tmp_path: Path) -> None:
+    own = write_questions(tmp_path / "own.jsonl", QUESTIONS[:8])
+    message = refusal(CHECKPOINT, "--quant", "int4", "-o", "bundle", "--calibration", own)
+    assert "calibration: int4 goes by no questions" in message
+
+
+def test_questions_that_calibrate_never_judge(tmp_path: Path) -> None:
+    own = write_questions(tmp_path / "own.jsonl", QUESTIONS[:8])
+    judge = write_questions(tmp_path / "judge.jsonl", QUESTIONS[7:20])
+    arguments = ("--quant", "int8", "-o", "bundle", "--calibration", own, "--data", judge)
+    message = refusal(CHECKPOINT, *arguments, "--report", tmp_path / "report.md")
+    assert "data: must hold no question that the recipe is calibrated on, holds 1" in message

@@ -15,7 +15,7 @@ from foggen_runtime.kv_cache import KvCache
 from tests.support.checkpoints import write_checkpoint
 from tests.support.random_bundle import POSITIONS, GraphOnly, export_graph, random_ids
 
-RECIPES = ("fp32", "int8", "int8-weight", "int4")
+RECIPES = ("fp32", "int8", "int8-weight", "int4", "int4-gptq")
 
 
 @pytest.fixture(scope="module")

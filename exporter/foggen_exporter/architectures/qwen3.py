@@ -4,8 +4,8 @@ Follows `modeling_qwen3.py` of transformers: pre-norm decoder layers, RMS norm o
 queries and keys before the rotary embedding, grouped-query attention, SwiGLU, no biases.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -13,12 +13,21 @@ import onnx
 from foggen_exporter.architectures.qwen3_config import Qwen3Config
 from foggen_exporter.block_quantization import Float32
 from foggen_exporter.checkpoint import EMBEDDING, LM_HEAD, TensorSource
+from foggen_exporter.error_feedback import InputSample
 from foggen_exporter.graph import MICROSOFT, GraphBuilder, tensor_info
-from foggen_exporter.matmul import emit_embedding, emit_matmul, emit_tied_matmul
+from foggen_exporter.matmul import (
+    emit_embedding,
+    emit_matmul,
+    emit_tied_matmul,
+    store_embedding,
+)
 from foggen_exporter.matrix import Matrix
 from foggen_exporter.recipes import Recipe
 
 _CHUNK_ROWS = 8192
+
+# The embedding's rows are also read as they are: an error there counts for any input of the head.
+_TIED_DAMPING = 0.3
 _PAST = ("past_key_values", "past_sequence_length")
 _PRESENT = ("present", "present_sequence_length")
 
@@ -30,20 +39,30 @@ class Qwen3Graph:
     Attributes:
         positions: How many positions the rotary tables hold: the context length.
         tail: How many last positions of a chunk get logits.
+        inputs: Rows that matrices are multiplied with in calibration, by the matrix's name; the
+            output head's is `logits`.
     """
 
     source: TensorSource
     recipe: Recipe
     positions: int
     tail: int
+    inputs: Mapping[str, Float32] = field(default_factory=dict)
 
     @property
     def config(self) -> Qwen3Config:
         """The checkpoint's configuration."""
         return self.source.config
 
-    def emit(self, g: GraphBuilder) -> Iterator[str]:
+    def emit(
+        self, g: GraphBuilder, layer_inputs: Iterable[Mapping[str, Float32]] = ()
+    ) -> Iterator[str]:
         """Emit the whole model, `input_ids` and `attention_mask` to `logits`.
+
+        Args:
+            g: The graph.
+            layer_inputs: The `inputs` of each layer, the head's with the last; none leaves the
+                rounding to the weights alone.
 
         Yields:
             The name of each part before it is emitted: the embedding, the layers, the head.
@@ -53,21 +72,34 @@ class Qwen3Graph:
         embedding = self._matrix("embed_tokens", [EMBEDDING])
         residual = emit_embedding(g, "input_ids", embedding, self.recipe.embedding)
         normed = self._norm(g, residual, "layers.0.input", "layers.0.input_layernorm")
+        layers, calibrated = iter(layer_inputs), self
         for index in range(self.config.num_hidden_layers):
             yield f"layer {index}"
-            normed, residual = self._layer(g, index, (normed, residual))
+            calibrated = replace(self, inputs=next(layers, {}))
+            normed, residual = calibrated._layer(g, index, (normed, residual))
         yield "head"
-        if self.source.lm_head == "tied":
-            emit_tied_matmul(g, normed, embedding, self.recipe.embedding, "logits")
-        else:
-            emit_matmul(g, normed, self._matrix("logits", [LM_HEAD]), self.recipe.embedding)
+        calibrated._head(g, normed, embedding)
 
-    def emit_single_layer(self, g: GraphBuilder, index: int) -> str:
-        """Emit one decoder layer from its input `hidden`; return its output's name."""
+    def _head(self, g: GraphBuilder, normed: str, embedding: Matrix) -> None:
+        """Emit the output head, and store the embedding."""
+        form, rows = self.recipe.embedding, self.inputs.get("logits")
+        if self.source.lm_head == "untied":
+            store_embedding(g, embedding, form)
+            emit_matmul(g, normed, self._matrix("logits", [LM_HEAD]), form)
+            return
+        sample = None if rows is None else InputSample(rows, _TIED_DAMPING)
+        store_embedding(g, replace(embedding, sample=sample), form)
+        emit_tied_matmul(g, normed, embedding, form, "logits")
+
+    def emit_single_layer(self, g: GraphBuilder, index: int) -> tuple[str, str]:
+        """Emit one decoder layer from its input `hidden`.
+
+        Returns:
+            The names of the next layer's normed input, and of the residual stream: its `hidden`.
+        """
         self._emit_lengths(g)
         normed = self._norm(g, "hidden", f"layers.{index}.input", f"layers.{index}.input_layernorm")
-        _, residual = self._layer(g, index, (normed, "hidden"))
-        return residual
+        return self._layer(g, index, (normed, "hidden"))
 
     def _emit_lengths(self, g: GraphBuilder) -> None:
         """Derive what attention needs from the mask, and add the rotary tables."""
@@ -180,7 +212,12 @@ class Qwen3Graph:
         """Describe tensors one below the other as one matrix."""
         shapes = [self.source.shape(tensor) for tensor in tensors]
         rows, columns = sum(shape[0] for shape in shapes), shapes[0][1]
-        return Matrix(name, (rows, columns), _Chunks(self.source, tuple(tensors)))
+        chunks = _Chunks(self.source, tuple(tensors))
+        return Matrix(name, (rows, columns), chunks, _sample(self.inputs.get(name)))
+
+
+def _sample(rows: Float32 | None) -> InputSample | None:
+    return None if rows is None else InputSample(rows)
 
 
 @dataclass(frozen=True)

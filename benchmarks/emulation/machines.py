@@ -1,0 +1,89 @@
+"""Asking questions on this machine and on emulated ones."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.emulation.arm64_root import CPUS, Arm64Root
+from benchmarks.emulation.decisions import Decided
+from benchmarks.workspace import REPOSITORY
+from foggen_runtime.jsonio import from_json
+
+NATIVE = "native"
+HASWELL = "haswell"
+MACHINES = (NATIVE, *CPUS, HASWELL)
+
+TINY = REPOSITORY / "tests" / "tiny_foggen"
+_SCRIPT = Path(__file__).with_name("decisions.py")
+
+
+class EmulationError(RuntimeError):
+    """The questions could not be asked on a machine."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recipe on one machine.
+
+    Attributes:
+        recipe: Its name.
+        machine: One of `MACHINES`.
+        kleidiai: Whether ARM's KleidiAI kernels may be used.
+    """
+
+    recipe: str
+    machine: str
+    kleidiai: bool = True
+
+    def __str__(self) -> str:
+        """Name the run for people."""
+        return f"{self.recipe} on {self.machine}{'' if self.kleidiai else ' without KleidiAI'}"
+
+
+@dataclass(frozen=True)
+class Asker:
+    """What all runs have in common.
+
+    Attributes:
+        root: The emulators and the ARM64 Python.
+        questions: Ask so many, the first of the tiny FogGen's held-out ones.
+        tau: Confidence below this defers.
+    """
+
+    root: Arm64Root
+    questions: int
+    tau: float
+
+    def ask(self, run: Run, bundle: Path) -> list[Decided]:
+        """Return the decision on each question.
+
+        Raises:
+            EmulationError: The run failed, e.g. the bundle does not load there.
+        """
+        command, site = self._python(run.machine)
+        command += [str(_SCRIPT), str(bundle), str(TINY / "heldout.jsonl")]
+        command += ["--questions", str(self.questions), "--tau", str(self.tau)]
+        command += [] if run.kleidiai else ["--no-kleidiai"]
+        runtime = REPOSITORY / "runtime"
+        path = os.pathsep.join(str(part) for part in (*site, runtime))
+        done = subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+        )
+        if done.returncode:
+            last = done.stderr.strip().rpartition("\n")[2]
+            raise EmulationError(f"{run}: exit status {done.returncode}: {last}")
+        return [from_json(Decided, json.loads(line), str(run)) for line in done.stdout.splitlines()]
+
+    def _python(self, machine: str) -> tuple[list[str], Sequence[Path]]:
+        """Return the words that start a machine's Python, and where its libraries are."""
+        if machine == NATIVE:
+            return [sys.executable], ()
+        if machine == HASWELL:
+            return [str(self.root.qemu_x86_64), "-cpu", "Haswell", sys.executable], ()
+        emulator = [str(self.root.qemu_aarch64), "-cpu", machine]
+        sysroot = ["-L", str(self.root.sysroot(machine))]
+        return [*emulator, *sysroot, str(self.root.python), "-S"], (self.root.site,)

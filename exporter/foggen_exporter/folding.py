@@ -1,0 +1,127 @@
+"""Folding: a checkpoint whose channels are scaled where they are written and back where read."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from foggen_exporter.architectures.qwen3_config import Qwen3Config
+from foggen_exporter.checkpoint import HeadKind, TensorSource
+from foggen_exporter.tensor_files import Float32Array
+
+Exponents = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Channels between the tensors that write them and those that read them.
+
+    Attributes:
+        matrix: The name of the matrix product that reads them, e.g. `layers.0.o_proj`.
+        writer: The tensor whose rows, or entries, write them.
+        readers: The tensors whose columns read them.
+        heads: (key/value heads, query heads to each) where each key/value head's channels are read
+            once for every query head of its group; None where each is read once.
+    """
+
+    matrix: str
+    writer: str
+    readers: tuple[str, ...]
+    heads: tuple[int, int] | None = None
+
+    def largest(self, read: Float32Array) -> Float32Array:
+        """Return the largest of what is read, (read channels,), for each written channel."""
+        if self.heads is None:
+            return read
+        largest: Float32Array = read.reshape(*self.heads, -1).max(axis=1).reshape(-1)
+        return largest
+
+    def spread(self, written: Exponents) -> Exponents:
+        """Return what is written, (written channels,), for each read channel."""
+        if self.heads is None:
+            return written
+        groups, queries = self.heads
+        return np.repeat(written.reshape(groups, 1, -1), queries, axis=1).reshape(-1)
+
+
+@dataclass(frozen=True)
+class FoldedCheckpoint:
+    """A `TensorSource` that computes what its base does, with channels scaled inside.
+
+    Scales are powers of two, so that nothing is rounded anew.
+
+    Attributes:
+        base: The checkpoint as it was.
+        rows_down: By tensor, the powers of two that its rows or entries are divided by.
+        columns_up: By tensor, the powers of two that its columns are multiplied with.
+    """
+
+    base: TensorSource
+    rows_down: Mapping[str, Exponents]
+    columns_up: Mapping[str, Exponents]
+
+    @classmethod
+    def of(cls, base: TensorSource, scales: Mapping[Channels, Exponents]) -> Self:
+        """Fold by the powers of two that written channels are divided by."""
+        rows_down = {channels.writer: down for channels, down in scales.items()}
+        columns_up: dict[str, Exponents] = {}
+        for channels, down in scales.items():
+            columns_up |= dict.fromkeys(channels.readers, channels.spread(down))
+        return cls(base, rows_down, columns_up)
+
+    @property
+    def directory(self) -> Path:
+        """Where the tokenizer files are: with the base."""
+        return self.base.directory
+
+    @property
+    def architecture(self) -> str:
+        """The base's architecture."""
+        return self.base.architecture
+
+    @property
+    def config(self) -> Qwen3Config:
+        """The base's configuration."""
+        return self.base.config
+
+    @property
+    def lm_head(self) -> HeadKind:
+        """Whether the output projection shares the embedding's weights, which are not folded."""
+        return self.base.lm_head
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences to show to the user."""
+        return self.base.warnings
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape."""
+        return self.base.shape(name)
+
+    def tensor(self, name: str) -> Float32Array:
+        """Read a whole folded tensor as float32."""
+        return self.rows(name, 0, self.shape(name)[0])
+
+    def rows(self, name: str, start: int, stop: int) -> Float32Array:
+        """Read rows `start` to `stop` of a folded tensor as float32."""
+        rows = self.base.rows(name, start, stop)
+        if name in self.rows_down:
+            down = -self.rows_down[name][start:stop]
+            rows = np.ldexp(rows, down.reshape(-1, *[1] * (rows.ndim - 1)))
+        if name in self.columns_up:
+            rows = np.ldexp(rows, self.columns_up[name])
+        return rows
+
+    def weights_sha256(self) -> str:
+        """Hash the base's weights and the scales."""
+        scales = [
+            {name: exponents.tolist() for name, exponents in sorted(part.items())}
+            for part in (self.rows_down, self.columns_up)
+        ]
+        parts = [self.base.weights_sha256(), scales]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

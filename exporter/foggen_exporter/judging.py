@@ -1,0 +1,162 @@
+"""Judging an exported bundle by how many decisions differ from those of fp32."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from foggen_runtime.bundle import Bundle
+from foggen_runtime.comparison import Comparison, compare
+from foggen_runtime.comparison_page import markdown
+from foggen_runtime.engine import EngineOptions
+from foggen_runtime.errors import ConfigError
+from foggen_runtime.files import write_text_atomically
+from foggen_runtime.foggen import Foggen
+from foggen_runtime.intervals import total_needed, upper_bound
+from foggen_runtime.jsonio import dumps
+from foggen_runtime.local_model import LocalModel, OpenOptions
+from foggen_runtime.manifest import Manifest
+from foggen_runtime.questions import Question, read_questions
+from foggen_runtime.verdicts import Answers, answer_all
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a user asked for.
+
+    Attributes:
+        data: The question file.
+        report: Where to write the comparison as Markdown; its JSON goes beside it.
+        max_flip_rate: What the one-sided 95 % upper bound of the flip rate must not exceed.
+    """
+
+    data: Path | None = None
+    report: Path | None = None
+    max_flip_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Questions to judge a bundle by, and what to do with the outcome."""
+
+    questions: tuple[Question, ...]
+    report: Path | None = None
+    max_flip_rate: float | None = None
+
+    @classmethod
+    def of(cls, wishes: Wishes, target: Path) -> Self | None:
+        """Read the questions; None when nothing is to be judged.
+
+        Args:
+            wishes: What the user asked for.
+            target: Where the bundle goes.
+
+        Raises:
+            ConfigError: The wishes do not go together, the report cannot be written, or there are
+                too few questions to ever keep the limit.
+        """
+        if wishes.report is None and wishes.max_flip_rate is None:
+            if wishes.data:
+                raise ConfigError("data: goes with --report or --max-flip-rate, both are missing")
+            return None
+        if wishes.data is None:
+            raise ConfigError(
+                "data: --report and --max-flip-rate need questions to ask, --data is missing"
+            )
+        if wishes.report:
+            _check_report(wishes.report, target)
+        questions = read_questions(wishes.data)
+        if wishes.max_flip_rate is not None:
+            _check_limit(wishes.max_flip_rate, len(questions))
+        return cls(questions, wishes.report, wishes.max_flip_rate)
+
+    def judge(self, reference: Path, bundle: Path, on_answer: Callable[[], object]) -> Comparison:
+        """Ask both bundles every question, write the report, and hold the bundle to the limit.
+
+        Neither directory is written to.
+
+        Args:
+            reference: The bundle in fp32.
+            bundle: The one to judge, at its own tau.
+            on_answer: Called after each question to each bundle.
+
+        Raises:
+            ConfigError: Too many decisions flip, or the report cannot be written.
+        """
+        answers = [self._answers(directory, on_answer) for directory in (reference, bundle)]
+        tau = Manifest.load(bundle).routing.tau
+        comparison = compare(self.questions, answers[0], answers[1], tau)
+        if self.report:
+            write_report(comparison, self.report)
+        if self.max_flip_rate is not None:
+            check_flip_rate(comparison, self.max_flip_rate)
+        return comparison
+
+    def _answers(self, directory: Path, on_answer: Callable[[], object]) -> Answers:
+        """Ask one bundle, which was hashed as it was written, and let go of it."""
+        bundle = Bundle(directory, Manifest.load(directory))
+        model = LocalModel(bundle, OpenOptions(EngineOptions(spinning=False)))
+        with Foggen(model) as foggen:
+            return answer_all(foggen, self.questions, on_answer)
+
+
+def check_flip_rate(comparison: Comparison, limit: float) -> None:
+    """Hold the upper bound of the flip rate to a limit.
+
+    Raises:
+        ConfigError: It is higher.
+    """
+    bound, flips = comparison.flip_rate_upper_bound, comparison.flips
+    if bound <= limit:
+        return
+    message = (
+        f"max_flip_rate: the upper 95 % bound of the flip rate must be at most {_percent(limit)}, "
+        f"is {_percent(bound)}: {flips.count} of {flips.total} decisions flip "
+        f"({_percent(flips.rate)})"
+    )
+    if flips.rate < limit:
+        needed = total_needed(flips.count, flips.total, limit)
+        message += (
+            "; the rate is below the limit, but there are too few questions to be sure of it: "
+            f"about {needed} would be enough at this rate"
+        )
+    raise ConfigError(message)
+
+
+def write_report(comparison: Comparison, path: Path) -> None:
+    """Write the comparison as Markdown to `path`, and as JSON beside it.
+
+    Raises:
+        ConfigError: They cannot be written.
+    """
+    try:
+        write_text_atomically(path, markdown(comparison))
+        write_text_atomically(
+            path.with_suffix(".json"), dumps(comparison.to_dict(), indent=2) + "\n"
+        )
+    except OSError as error:
+        raise ConfigError(f"report: cannot be written: {error}") from error
+
+
+def _check_report(report: Path, target: Path) -> None:
+    if report.suffix != ".md":
+        raise ConfigError(f"report: must end in .md, is {report}")
+    if target.resolve() in report.resolve().parents:
+        raise ConfigError(f"report: must be outside the bundle {target}, is {report}")
+    if not report.parent.is_dir():
+        raise ConfigError(f"report: its directory must exist, {report.parent} does not")
+
+
+def _check_limit(limit: float, questions: int) -> None:
+    if not 0 < limit <= 1:
+        raise ConfigError(f"max_flip_rate: must be above 0 and at most 1, is {limit}")
+    if upper_bound(0, questions) > limit:
+        raise ConfigError(
+            f"data: {questions} questions are too few to show a flip rate of at most "
+            f"{_percent(limit)}, even if no decision flips: at least "
+            f"{total_needed(0, questions, limit)} are needed"
+        )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
