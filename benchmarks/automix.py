@@ -32,7 +32,7 @@ class Schemes:
 
     def __init__(self, workspace: Workspace) -> None:
         options = OpenOptions(engine=EngineOptions(threads=2))
-        self._model = LocalModel.load(Bundle.open(workspace.model("foggen-int4")), options)
+        self._model = LocalModel(Bundle.open(workspace.model("foggen-int4")), options)
         self._engine = self._model.engine
         prompt = self._model.bundle.manifest.prompt
         text = self._model.tokenizer.encode(prompt.question_prefix + VERIFICATION)

@@ -19,7 +19,7 @@ class Foggen(Peer):
 
     def __init__(self, request: Request) -> None:
         options = OpenOptions(engine=EngineOptions(threads=request.threads))
-        self._model = LocalModel.load(Bundle.open(Path(request.model)), options)
+        self._model = LocalModel(Bundle.open(Path(request.model)), options)
 
     def question(self, prompt: Sequence[int], mark: Mark) -> None:
         """Decide in one forward pass; feed the answer's prefix and take the letter."""

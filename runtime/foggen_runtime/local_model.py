@@ -3,7 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
 
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.decoding import Decoder, StepDecoder
@@ -94,11 +94,6 @@ class LocalModel:
         self._trie = TemplateTrie.of(manifest.template)
         self.prefix_source = self._cache_prefix(options.recompute_prefix)
         self.prefix_length = self.engine.cache.length
-
-    @classmethod
-    def load(cls, bundle: Bundle, options: OpenOptions | None = None) -> Self:
-        """Load a bundle with the default options, or others."""
-        return cls(bundle, options or OpenOptions())
 
     @property
     def room(self) -> int:
