@@ -124,6 +124,36 @@ class Checkpoint:
         return EMBEDDING if name == LM_HEAD and self.lm_head == "tied" else name
 
 
+@dataclass(frozen=True)
+class DerivedCheckpoint:
+    """What a checkpoint with other weights takes over from the one it is made of.
+
+    Attributes:
+        base: The checkpoint as it was.
+    """
+
+    base: TensorSource
+
+    @property
+    def directory(self) -> Path:
+        """Where the tokenizer files are: with the base."""
+        return self.base.directory
+
+    @property
+    def architecture(self) -> str:
+        """The base's architecture."""
+        return self.base.architecture
+
+    @property
+    def config(self) -> Qwen3Config:
+        """The base's configuration."""
+        return self.base.config
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape."""
+        return self.base.shape(name)
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object.
 

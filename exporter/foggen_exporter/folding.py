@@ -4,14 +4,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from foggen_exporter.architectures.qwen3_config import Qwen3Config
-from foggen_exporter.checkpoint import HeadKind, TensorSource
+from foggen_exporter.checkpoint import DerivedCheckpoint, HeadKind, TensorSource
 from foggen_exporter.tensor_files import Float32Array
 
 Exponents = npt.NDArray[np.int32]
@@ -50,7 +48,7 @@ class Channels:
 
 
 @dataclass(frozen=True)
-class FoldedCheckpoint:
+class FoldedCheckpoint(DerivedCheckpoint):
     """A `TensorSource` that computes what its base does, with channels scaled inside.
 
     Scales are powers of two, so that nothing is rounded anew.
@@ -61,7 +59,6 @@ class FoldedCheckpoint:
         columns_up: By tensor, the powers of two that its columns are multiplied with.
     """
 
-    base: TensorSource
     rows_down: Mapping[str, Exponents]
     columns_up: Mapping[str, Exponents]
 
@@ -75,21 +72,6 @@ class FoldedCheckpoint:
         return cls(base, rows_down, columns_up)
 
     @property
-    def directory(self) -> Path:
-        """Where the tokenizer files are: with the base."""
-        return self.base.directory
-
-    @property
-    def architecture(self) -> str:
-        """The base's architecture."""
-        return self.base.architecture
-
-    @property
-    def config(self) -> Qwen3Config:
-        """The base's configuration."""
-        return self.base.config
-
-    @property
     def lm_head(self) -> HeadKind:
         """Whether the output projection shares the embedding's weights, which are not folded."""
         return self.base.lm_head
@@ -98,10 +80,6 @@ class FoldedCheckpoint:
     def warnings(self) -> tuple[str, ...]:
         """Sentences to show to the user."""
         return self.base.warnings
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape."""
-        return self.base.shape(name)
 
     def tensor(self, name: str) -> Float32Array:
         """Read a whole folded tensor as float32."""

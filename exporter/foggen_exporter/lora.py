@@ -9,11 +9,11 @@ from typing import Self
 
 import numpy as np
 
-from foggen_exporter.architectures.qwen3_config import Qwen3Config
 from foggen_exporter.checkpoint import (
     ARCHITECTURES,
     EMBEDDING,
     LM_HEAD,
+    DerivedCheckpoint,
     HeadKind,
     TensorSource,
 )
@@ -40,10 +40,9 @@ _PARTS = {
 
 
 @dataclass(frozen=True)
-class MergedCheckpoint:
+class MergedCheckpoint(DerivedCheckpoint):
     """A checkpoint as it is after merging an adapter; a `TensorSource`."""
 
-    base: TensorSource
     lm_head: HeadKind
     warnings: tuple[str, ...]
     merge: "_Merge"
@@ -62,25 +61,6 @@ class MergedCheckpoint:
         merge = _read_merge(base, files, config)
         head, warnings = merge.judge_head()
         return cls(base, head, base.warnings + warnings, merge)
-
-    @property
-    def directory(self) -> Path:
-        """Where the tokenizer files are: with the base checkpoint."""
-        return self.base.directory
-
-    @property
-    def architecture(self) -> str:
-        """The base checkpoint's architecture."""
-        return self.base.architecture
-
-    @property
-    def config(self) -> Qwen3Config:
-        """The base checkpoint's configuration."""
-        return self.base.config
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape."""
-        return self.base.shape(name)
 
     def rows(self, name: str, start: int, stop: int) -> Float32Array:
         """Read rows `start` to `stop` of a merged tensor as float32.
