@@ -59,7 +59,7 @@ bench: $(VENV)/.dev  ## Measure our engine beside the peers, on an idle machine 
 	$(BIN)/python -m benchmarks.automix
 	$(BIN)/python -m benchmarks.profile_ops
 
-emulated-flips: $(VENV)/.dev  ## Count the decisions that change on emulated processors (15 minutes).
+emulated-flips: $(VENV)/.dev  ## Count the decisions that change on emulated processors (hours).
 	nice -n 19 $(BIN)/python -m benchmarks.emulation.flips
 
 test-emulation: $(VENV)/.dev  ## Test that an emulated Cortex-A76 decides as this machine.

@@ -39,7 +39,7 @@ def test_malformed_decisions_have_no_expected_confidence() -> None:
 
 def test_a_run_that_fails_is_reported_with_its_reason(tmp_path: Path) -> None:
     run = Run("fp32", NATIVE)
-    asker = Asker(Arm64Root(tmp_path), 1, tau=0.5)
+    asker = Asker(Arm64Root(tmp_path), 1, 0.5, tmp_path)
     found, failures = ask_everywhere([run], asker, {"fp32": tmp_path / "missing"}, jobs=1)
     assert not found
     assert "missing" in failures[0]
@@ -57,10 +57,12 @@ def test_every_run_is_compared_with_fp32_and_with_its_own_recipe() -> None:
 
 
 @pytest.mark.slow
-def test_a_cortex_a76_decides_as_this_machine_in_fp32(tiny_bundle: BundleOf) -> None:
+def test_a_cortex_a76_decides_as_this_machine_in_fp32(
+    tiny_bundle: BundleOf, tmp_path: Path
+) -> None:
     root = Arm64Root()
     root.make()
-    asker = Asker(root, QUESTIONS, tau=0.5)
+    asker = Asker(root, QUESTIONS, 0.5, tmp_path)
     native, emulated = (
         asker.ask(Run("fp32", machine), tiny_bundle("fp32")) for machine in (NATIVE, "cortex-a76")
     )

@@ -1,7 +1,7 @@
 """How many decisions change on emulated processors, on the tiny FogGen's held-out questions.
 
-Writes results/emulated-flips.json and .md; run as `python -m benchmarks.emulation.flips`
-(`make emulated-flips`).
+Takes hours; interrupted, it goes on with the next run. Writes results/emulated-flips.json and .md;
+run as `python -m benchmarks.emulation.flips` (`make emulated-flips`).
 """
 
 import argparse
@@ -20,13 +20,15 @@ from benchmarks.emulation.difference import differ
 from benchmarks.emulation.machines import MACHINES, NATIVE, TINY, Asker, EmulationError, Run
 from benchmarks.emulation.report import Report, Row
 from benchmarks.machine import machine_kind, write_results
+from benchmarks.workspace import REPOSITORY
 from foggen_exporter.checkpoint import Checkpoint
 from foggen_exporter.export import Export, ExportSettings, Origin
 from foggen_exporter.recipes import RECIPES, Recipe
 from foggen_exporter.template import load_template
 
 TAU = 0.5
-QUESTIONS = 60
+QUESTIONS = 1200
+KEPT = REPOSITORY / "work" / "emulated"
 REFERENCE = Run("fp32", NATIVE)
 
 
@@ -119,7 +121,7 @@ def measure(questions: int, jobs: int) -> Report:
             recipe.name: export(recipe, Path(directory) / recipe.name)
             for recipe in (*RECIPES.values(), symmetric)
         }
-        found, failures = ask_everywhere(runs, Asker(root, questions, TAU), bundles, jobs)
+        found, failures = ask_everywhere(runs, Asker(root, questions, TAU, KEPT), bundles, jobs)
     if REFERENCE not in found:
         raise EmulationError("; ".join(failures))
     return Report(

@@ -1,23 +1,30 @@
 """Asking questions on this machine and on emulated ones."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.emulation.arm64_root import CPUS, Arm64Root
 from benchmarks.emulation.decisions import Decided
 from benchmarks.workspace import REPOSITORY
+from foggen_exporter.export import CARD_FILE
+from foggen_runtime.errors import BundleError
+from foggen_runtime.files import sha256_file, write_text_atomically
 from foggen_runtime.jsonio import from_json
+from foggen_runtime.manifest import Manifest
 
 NATIVE = "native"
 HASWELL = "haswell"
 MACHINES = (NATIVE, *CPUS, HASWELL)
 
 TINY = REPOSITORY / "tests" / "tiny_foggen"
+_HELD_OUT = TINY / "heldout.jsonl"
 _SCRIPT = Path(__file__).with_name("decisions.py")
 
 
@@ -52,11 +59,13 @@ class Asker:
         root: The emulators and the ARM64 Python.
         questions: Ask so many, the first of the tiny FogGen's held-out ones.
         tau: Confidence below this defers.
+        kept: Where the answers of finished runs are kept, so that an interrupted count goes on.
     """
 
     root: Arm64Root
     questions: int
     tau: float
+    kept: Path
 
     def ask(self, run: Run, bundle: Path) -> list[Decided]:
         """Return the decision on each question.
@@ -64,8 +73,28 @@ class Asker:
         Raises:
             EmulationError: The run failed, e.g. the bundle does not load there.
         """
+        kept = self.kept / f"{self._key(run, bundle)}.jsonl"
+        if not kept.exists():
+            answers = self._answers(run, bundle)
+            self.kept.mkdir(parents=True, exist_ok=True)
+            write_text_atomically(kept, answers)
+        lines = kept.read_text(encoding="utf-8").splitlines()
+        return [from_json(Decided, json.loads(line), str(run)) for line in lines]
+
+    def _key(self, run: Run, bundle: Path) -> str:
+        """Hash what the answers depend on: the bundle's files, the questions and the machine."""
+        try:
+            files = Manifest.load(bundle).files
+        except BundleError as error:
+            raise EmulationError(f"{run}: {error}") from error
+        hashes = {name: info.sha256 for name, info in files.items() if name != CARD_FILE}
+        versions = [version("onnxruntime"), self.root.emulator_version()]
+        parts = [asdict(run), self.questions, self.tau, hashes, sha256_file(_HELD_OUT), versions]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+    def _answers(self, run: Run, bundle: Path) -> str:
         command, site = self._python(run.machine)
-        command += [str(_SCRIPT), str(bundle), str(TINY / "heldout.jsonl")]
+        command += [str(_SCRIPT), str(bundle), str(_HELD_OUT)]
         command += ["--questions", str(self.questions), "--tau", str(self.tau)]
         command += [] if run.kleidiai else ["--no-kleidiai"]
         runtime = REPOSITORY / "runtime"
@@ -76,7 +105,7 @@ class Asker:
         if done.returncode:
             last = done.stderr.strip().rpartition("\n")[2]
             raise EmulationError(f"{run}: exit status {done.returncode}: {last}")
-        return [from_json(Decided, json.loads(line), str(run)) for line in done.stdout.splitlines()]
+        return done.stdout
 
     def _python(self, machine: str) -> tuple[list[str], Sequence[Path]]:
         """Return the words that start a machine's Python, and where its libraries are."""
