@@ -1,0 +1,158 @@
+#!/usr/bin/env bash
+# Builds a signed debug APK without Gradle and Google's repository:
+#
+#     android_demo/build.sh [--test-data DIRECTORY] [--python PYTHON] [--aar FILE]
+#
+# Needs a JDK 17, Maven, Python 3, zip and unzip; what else it needs it fetches once, from Maven
+# Central and Debian's archive (or takes aapt2, zipalign and apksigner from PATH where all are
+# there). --test-data names what `python -m tests.golden.prepare` made, --python an interpreter that
+# runs the Python runtime; without them the tests that need them are skipped. --aar names
+# onnxruntime-android's AAR; without it Maven is asked, and if it has none either, the APK is built
+# without onnxruntime's library: it installs bundles and asks the cloud, but runs no model.
+set -euo pipefail
+
+HERE=$(cd "$(dirname "$0")" && pwd)
+CACHE=${FOGGEN_ANDROID_CACHE:-$HOME/.cache/foggen-android}
+OUT=$HERE/app/target
+ABI=arm64-v8a
+TEST_DATA='' PYTHON=python3 AAR=''
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    --test-data) TEST_DATA=$(cd "$2" && pwd); shift 2 ;;
+    --python) PYTHON=$2; shift 2 ;;
+    --aar) AAR=$(realpath "$2"); shift 2 ;;
+    -h|--help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "build.sh: no option '$1'; see --help" >&2; exit 2 ;;
+  esac
+done
+
+say() { echo "== $*" >&2; }
+# Incremental compilation leaves tests as they were when only what they call has changed.
+maven() { mvn -B -q --no-transfer-progress -Dkotlin.compiler.incremental=false "$@"; }
+property() { sed -n "s:.*<$2>\(.*\)</$2>.*:\1:p" "$1" | head -1; }
+
+KOTLIN=$(property "$HERE/app/pom.xml" kotlin.version)
+ONNXRUNTIME=$(property "$HERE/core/pom.xml" onnxruntime.version)
+DX=$(property "$HERE/app/pom.xml" dx.version)
+
+# Debian's tools, unpacked rather than installed: that needs no root.
+PACKAGES="aapt zipalign apksigner android-framework-res android-libaapt android-libandroidfw
+  android-libbacktrace android-libbase android-libcutils android-liblog android-libutils
+  android-libziparchive libprotobuf-lite32 libzopfli1 libpng16-16 libexpat1 p7zip-full"
+
+fetch_tools() {
+  [ -e "$CACHE/tools/.ready" ] && return
+  say "fetching Debian's tools"
+  rm -rf "$CACHE/tools" "$CACHE/packages"
+  mkdir -p "$CACHE/tools" "$CACHE/packages"
+  # shellcheck disable=SC2086
+  (cd "$CACHE/packages" && apt-get -qq download $PACKAGES)
+  for package in "$CACHE"/packages/*.deb; do dpkg -x "$package" "$CACHE/tools"; done
+  rm -rf "$CACHE/packages"
+  touch "$CACHE/tools/.ready"
+}
+
+choose_tools() {
+  FRAMEWORK=/usr/share/android-framework-res/framework-res.apk
+  if command -v aapt2 zipalign apksigner >/dev/null && [ -e $FRAMEWORK ]; then
+    AAPT2=aapt2 ZIPALIGN=zipalign APKSIGNER=apksigner
+    return
+  fi
+  fetch_tools
+  local root=$CACHE/tools/usr triplet
+  triplet=$(dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || gcc -print-multiarch 2>/dev/null || echo "$(uname -m)-linux-gnu")
+  local libraries=$root/lib/$triplet/android:$root/lib/$triplet:$root/lib/p7zip:$root/lib
+  AAPT2="env LD_LIBRARY_PATH=$libraries $root/lib/android-sdk/build-tools/debian/aapt2"
+  ZIPALIGN="env LD_LIBRARY_PATH=$libraries $root/lib/android-sdk/build-tools/debian/zipalign"
+  APKSIGNER="java -jar $root/share/java/apksigner.jar"
+  FRAMEWORK=$root/share/android-framework-res/framework-res.apk
+}
+
+link_resources() {
+  say "linking resources"
+  rm -rf "$OUT/generated" "$OUT/apk"
+  mkdir -p "$OUT/generated" "$OUT/apk"
+  $AAPT2 compile --dir "$HERE/app/src/main/res" -o "$OUT/resources.zip"
+  $AAPT2 link -I "$FRAMEWORK" --manifest "$HERE/app/src/main/AndroidManifest.xml" \
+    --debug-mode --min-sdk-version 27 --target-sdk-version 35 --version-code 1 --version-name 0.1.0 \
+    -A "$HERE/app/src/main/assets" -0 .data -0 .onnx -0 .so \
+    --java "$OUT/generated" -o "$OUT/apk/linked.apk" "$OUT/resources.zip"
+}
+
+compile_and_test() {
+  say "compiling and testing core"
+  maven -f "$HERE/core" install "-Dfoggen.test.data=$TEST_DATA" "-Dfoggen.python=$PYTHON"
+  say "compiling and testing app"
+  maven -f "$HERE/app" install "-Dfoggen.test.data=$TEST_DATA"
+}
+
+make_dex() {
+  say "dexing"
+  maven dependency:get -Dartifact=com.jakewharton.android.repackaged:dalvik-dx:"$DX" -Dtransitive=false
+  maven -f "$HERE/app" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$OUT/jars"
+  local repository classes=$OUT/classes-for-dex jar
+  repository=$(mvn -q help:evaluate -Dexpression=settings.localRepository -DforceStdout)
+  rm -rf "$classes" "$OUT"/apk/*.dex
+  mkdir -p "$classes"
+  for jar in "$OUT"/jars/*.jar; do
+    case $(basename "$jar") in
+      junit*|opentest4j*|apiguardian*|android-all*) continue ;;
+    esac
+    unzip -qo "$jar" '*.class' -x 'META-INF/*' 'module-info.class' 'DebugProbesKt.class' -d "$classes" || [ $? -eq 11 ]
+  done
+  cp -r "$OUT"/classes/foggen "$classes/"
+  (cd "$OUT" && java -Xmx1g -cp "$repository/com/jakewharton/android/repackaged/dalvik-dx/$DX/dalvik-dx-$DX.jar" \
+    com.android.dx.command.Main --dex --multi-dex --min-sdk-version=26 --output="$OUT/apk" "$classes")
+}
+
+find_aar() {
+  [ -n "$AAR" ] && return
+  local group=com.microsoft.onnxruntime name=onnxruntime-android
+  if maven dependency:copy -Dartifact="$group:$name:$ONNXRUNTIME:aar" -DoutputDirectory="$OUT/aar" >/dev/null 2>&1; then
+    AAR=$OUT/aar/$name-$ONNXRUNTIME.aar
+  fi
+}
+
+pack() {
+  say "packing"
+  find_aar
+  cd "$OUT/apk"
+  cp linked.apk unaligned.apk
+  zip -q -X unaligned.apk classes*.dex
+  if [ -n "$AAR" ]; then
+    rm -rf native && mkdir -p "native/lib/$ABI"
+    unzip -qoj "$AAR" "jni/$ABI/*.so" -d "native/lib/$ABI"
+    (cd native && zip -q -X -0 ../unaligned.apk "lib/$ABI"/*.so)
+  else
+    say "NO onnxruntime-android $ONNXRUNTIME: the APK has no native library and runs no model; see --aar"
+  fi
+  $ZIPALIGN -f 16384 unaligned.apk aligned.apk
+  cd "$HERE"
+}
+
+sign() {
+  say "signing with a debug key"
+  local keys=$CACHE/debug.keystore
+  mkdir -p "$CACHE"
+  [ -e "$keys" ] || keytool -genkeypair -keystore "$keys" -storepass android -keypass android -alias debug \
+    -keyalg RSA -keysize 2048 -validity 10000 -dname 'CN=Debug' 2>/dev/null
+  $APKSIGNER sign --ks "$keys" --ks-pass pass:android --ks-key-alias debug --min-sdk-version 27 \
+    --v1-signing-enabled false --v2-signing-enabled true --v3-signing-enabled true \
+    --out "$OUT/foggen-demo.apk" "$OUT/apk/aligned.apk"
+}
+
+verify() {
+  say "checking the APK"
+  $APKSIGNER verify --verbose --min-sdk-version 27 "$OUT/foggen-demo.apk" | grep -E '^Verifie' >&2
+  python3 "$HERE/check_apk.py" "$OUT/foggen-demo.apk" --aapt2 "$AAPT2" --json "$OUT/foggen-demo.json" >&2
+  echo "$OUT/foggen-demo.apk"
+}
+
+choose_tools
+link_resources
+compile_and_test
+make_dex
+pack
+sign
+verify
