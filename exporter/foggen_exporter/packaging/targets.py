@@ -1,0 +1,97 @@
+"""What kinds of Linux a package is made for."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from packaging.tags import Tag, compatible_tags, cpython_tags
+
+from foggen_runtime.errors import ConfigError
+
+_OLDEST_GLIBC = 17  # manylinux2014; none of our libraries has wheels for less
+_NEWEST_GLIBC = 28  # Debian 10, Ubuntu 20.04
+_PYTHON = re.compile(r"3\.(1[1-9])")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of board.
+
+    Attributes:
+        name: As typed after `--target`.
+        machine: What `uname -m` says there.
+    """
+
+    name: str
+    machine: str
+
+    @property
+    def platforms(self) -> list[str]:
+        """Platform tags of wheels that run there, the newest glibc first (PEP 600)."""
+        minors = range(_NEWEST_GLIBC, _OLDEST_GLIBC - 1, -1)
+        return [
+            *(f"manylinux_2_{minor}_{self.machine}" for minor in minors),
+            f"manylinux2014_{self.machine}",
+        ]
+
+    def tags(self, python: str) -> Iterator[Tag]:
+        """Yield the tags of wheels that run there on one version of CPython, the best first."""
+        version = python_version(python)
+        yield from cpython_tags(version, platforms=self.platforms)
+        yield from compatible_tags(version, interpreter_of(python), self.platforms)
+
+    def environment(self, python: str) -> dict[str, str]:
+        """Return what markers of requirements are evaluated by (PEP 508), with no extra."""
+        return {
+            "extra": "",
+            "implementation_name": "cpython",
+            "implementation_version": f"{python}.0",
+            "os_name": "posix",
+            "platform_machine": self.machine,
+            "platform_python_implementation": "CPython",
+            "platform_system": "Linux",
+            "python_full_version": f"{python}.0",
+            "python_version": python,
+            "sys_platform": "linux",
+        }
+
+
+TARGETS: Mapping[str, Target] = {
+    target.name: target
+    for target in (Target("linux-arm64", "aarch64"), Target("linux-x64", "x86_64"))
+}
+
+
+def parse_pythons(text: str) -> tuple[str, ...]:
+    """Read e.g. `3.11,3.12`; the versions come back in ascending order.
+
+    Raises:
+        ConfigError: Something in it is no version of Python that foggen runs on.
+    """
+    names = {name.strip() for name in text.split(",")}
+    for name in sorted(names):
+        if not _PYTHON.fullmatch(name):
+            raise ConfigError(f"python: must be versions from 3.11 on, e.g. 3.11,3.12; is {text!r}")
+    return tuple(sorted(names, key=python_version))
+
+
+def python_version(python: str) -> tuple[int, int]:
+    """Return e.g. (3, 11)."""
+    major, minor = python.split(".")
+    return int(major), int(minor)
+
+
+def interpreter_of(python: str) -> str:
+    """Return e.g. `cp311`."""
+    return "cp" + python.replace(".", "")
+
+
+def oldest_glibc(tags: frozenset[Tag]) -> tuple[int, int] | None:
+    """Return the oldest glibc that a wheel with these tags runs on; None if it needs none."""
+    found = []
+    for tag in tags:
+        if match := re.match(r"manylinux_(\d+)_(\d+)_", tag.platform):
+            found.append((int(match[1]), int(match[2])))
+        elif tag.platform.startswith("manylinux2014_"):
+            found.append((2, _OLDEST_GLIBC))
+    return min(found, default=None)

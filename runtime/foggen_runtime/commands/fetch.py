@@ -1,0 +1,61 @@
+"""`foggen fetch`: a published bundle, over links that break."""
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from foggen_runtime.download import Advance, Download, DownloadOptions
+from foggen_runtime.jsonio import dumps
+from foggen_runtime.manifest import Manifest
+
+
+@click.command()
+@click.argument("url")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Where to put it."
+)
+@click.option("--sha256", metavar="HASH", help="The bundle's hash; any other is refused.")
+@click.option(
+    "--timeout", default=30.0, show_default=True, help="Seconds to connect, and to the next bytes."
+)
+@click.option(
+    "--attempts", default=5, show_default=True, help="Give up after so many failures in a row."
+)
+@click.option("--proxy", metavar="URL", help="HTTP proxy.")
+@click.option("--json", "as_json", is_flag=True, help="Print the bundle's facts as JSON.")
+def fetch(
+    url: str,
+    output: Path,
+    sha256: str | None,
+    *,
+    timeout: float,
+    attempts: int,
+    proxy: str | None,
+    as_json: bool,
+) -> None:
+    """Fetch a bundle from URL, its directory on a web server.
+
+    Interrupted, it goes on where it stopped when run again. The bundle appears at OUTPUT when all
+    of it has arrived and every hash is right. Exit codes: 3 the bundle is damaged or another one,
+    11 it could not be downloaded.
+
+    \b
+    Example:
+      foggen fetch https://models.example/foggen-int4/ -o foggen-int4
+    """
+    options = DownloadOptions(timeout=timeout, attempts=attempts, proxy=proxy)
+    download = Download(url, output, sha256, options)
+    with ExitStack() as stack:
+
+        def announce(manifest: Manifest, missing: int) -> Advance:
+            bar = click.progressbar(length=missing, label=manifest.model.name, file=sys.stderr)
+            return stack.enter_context(bar).update
+
+        manifest = download.run(announce)
+    size = sum(info.bytes for info in manifest.files.values())
+    if as_json:
+        click.echo(dumps({"bundle": str(output), "sha256": manifest.sha256, "bytes": size}))
+        return
+    click.echo(f"{output}: {size / 1e6:.1f} MB, bundle sha256 {manifest.sha256}")

@@ -1,0 +1,105 @@
+"""Archives that are the same bytes each time, read by tar, xz and sha256sum."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from foggen_exporter.packaging.archive import (
+    Entry,
+    Section,
+    code_section,
+    parse_size,
+    text_section,
+    weights_section,
+    write_archive,
+)
+from foggen_runtime.errors import ConfigError
+
+
+def sections(weights: Path) -> list[Section]:
+    return [
+        text_section([Entry("top/a.txt", b"text\n"), Entry("top/run", b"#!/bin/sh\n", True)]),
+        code_section(
+            [Entry("top/one.so", b"\x7fELF" * 999), Entry("top/two.so", b"\x7fELF" * 999)]
+        ),
+        weights_section([Entry(f"top/{'d' * 120}/weights", weights)]),
+    ]
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(range(256)) * 40 + os.urandom(20_000))
+    return path
+
+
+def write(path: Path, weights: Path, part_bytes: int | None = None) -> list[Path]:
+    path.parent.mkdir(exist_ok=True)
+    return write_archive(path, sections(weights), part_bytes, lambda count: None)
+
+
+def test_tar_unpacks_it(tmp_path: Path, weights: Path) -> None:
+    (archive,) = write(tmp_path / "a.tar.xz", weights)
+    subprocess.run(["xz", "--test", archive], check=True)
+    subprocess.run(["tar", "xf", archive], cwd=tmp_path, check=True)
+    assert (tmp_path / "top" / "a.txt").read_bytes() == b"text\n"
+    assert os.access(tmp_path / "top" / "run", os.X_OK)
+    assert not os.access(tmp_path / "top" / "a.txt", os.X_OK)
+    assert (tmp_path / "top" / ("d" * 120) / "weights").read_bytes() == weights.read_bytes()
+    assert (tmp_path / "top" / "one.so").samefile(tmp_path / "top" / "two.so")
+
+
+def test_it_names_no_user_and_no_time_of_day(tmp_path: Path, weights: Path) -> None:
+    (archive,) = write(tmp_path / "a.tar.xz", weights)
+    words = ["tar", "tvf", str(archive), "--numeric-owner", "--full-time", "--utc"]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    for line in done.stdout.splitlines():
+        assert line.split()[1] == "0/0"
+        assert "1980-01-01 00:00:00" in line
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path, weights: Path) -> None:
+    (one,) = write(tmp_path / "one" / "a.tar.xz", weights)
+    os.utime(weights, (1, 1))
+    weights.chmod(0o600)
+    (two,) = write(tmp_path / "two" / "a.tar.xz", weights)
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_parts_together_are_the_whole(tmp_path: Path, weights: Path) -> None:
+    (whole,) = write(tmp_path / "whole" / "a.tar.xz", weights)
+    parts = write(tmp_path / "parts" / "a.tar.xz", weights, part_bytes=5000)
+    assert [path.name for path in parts[:2]] == ["a.tar.xz.000", "a.tar.xz.001"]
+    assert {path.stat().st_size for path in parts[:-1]} == {5000}
+    assert b"".join(path.read_bytes() for path in parts) == whole.read_bytes()
+    subprocess.run(["sha256sum", "-c", "a.tar.xz.sha256"], cwd=tmp_path / "parts", check=True)
+    parts[1].write_bytes(b"!")
+    words = ["sha256sum", "-c", "a.tar.xz.sha256"]
+    assert subprocess.run(words, cwd=tmp_path / "parts", check=False).returncode == 1
+
+
+def test_parts_of_an_earlier_run_do_not_stay(tmp_path: Path, weights: Path) -> None:
+    write(tmp_path / "a.tar.xz", weights, part_bytes=5000)
+    (tmp_path / "a.tar.xz.notes").touch()
+    write(tmp_path / "a.tar.xz", weights)
+    names = sorted(path.name for path in tmp_path.glob("a.tar*"))
+    assert names == ["a.tar.xz", "a.tar.xz.notes", "a.tar.xz.sha256"]
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="output: cannot write"):
+        write(tmp_path / "a.tar.xz", tmp_path / "no such file")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("50MB", 50_000_000), ("2000", 2000), ("1.5GB", None), ("0", None)]
+)
+def test_sizes(text: str, size: int | None) -> None:
+    if size is None:
+        with pytest.raises(ConfigError, match="split: must be a size"):
+            parse_size(text)
+    else:
+        assert parse_size(text) == size

@@ -1,0 +1,175 @@
+"""The command `foggen-package`, and what is in what it makes."""
+
+import json
+import re
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from foggen_exporter.packaging.cli import package_command
+from foggen_runtime.manifest import Manifest
+from tests.exporter.packaging.conftest import PYTHON, Unpacked, this_machine
+
+
+@pytest.fixture(autouse=True)
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def package(*words: object) -> Result:
+    return CliRunner().invoke(package_command, [str(word) for word in words])
+
+
+def for_arm64(unpacked: Unpacked, wheels: Path, output: str, *more: object) -> Result:
+    words = [unpacked.bundle, "--target", "linux-arm64", "-o", output, "--cache", wheels]
+    return package(*words, *more)
+
+
+def test_the_package_holds_what_its_description_says(unpacked: Unpacked) -> None:
+    facts = json.loads((unpacked.directory / "package.json").read_text())
+    assert facts["name"] == unpacked.directory.name
+    assert facts["pythons"] == [PYTHON]
+    assert facts["target"] == this_machine().name
+    assert facts["glibc"] == "2.28"
+    assert facts["bundle"]["sha256"] == Manifest.load(unpacked.bundle).sha256
+    metadata = (unpacked.directory / "lib").glob("*.dist-info/METADATA")
+    found = {}
+    for path in metadata:
+        text = path.read_text(encoding="utf-8")
+        name = re.findall(r"^Name: (.*)$", text, re.MULTILINE)[0]
+        found[name] = re.findall(r"^Version: (.*)$", text, re.MULTILINE)[0]
+    assert found == facts["versions"]
+    assert set(facts["wheels"]) >= {f"click-{found['click']}-py3-none-any.whl"}
+
+
+def test_what_a_board_never_runs_is_left_out(unpacked: Unpacked) -> None:
+    names = [
+        path.relative_to(unpacked.directory / "lib")
+        for path in unpacked.directory.rglob("*")
+        if path.is_relative_to(unpacked.directory / "lib")
+    ]
+    tops = {name.parts[0] for name in names if name.parts}
+    assert "foggen_runtime" in tops
+    assert "foggen_exporter" not in tops
+    assert Path("numpy/quantization/tool.py") in names, "the small wheels have such a directory"
+    assert Path("onnxruntime/quantization/tool.py") not in names
+    assert not [name for name in names if "__pycache__" in name.parts]
+
+
+def test_every_component_has_its_licence(unpacked: Unpacked) -> None:
+    facts = json.loads((unpacked.directory / "package.json").read_text())
+    index = (unpacked.directory / "licenses" / "README.md").read_text()
+    for name, version in facts["versions"].items():
+        assert f"| {name} | {version} | " in index
+        assert list((unpacked.directory / "licenses" / f"{name}-{version}").iterdir())
+
+
+def test_the_bill_of_materials_is_cyclonedx(unpacked: Unpacked) -> None:
+    text = (unpacked.directory / "sbom.cdx.json").read_text()
+    validator = JsonStrictValidator(SchemaVersion.V1_6)
+    assert validator.validate_str(text) is None
+    assert validator.validate_str(text.replace('"library"', '"bookshelf"')) is not None
+    document = json.loads(text)
+    facts = json.loads((unpacked.directory / "package.json").read_text())
+    found = {part["name"]: part["version"] for part in document["components"]}
+    own = document["metadata"]["component"]
+    found[own["name"]] = own["version"]
+    model = facts["bundle"]
+    assert found == {**facts["versions"], model["name"]: model["sha256"][:12]}
+    hashes = {
+        reference["url"]: reference["hashes"][0]["content"]
+        for part in document["components"]
+        for reference in part.get("externalReferences", ())
+    }
+    assert hashes == facts["wheels"]
+    references = {part["bom-ref"] for part in (*document["components"], own)}
+    for edge in document["dependencies"]:
+        assert {edge["ref"], *edge["dependsOn"]} <= references
+
+
+def test_the_same_input_gives_the_same_bytes(unpacked: Unpacked, wheels: Path) -> None:
+    for name in ("one", "two"):
+        assert for_arm64(unpacked, wheels, f"{name}.tar.xz").exit_code == 0
+    assert Path("one.tar.xz").read_bytes() == Path("two.tar.xz").read_bytes()
+
+
+def test_one_package_serves_several_pythons(unpacked: Unpacked, wheels: Path) -> None:
+    for_arm64(unpacked, wheels, "a.tar.xz", "--without-model")
+    with tarfile.open("a.tar.xz") as tar:
+        names = [name.partition("/")[2] for name in tar.getnames()]
+    for version in ("311", "312", "313"):
+        assert f"lib/numpy/_core.cpython-{version}-aarch64-linux-gnu.so" in names
+    assert names[-1] == "install.sh"
+    assert not [name for name in names if name.startswith("bundle")]
+
+
+def test_parts_join_to_the_package(unpacked: Unpacked, wheels: Path) -> None:
+    result = for_arm64(unpacked, wheels, "a.tar.xz", "--split", "500kB", "--json")
+    facts = json.loads(result.stdout)
+    parts = sorted(Path.cwd().glob("a.tar.xz.0*"))
+    assert [path.name for path in parts] == list(facts["files"])
+    assert len(parts) > 1
+    subprocess.run("cat a.tar.xz.[0-9]* | tar xJ", shell=True, check=True)
+    assert next(Path.cwd().glob("foggen-*-linux-arm64/install.sh")).exists()
+    again = for_arm64(unpacked, wheels, "a.tar.xz")
+    assert "there already; --force replaces it" in again.stderr
+
+
+def test_android_layouts(unpacked: Unpacked) -> None:
+    result = package(unpacked.bundle, "--target", "android", "-o", "out", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["delivery"] == "fast-follow"
+    manifest = Manifest.load(unpacked.bundle)
+    pack = Path("out/asset-pack/foggen_bundle")
+    assert 'packName.set("foggen_bundle")' in (pack / "build.gradle.kts").read_text()
+    assert 'deliveryType.set("fast-follow")' in (pack / "build.gradle.kts").read_text()
+    for place in (pack / "src/main/assets/foggen", Path("out/adb-push/bundle")):
+        names = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
+        assert names == {"foggen.json", *manifest.files}
+        assert Manifest.load(place).sha256 == manifest.sha256
+    words = ["sha256sum", "-c", "../SHA256SUMS"]
+    checked = subprocess.run(
+        words, cwd="out/adb-push/bundle", check=True, capture_output=True, text=True
+    )
+    assert checked.stdout.count(": OK") == len(manifest.files)
+    assert json.loads(Path("out/package.json").read_text())["bundle"]["sha256"] == manifest.sha256
+    assert package(unpacked.bundle, "--target", "android", "-o", "out").exit_code == 1
+    forced = package(
+        unpacked.bundle, "--target", "android", "-o", "out", "--force", "--delivery", "on-demand"
+    )
+    assert forced.exit_code == 0
+    assert 'deliveryType.set("on-demand")' in (pack / "build.gradle.kts").read_text()
+    assert [path.name for path in Path.cwd().iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--target", "android", "-o", "x", "--split", "50MB"), "split: must be left out"),
+        (("--target", "android", "-o", "x", "--without-model"), "without-model: must be left out"),
+        (("--target", "linux-x64", "-o", "x.zip"), "output: must end in .tar.xz"),
+        (("--target", "linux-x64", "-o", "x.tar.xz", "--python", "3.10"), "python: must be"),
+        (("--target", "linux-x64", "-o", "x.tar.xz", "--split", "1"), "split: must be a size"),
+        (("--target", "linux-x64", "-o", "x.tar.xz", "--delivery", "on-demand"), "delivery: must"),
+        (("--target", "linux-x64", "-o", "x.tar.xz", "--constraint", "no"), "constraint: cannot"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    unpacked: Unpacked, words: tuple[str, ...], message: str
+) -> None:
+    result = package(unpacked.bundle, *words)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_no_bundle_is_no_package(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = package("empty", "--target", "linux-arm64", "-o", "a.tar.xz")
+    assert result.exit_code == 1
+    assert "is no bundle" in result.stderr

@@ -1,0 +1,77 @@
+"""Small wheels, made on the spot, in place of the real ones."""
+
+import base64
+import hashlib
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from foggen_exporter.packaging.requirements import Resolver
+from foggen_exporter.packaging.targets import Target
+from foggen_exporter.packaging.wheels import Pin, Wheel, WheelStore
+
+PURE = "py3-none-any"
+# What foggen needs on a board, and the tags of the wheels that exist of it.
+BINARY = ("numpy", "onnxruntime")
+STABLE_ABI = ("tokenizers",)
+
+
+def make_wheel(
+    directory: Path,
+    name: str,
+    number: str,
+    tag: str = PURE,
+    files: Mapping[str, bytes] | None = None,
+    metadata: Sequence[str] = ("License-Expression: MIT",),
+) -> Wheel:
+    stem = f"{name.replace('-', '_')}-{number}"
+    info = f"{stem}.dist-info"
+    head = [f"Metadata-Version: 2.4\nName: {name}\nVersion: {number}", *metadata]
+    contents = {
+        **(files or {}),
+        f"{info}/METADATA": "\n".join(head).encode() + b"\n",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n".encode(),
+        f"{info}/licenses/LICENSE": f"The licence of {name}.\n".encode(),
+    }
+    lines = []
+    for path, content in contents.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+        lines.append(f"{path},sha256={digest},{len(content)}\n")
+    contents[f"{info}/RECORD"] = "".join([*lines, f"{info}/RECORD,,\n"]).encode()
+    directory.mkdir(parents=True, exist_ok=True)
+    wheel = directory / f"{stem}-{tag}.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for member, content in contents.items():
+            archive.writestr(member, content)
+    return Wheel(wheel)
+
+
+class RecordingStore(WheelStore):
+    """Makes an empty wheel of whatever is asked for and is not there."""
+
+    def _download(self, pins: Sequence[Pin], target: Target, python: str) -> None:
+        for pin in pins:
+            fill_store(self.directory, pin, target, python)
+
+
+def fill_store(directory: Path, pin: Pin, target: Target, python: str) -> None:
+    """Put a wheel of a distribution, tagged as the real one, into a store."""
+    interpreter = "cp" + python.replace(".", "")
+    name, number = pin.name, str(pin.version)
+    module = name.replace("-", "_")
+    library = f"{module}/_core.cpython-{interpreter[2:]}-{target.machine}-linux-gnu.so"
+    if name in BINARY:
+        tag = f"{interpreter}-{interpreter}-manylinux_2_28_{target.machine}"
+        # Directories of the trimmed kind, which must not come through.
+        files = {library: interpreter.encode() * 5000, f"{module}/quantization/tool.py": b"1\n"}
+        make_wheel(directory, name, number, tag, files)
+    elif name in STABLE_ABI:
+        tag = f"cp310-abi3-manylinux_2_17_{target.machine}"
+        make_wheel(directory, name, number, tag)
+    else:
+        make_wheel(directory, name, number, PURE)
+
+
+def fill_for_foggen(directory: Path, target: Target, pythons: Sequence[str]) -> None:
+    """Put wheels of everything that foggen needs directly into a store, in installed versions."""
+    Resolver(RecordingStore(directory, lambda _: None), target, pythons, {}).resolve()
