@@ -1,0 +1,232 @@
+"""`foggen profile`: where the time and the memory go, on the device it runs on."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from foggen_runtime.bundle import Bundle
+from foggen_runtime.commands.profile_compare import compare_command
+from foggen_runtime.commands.profile_outputs import Outputs
+from foggen_runtime.commands.profile_remote import connection_to, measure_there
+from foggen_runtime.errors import ConfigError
+from foggen_runtime.hub import locate_bundle
+from foggen_runtime.jsonio import dumps
+from foggen_runtime.profiling.device_profile import Candidate, find_device_profile
+from foggen_runtime.profiling.page import markdown
+from foggen_runtime.profiling.question_set import built_in_questions
+from foggen_runtime.profiling.request import CloudAccess
+from foggen_runtime.profiling.runner import Plan, profile_bundle
+from foggen_runtime.profiling.schema import Profile, Settings
+from foggen_runtime.questions import read_questions
+
+API_KEY_VARIABLE = "FOGGEN_CLOUD_API_KEY"
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class _WithCompare(click.Command):
+    """`foggen profile compare A B` is a command of its own."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        if args[:1] == ["compare"]:
+            return compare_command.make_context(f"{info_name} compare", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command("profile", cls=_WithCompare)
+@click.argument("bundle")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Fresh processes, one after the other.",
+)
+@click.option(
+    "--questions",
+    type=click.IntRange(min=1),
+    default=12,
+    show_default=True,
+    help="Measured questions of each process.",
+)
+@click.option(
+    "--warm-up",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="Questions before them that do not count.",
+)
+@click.option(
+    "--cool-down",
+    "cool_down_s",
+    type=click.FloatRange(min=0),
+    default=2.0,
+    show_default=True,
+    help="Seconds to rest between processes.",
+)
+@click.option(
+    "--data",
+    type=_FILE,
+    help="Questions, JSON Lines with `question`.  [default: a built-in set]",
+)
+@click.option(
+    "--prompt-tokens",
+    type=click.IntRange(min=1),
+    help="Pad each question so that its prompt has so many tokens.",
+)
+@click.option(
+    "--tau",
+    type=click.FloatRange(0, 1),
+    help="Confidence below this defers.  [default: the bundle's]",
+)
+@click.option(
+    "--route",
+    type=click.Choice(["auto", "local_only"]),
+    default="auto",
+    show_default=True,
+    help="local_only answers whatever the confidence.",
+)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Most tokens after the confidence.",
+)
+@click.option(
+    "--pp",
+    "prompt_length",
+    type=click.IntRange(min=0),
+    default=128,
+    show_default=True,
+    help="Tokens of llama-bench's prompt test; 0 leaves it out.",
+)
+@click.option(
+    "--tg",
+    "generated_length",
+    type=click.IntRange(min=0),
+    default=64,
+    show_default=True,
+    help="Tokens of its generation test; 0 leaves it out.",
+)
+@click.option(
+    "--repetitions",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Of both tests in each process.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Worker threads.  [default: as tuned, or the big cores]",
+)
+@click.option(
+    "--spinning/--no-spinning",
+    default=None,
+    help="Let idle workers spin: faster, for more power.  [default: as tuned, or on]",
+)
+@click.option(
+    "--kleidiai/--no-kleidiai",
+    default=None,
+    help="Let ARM use its KleidiAI kernels.  [default: as tuned, or on]",
+)
+@click.option("--cloud-url", help="Hand deferred questions off to this OpenAI-compatible server.")
+@click.option("--cloud-model", help="The model's name on that server.")
+@click.option(
+    "--launcher",
+    default="",
+    help="Words before the command of each process, e.g. 'taskset -c 4-7'.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the profile as one JSON object.")
+@click.option("--output", type=_FILE, help="Write the profile there as JSON.")
+@click.option("--html", type=_FILE, help="Write one page with plots there.")
+@click.option("--md", type=_FILE, help="Write the tables there as Markdown.")
+@click.option("--host", help="Run on another machine that ssh reaches, e.g. user@board.")
+@click.option("--ssh-config", type=_FILE, help="A configuration file for ssh, as for `ssh -F`.")
+@click.option("--adb", help="Run on the Android device of this serial number.")
+@click.option(
+    "--remote-dir", help="Where to push to.  [default: foggen-profile, or /data/local/tmp there]"
+)
+@click.option("--remote-command", help="How foggen is called there; Python's name with --wheel.")
+@click.option("--wheel", type=_FILE, help="Push this wheel of foggen and use it there.")
+@click.pass_context
+def profile(ctx: click.Context, /, **options: Any) -> None:
+    """Measure BUNDLE, a directory or a hub id, on this device.
+
+    Every round is a fresh process: it loads the bundle, asks questions, then feeds and generates
+    tokens as llama-bench does. One more traces the operators. What the device does not show is
+    reported as not available.
+
+    `foggen profile compare A.json B.json` compares two profiles. With --host or --adb, the bundle
+    is pushed to another device that has foggen, and measured there.
+
+    \b
+    Example:
+      foggen profile foggen-int4 --output pi5.json --html pi5.html
+      foggen profile foggen-int4 --host pi@pi5.local --output pi5.json
+    """
+    outputs = Outputs(options["output"], options["html"], options["md"])
+    outputs.check()
+    opened = Bundle.open(locate_bundle(options["bundle"]))
+    if connection := connection_to(options):
+        measured = measure_there(ctx, connection, opened)
+    else:
+        measured = _measure_here(_plan(opened, options))
+    outputs.write(measured)
+    as_json = options["as_json"]
+    click.echo(dumps(measured) if as_json else markdown(measured), nl=as_json)
+
+
+def _measure_here(plan: Plan) -> Profile:
+    with click.progressbar(
+        length=plan.settings.rounds + 1, label=plan.bundle.directory.name, file=sys.stderr
+    ) as bar:
+        return profile_bundle(plan, lambda: bar.update(1))
+
+
+def _plan(bundle: Bundle, options: dict[str, Any]) -> Plan:
+    data, prompt_tokens = options["data"], options["prompt_tokens"]
+    questions = built_in_questions()
+    if data:
+        questions = tuple(question.question for question in read_questions(data))
+    source = "file" if data else "built-in"
+    cloud = _cloud(options["cloud_url"], options["cloud_model"])
+    same = ("rounds", "questions", "warm_up", "cool_down_s", "prompt_tokens", "route", "tau")
+    more = ("max_new_tokens", "prompt_length", "generated_length", "repetitions")
+    settings = Settings(
+        **{name: options[name] for name in (*same, *more)},
+        **_knobs(bundle, options),
+        question_source=source if prompt_tokens is None else "tokens",
+        launcher=tuple(shlex.split(options["launcher"])),
+        cloud=cloud is not None,
+    )
+    return Plan(bundle, settings, questions, cloud)
+
+
+def _knobs(bundle: Bundle, options: dict[str, Any]) -> dict[str, Any]:
+    """Take what is not on the command line from the device profile."""
+    tuned = find_device_profile(bundle)
+    chosen = tuned.chosen if tuned else Candidate(threads=None, spinning=True, kleidiai=True)
+    knobs = {
+        name: getattr(chosen, name) if options[name] is None else options[name]
+        for name in ("threads", "spinning", "kleidiai")
+    }
+    return {**knobs, "device_profile": tuned.created if tuned else None}
+
+
+def _cloud(url: str | None, model: str | None) -> CloudAccess | None:
+    if bool(url) != bool(model):
+        raise ConfigError("cloud: --cloud-url and --cloud-model go together, one is missing")
+    if not url or not model:
+        return None
+    return CloudAccess(url, model, os.environ.get(API_KEY_VARIABLE) or None)

@@ -1,0 +1,1 @@
+"""Measuring a bundle on the device it runs on, and tuning the engine to that device."""

@@ -1,0 +1,204 @@
+"""Two profiles side by side: how much slower one is, with an interval.
+
+Questions of one process share its luck, so the processes are the independent samples: each gives
+one median for each metric. Welch's t interval ("The generalization of Student's problem when
+several different population variances are involved", Biometrika 34, 1947) on the logarithms of
+those medians gives the interval of the ratio of their geometric means.
+"""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from foggen_runtime.profiling.page import table
+from foggen_runtime.profiling.samples import Round
+from foggen_runtime.profiling.schema import Profile
+
+CONFIDENCE = 0.95
+DIFFERENCE_VERSION = 1
+
+Verdict = Literal["slower", "faster", "no difference shown", "one process only"]
+
+_STEPS = 20_000
+_MANY = 1000.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """One metric of B against A.
+
+    Attributes:
+        metric: Its name; times and memory rise when things get worse, rates fall.
+        a: Geometric mean over A's processes.
+        b: The same for B.
+        slowdown: How many times worse B is; below 1 it is better.
+        low: Lower end of the 95 % interval; null with fewer than two processes on a side.
+        high: Upper end.
+        verdict: Whether the interval lies on one side of 1.
+    """
+
+    metric: str
+    unit: str
+    a: float
+    b: float
+    slowdown: float
+    low: float | None
+    high: float | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Difference:
+    """B against A; `notes` name what was not the same."""
+
+    schema_version: int
+    a: str
+    b: str
+    notes: tuple[str, ...]
+    changes: tuple[Change, ...]
+
+    def change(self, metric: str) -> Change | None:
+        """Return one metric's change, if both profiles have it."""
+        return next((change for change in self.changes if change.metric == metric), None)
+
+
+def difference(a: Profile, b: Profile) -> Difference:
+    """Compare two profiles metric by metric."""
+    changes = []
+    for metric, (unit, values) in _metrics(a).items():
+        ours, theirs = (_per_process(values, profile.rounds) for profile in (a, b))
+        if ours and theirs:
+            changes.append(_change(metric, unit, ours, theirs))
+    return Difference(DIFFERENCE_VERSION, _label(a), _label(b), _notes(a, b), tuple(changes))
+
+
+def markdown(found: Difference) -> str:
+    """Return the difference as a Markdown page."""
+    rows = [
+        (
+            f"{change.metric}, {change.unit}",
+            f"{change.a:.4g}",
+            f"{change.b:.4g}",
+            f"{change.slowdown:.3f}",
+            "-" if change.low is None else f"[{change.low:.3f}, {change.high:.3f}]",
+            change.verdict,
+        )
+        for change in found.changes
+    ]
+    head = ("metric", "A", "B", "slowdown of B", "95 % interval", "verdict")
+    parts = [
+        "# B against A",
+        "\n".join([f"- A: {found.a}", f"- B: {found.b}", *(f"- {note}" for note in found.notes)]),
+        table(head, rows),
+        "Each process gives one median; the interval of the ratio is Welch's t on their "
+        "logarithms. For rates and times alike, a slowdown above 1 is worse.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def t_quantile(probability: float, degrees: float) -> float:
+    """Return Student's t at a probability of at least 0.5, to about six digits.
+
+    With t = sqrt(v) tan(x) the density becomes proportional to cos(x) to the power of v - 1, which
+    is smooth on a finite interval and summed there.
+    """
+    degrees = min(degrees, _MANY)
+    x = np.linspace(0, math.pi / 2, _STEPS + 1)
+    height = np.cos(x) ** (degrees - 1)
+    area = np.concatenate([[0.0], np.cumsum((height[1:] + height[:-1]) / 2)])
+    half = area / area[-1] / 2
+    return math.sqrt(degrees) * math.tan(float(np.interp(probability - 0.5, half, x)))
+
+
+def _metrics(profile: Profile) -> dict[str, tuple[str, Callable[[Round], list[float | None]]]]:
+    """Return each metric's unit and how to read a process's values."""
+
+    def question(name: str) -> Callable[[Round], list[float | None]]:
+        return lambda measured: [getattr(sample, name) for sample in measured.questions]
+
+    def rate(name: str) -> Callable[[Round], list[float | None]]:
+        return lambda measured: list(measured.streams.get(name, ()))
+
+    return {
+        "decision": ("ms", question("decision_ms")),
+        "letter": ("ms", question("letter_ms")),
+        "total": ("ms", question("total_ms")),
+        "first_decision": ("ms", lambda measured: [measured.phases_ms.first_decision]),
+        "load": ("ms", lambda measured: [measured.phases_ms.load]),
+        **{name: ("t/s", rate(name)) for name in profile.summary.tokens_per_second},
+        "peak_rss": ("bytes", lambda measured: [measured.memory.peak_rss_bytes]),
+    }
+
+
+def _per_process(
+    values: Callable[[Round], list[float | None]], rounds: Sequence[Round]
+) -> list[float]:
+    columns = ([value for value in values(measured) if value] for measured in rounds)
+    return [statistics.median(column) for column in columns if column]
+
+
+def _change(metric: str, unit: str, a: Sequence[float], b: Sequence[float]) -> Change:
+    logs_a, logs_b = ([math.log(value) for value in values] for values in (a, b))
+    means = [statistics.fmean(logs) for logs in (logs_a, logs_b)]
+    sign = -1 if unit == "t/s" else 1
+    distance = sign * (means[1] - means[0])
+    margin = _margin(logs_a, logs_b)
+    low, high = (None, None) if margin is None else (distance - margin, distance + margin)
+    return Change(
+        metric,
+        unit,
+        math.exp(means[0]),
+        math.exp(means[1]),
+        math.exp(distance),
+        None if low is None else math.exp(low),
+        None if high is None else math.exp(high),
+        _verdict(low, high),
+    )
+
+
+def _margin(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Return half the width of Welch's interval for the difference of two means."""
+    if min(len(a), len(b)) < 2:
+        return None
+    errors = [statistics.variance(values) / len(values) for values in (a, b)]
+    total = sum(errors)
+    if total == 0:
+        return 0.0
+    degrees = total**2 / sum(
+        error**2 / (len(values) - 1) for error, values in zip(errors, (a, b), strict=True)
+    )
+    return t_quantile((1 + CONFIDENCE) / 2, degrees) * math.sqrt(total)
+
+
+def _verdict(low: float | None, high: float | None) -> Verdict:
+    if low is None or high is None:
+        return "one process only"
+    if low > 0:
+        return "slower"
+    return "faster" if high < 0 else "no difference shown"
+
+
+def _label(profile: Profile) -> str:
+    return (
+        f"{profile.bundle.name} ({profile.bundle.recipe}), bundle {profile.bundle.sha256[:12]}, "
+        f"{profile.device.cpu}, onnxruntime {profile.software.onnxruntime}, {profile.created}"
+    )
+
+
+def _notes(a: Profile, b: Profile) -> tuple[str, ...]:
+    """Name the settings that differ, and other devices."""
+    notes = []
+    if (a.device.board, a.device.cpu) != (b.device.board, b.device.cpu):
+        notes.append("the devices differ")
+    if a.rounds[0].prepared != b.rounds[0].prepared:
+        notes.append("only one of them opened a prepared model")
+    for field in dataclasses.fields(a.settings):
+        ours, theirs = (getattr(profile.settings, field.name) for profile in (a, b))
+        if ours != theirs:
+            notes.append(f"{field.name}: A has {ours}, B has {theirs}")
+    return tuple(notes)

@@ -1,0 +1,42 @@
+"""The questions a profile asks: built in, from a file, or of a given length in tokens."""
+
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from itertools import cycle, islice
+
+_BUILT_IN = "questions.jsonl"
+_FILLER = ("the", "day", "after", "it", "was", "a", "quiet", "morning", "in", "town", "and")
+
+
+def built_in_questions() -> tuple[str, ...]:
+    """Return the multiple-choice questions that ship with the runtime."""
+    text = files(__package__).joinpath(_BUILT_IN).read_text(encoding="utf-8")
+    return tuple(json.loads(line)["question"] for line in text.splitlines())
+
+
+def repeated(questions: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """Return `count` of the questions, from the first again where there are fewer."""
+    return tuple(islice(cycle(questions), count))
+
+
+def padded(question: str, tokens: int, count: Callable[[str], int]) -> str:
+    """Put filler before a question until its prompt has `tokens` tokens, or as near as words go.
+
+    Args:
+        question: What stays as it is, at the end.
+        tokens: The prompt's length, everything around the question included.
+        count: Returns the length of a question's whole prompt in tokens.
+    """
+    filler = ""
+    refused = 0
+    for word in cycle(_FILLER):
+        longer = f"{filler} {word}".lstrip()
+        length = count(f"{longer}.\n{question}")
+        if length <= tokens:
+            filler, refused = longer, 0
+        else:
+            refused += 1
+        if length == tokens or refused == len(_FILLER):
+            break
+    return f"{filler}.\n{question}" if filler else question

@@ -1,0 +1,28 @@
+"""The process of one round: it reads a request from standard input and prints a report.
+
+Nothing heavy is imported before the first moment is taken.
+"""
+
+import sys
+import time
+
+
+def main() -> None:
+    """Measure as standard input asks; an error is a sentence on standard error and status 1."""
+    begin = time.monotonic()
+    import json
+
+    from foggen_runtime.errors import FoggenError
+    from foggen_runtime.jsonio import dumps, from_json
+    from foggen_runtime.profiling import measuring
+    from foggen_runtime.profiling.request import RoundRequest
+
+    imported = time.monotonic()
+    try:
+        request = from_json(RoundRequest, json.load(sys.stdin), "request")
+        if request.trace:
+            print(dumps(measuring.trace(request)))
+        else:
+            print(dumps(measuring.measure(request, (begin, imported))), flush=True)
+    except FoggenError as error:
+        sys.exit(str(error))

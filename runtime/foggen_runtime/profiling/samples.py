@@ -1,0 +1,174 @@
+"""What a profile is made of: the device, and what each process measured on it.
+
+Times are milliseconds (`_ms`), memory is bytes, frequencies MHz, temperatures degrees Celsius.
+What could not be measured is null, never 0.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CoreGroup:
+    """Processors of one kind; `max_mhz` is the highest frequency the hardware offers."""
+
+    name: str
+    count: int
+    max_mhz: float | None = None
+
+
+@dataclass(frozen=True)
+class Device:
+    """What was measured on; `features` are the instructions that decide which kernels run."""
+
+    board: str | None
+    cores: tuple[CoreGroup, ...]
+    architecture: str
+    features: tuple[str, ...]
+    memory_bytes: int | None
+    system: str | None
+    kernel: str | None
+    python: str
+
+    @property
+    def cpu(self) -> str:
+        """The kinds of cores as one name, e.g. `4x Cortex-A76 + 4x Cortex-A55`."""
+        return " + ".join(f"{group.count}x {group.name}" for group in self.cores)
+
+
+@dataclass(frozen=True)
+class ProcessPhases:
+    """The life of one process; without `unaccounted` the phases follow each other.
+
+    Attributes:
+        process_start: From the parent's request to the first line of foggen.
+        imports: Importing onnxruntime, numpy and tokenizers.
+        load: Checking the files, opening the session and reading the tokenizer.
+        prefix_restore: Bringing the prompt prefix's KV cache back.
+        warm_up: The questions that do not count.
+        questions: Those that do.
+        streams: The repetitions of `ppN` and `tgN`.
+        exit: From the last measurement to the process's end.
+        wall: From the parent's request to the process's end.
+        unaccounted: What of `wall` is in no phase.
+        first_decision: From the parent's request to the first decision of a cold process.
+    """
+
+    process_start: float
+    imports: float
+    load: float
+    prefix_restore: float
+    warm_up: float
+    questions: float
+    streams: float
+    exit: float
+    wall: float
+    unaccounted: float
+    first_decision: float | None
+
+
+@dataclass(frozen=True)
+class QuestionSample:
+    """One question; a phase that did not happen is null.
+
+    Attributes:
+        outcome: `local` when answered here, else `deferred`.
+        reason: Why, e.g. `confident`, `below_tau` or `malformed`.
+        confidence: The verbalized level; null when the output was malformed.
+        decision_ms: Time to decision (TTD), tokenizing and prefill included.
+        letter_ms: From the question to the first piece of the answer's text.
+        answer_ms: From the decision to the answer's end.
+        handoff_ms: The cloud's round trip.
+    """
+
+    outcome: str
+    reason: str
+    confidence: float | None
+    prompt_tokens: int
+    cached_prompt_tokens: int
+    forward_passes: int
+    tokenize_ms: float | None
+    prefill_ms: float | None
+    decision_ms: float | None
+    letter_ms: float | None
+    answer_ms: float | None
+    handoff_ms: float | None
+    total_ms: float
+
+
+@dataclass(frozen=True)
+class MemoryState:
+    """A process's resident memory; `anonymous` cannot be dropped, `file` is backed by files."""
+
+    rss_bytes: int | None
+    anonymous_bytes: int | None
+    file_bytes: int | None
+    pss_bytes: int | None
+    swap_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory over a process's life: `steady` is after the questions, `peak` of the whole life."""
+
+    loaded: MemoryState
+    steady: MemoryState
+    peak_after_questions_bytes: int | None
+    peak_rss_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One sensor's value, by the kernel's name for it."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Battery:
+    """A battery's charge in percent and what it is doing, e.g. `Discharging`."""
+
+    name: str
+    charge_percent: float | None
+    status: str | None
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The device at one moment; an empty list means that the kernel shows none.
+
+    Attributes:
+        frequencies_mhz: Of each processor now.
+        governors: The frequency governors in use.
+        temperatures_c: Of each thermal zone.
+        throttling: Counters and states that rise when the device slows itself down.
+        power_w: What power sensors show.
+        batteries: Charge and state.
+        load_average: Runnable tasks, mean of the last minute.
+    """
+
+    frequencies_mhz: tuple[Reading, ...] = ()
+    governors: tuple[str, ...] = ()
+    temperatures_c: tuple[Reading, ...] = ()
+    throttling: tuple[Reading, ...] = ()
+    power_w: tuple[Reading, ...] = ()
+    batteries: tuple[Battery, ...] = ()
+    load_average: float | None = None
+
+
+@dataclass(frozen=True)
+class Round:
+    """One process.
+
+    Attributes:
+        prepared: Whether it opened a model that `foggen prepare` had written.
+        streams: Tokens per second of each repetition, by llama-bench's names.
+    """
+
+    prepared: bool
+    phases_ms: ProcessPhases
+    questions: tuple[QuestionSample, ...]
+    streams: dict[str, tuple[float, ...]]
+    memory: Memory
+    before: Conditions
+    after: Conditions
