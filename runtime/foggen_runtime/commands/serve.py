@@ -1,0 +1,157 @@
+"""`foggen serve`: a bundle behind the chat completions API of OpenAI."""
+
+import logging
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from foggen_runtime.commands.options import (
+    BundleArguments,
+    CloudArguments,
+    PolicyArguments,
+    bundle_options,
+    cloud_options,
+    policy_options,
+    take,
+)
+from foggen_runtime.errors import ConfigError
+from foggen_runtime.local_model import DecodingMode
+
+SERVER_KEY_VARIABLE = "FOGGEN_API_KEY"
+_EXTRA = ("starlette", "uvicorn", "prometheus_client")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Where and how to serve."""
+
+    bundle: str
+    host: str
+    port: int
+    api_key_file: Path | None
+    allow_host: tuple[str, ...]
+    mode: DecodingMode
+    max_new_tokens: int
+    hold: bool
+    queue: int
+    handoffs: int
+    max_body: int
+    max_question: int
+    grace: float
+    log_requests: bool
+
+    def api_key(self) -> str | None:
+        """The key that clients must send, from the file or the environment.
+
+        Raises:
+            ConfigError: The file cannot be read, or holds no key.
+        """
+        if self.api_key_file is None:
+            return os.environ.get(SERVER_KEY_VARIABLE) or None
+        try:
+            key = self.api_key_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            kind = type(error).__name__
+            raise ConfigError(
+                f"api_key_file: {self.api_key_file}: cannot be read: {kind}"
+            ) from None
+        if not key:
+            raise ConfigError(f"api_key_file: {self.api_key_file}: must hold a key, is empty")
+        return key
+
+
+@click.command()
+@click.argument("bundle")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8080, show_default=True, help="Port; 0 takes a free one.")
+@click.option(
+    "--api-key-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A file with the key that clients must send.  [default: $FOGGEN_API_KEY]",
+)
+@click.option(
+    "--allow-host",
+    multiple=True,
+    metavar="NAME",
+    help="A further name that requests to a loopback address may be for; may be repeated.",
+)
+@policy_options
+@cloud_options
+@click.option(
+    "--decoding",
+    "mode",
+    type=click.Choice(get_args(DecodingMode)),
+    default="constrained",
+    show_default=True,
+    help="How to decode.",
+)
+@click.option(
+    "--max-new-tokens", default=256, show_default=True, help="Most tokens after the confidence."
+)
+@click.option(
+    "--options", "hold", is_flag=True, help="Hold answers to a question's options, if it has any."
+)
+@bundle_options
+@click.option("--queue", default=32, show_default=True, help="Most questions that wait in line.")
+@click.option(
+    "--handoffs",
+    default=8,
+    show_default=True,
+    help="Most questions that wait for the cloud while another is asked here.",
+)
+@click.option("--max-body", default=1 << 20, show_default=True, help="Most bytes of a request.")
+@click.option(
+    "--max-question", default=1 << 15, show_default=True, help="Most characters of a question."
+)
+@click.option(
+    "--grace", default=60.0, show_default=True, help="Seconds to finish when told to stop."
+)
+@click.option("--log-requests", is_flag=True, help="Log each request, without its content.")
+def serve(**options: Any) -> None:
+    """Serve BUNDLE, a directory or a hub id, to clients of OpenAI's API.
+
+    Prints where it listens, and runs until SIGTERM or SIGINT. A page at / shows what it does.
+    Addresses other than loopback demand a key that clients must send. Needs the extra `serve`:
+    pip install 'foggen[serve]'.
+
+    \b
+    Example:
+      foggen serve foggen-int4 --port 8080 --cloud-url http://127.0.0.1:8000/v1 \\
+        --cloud-model big-model
+    """
+    bundle = take(BundleArguments, options)
+    cloud = take(CloudArguments, options).cloud()
+    policy = take(PolicyArguments, options).to_policy()
+    arguments = take(Arguments, options)
+    if missing := [name for name in _EXTRA if find_spec(name) is None]:
+        raise ConfigError(f"serve: needs {', '.join(missing)}: pip install 'foggen[serve]'")
+    from foggen_runtime.serving.server import Server, open_socket
+    from foggen_runtime.serving.settings import Settings
+    from foggen_runtime.serving.turns import open_shared
+
+    settings = Settings(
+        host=arguments.host,
+        port=arguments.port,
+        api_key=arguments.api_key(),
+        allowed_hosts=arguments.allow_host,
+        mode=arguments.mode,
+        max_new_tokens=arguments.max_new_tokens,
+        hold_options=arguments.hold,
+        queue=arguments.queue,
+        handoffs=arguments.handoffs,
+        max_body=arguments.max_body,
+        max_question=arguments.max_question,
+        grace=arguments.grace,
+    )
+    level = logging.INFO if arguments.log_requests else logging.WARNING
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    logging.getLogger("foggen_runtime").setLevel(level)
+    listener = open_socket(settings)
+    with open_shared(arguments.bundle, cloud, bundle.open_options(), policy) as foggen:
+        server = Server(foggen, settings, listener)
+        click.echo(server.url)
+        server.run()

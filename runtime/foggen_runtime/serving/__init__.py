@@ -1,0 +1,1 @@
+"""The gateway: one bundle behind the chat completions API of OpenAI."""

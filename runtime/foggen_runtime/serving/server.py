@@ -1,0 +1,139 @@
+"""The listening socket, and the server's life from start to end."""
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+
+import uvicorn
+
+from foggen_runtime.choice import question_options
+from foggen_runtime.errors import ConfigError
+from foggen_runtime.foggen import Foggen
+from foggen_runtime.local_model import Decoding
+from foggen_runtime.result import BundleRef, Result
+from foggen_runtime.serving.app import make_app
+from foggen_runtime.serving.chat import Chat
+from foggen_runtime.serving.desk import Desk
+from foggen_runtime.serving.gate import Gate, is_loopback
+from foggen_runtime.serving.ledger import Ledger
+from foggen_runtime.serving.requests import ChatRequest
+from foggen_runtime.serving.settings import Settings
+from foggen_runtime.serving.turns import SharedModel
+
+_KEEP_ALIVE = 75  # seconds
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Server:
+    """Serves one opened bundle until it is told to stop.
+
+    Attributes:
+        url: Where it listens.
+    """
+
+    def __init__(self, foggen: Foggen, settings: Settings, listener: socket.socket) -> None:
+        """Prepare to serve.
+
+        Args:
+            foggen: The bundle; one of `open_shared` answers while handoffs wait.
+            settings: How to serve it.
+            listener: What `open_socket` gave for these settings.
+        """
+        self._socket = listener
+        host, port = listener.getsockname()[:2]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        hosts = (*_LOOPBACK_NAMES, host, *(name.lower() for name in settings.allowed_hosts))
+        gate = Gate(settings.api_key, hosts if is_loopback(host) else None)
+        manifest = foggen.model.bundle.manifest
+        bundle = BundleRef(manifest.model.name, manifest.sha256)
+        shared = isinstance(foggen.model, SharedModel)
+        threads = 1 + settings.handoffs if shared else 1
+        desk = Desk(_asker(foggen, settings), threads, settings.queue)
+        ledger = Ledger(bundle, version("foggen"), desk)
+        self._uvicorn = uvicorn.Server(
+            uvicorn.Config(
+                make_app(Chat(bundle, desk, ledger, settings, foggen.policy.route), gate),
+                http="h11",
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE,
+                timeout_graceful_shutdown=settings.grace,  # type: ignore[arg-type]
+            )
+        )
+
+    def run(self) -> None:
+        """Serve until `stop`, SIGTERM or SIGINT; then finish the questions that were taken."""
+        if threading.current_thread() is threading.main_thread():
+            # uvicorn raises the signal again when all is done; by then it means nothing more.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+        self._uvicorn.run(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """Make `run` end, from any thread."""
+        self._uvicorn.should_exit = True
+
+
+def _asker(foggen: Foggen, settings: Settings) -> Callable[[ChatRequest], Iterator[str | Result]]:
+    model = foggen.model
+    room = len(model.bundle.manifest.template.answer_prefix_ids)
+
+    def ask(request: ChatRequest) -> Iterator[str | Result]:
+        limit = settings.max_new_tokens
+        if request.max_tokens is not None:
+            limit = min(limit, request.max_tokens + room)
+        options = question_options(request.question) if settings.hold_options else ()
+        decoding = Decoding(settings.mode, limit, options or None)
+        return foggen.stream(request.question, request.tau, request.route, decoding)
+
+    def ask_in_turn(request: ChatRequest) -> Iterator[str | Result]:
+        # Waited for before the clock of the question starts.
+        if (request.route or foggen.policy.route) != "cloud_only":
+            turns.take()
+            turns.leave()
+        try:
+            yield from ask(request)
+        finally:
+            turns.give()
+
+    if not isinstance(model, SharedModel):
+        return ask
+    turns = model.turns
+    return ask_in_turn
+
+
+def open_socket(settings: Settings) -> socket.socket:
+    """Return a socket bound to the settings' address; it does not listen yet.
+
+    Raises:
+        ConfigError: It cannot be bound, or others reach the address and there is no key.
+    """
+    where = f"host {settings.host}, port {settings.port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host or "0.0.0.0",
+            settings.port,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE,
+        )[0]
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"{where}: is no address of this device: {error}") from error
+    if not is_loopback(str(address[0])) and settings.api_key is None:
+        raise ConfigError(
+            f"{where}: others reach this address, so it needs an API key "
+            "(--api-key-file or the environment variable FOGGEN_API_KEY)"
+        )
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"{where}: cannot be listened on: {error}") from error
+    return listener

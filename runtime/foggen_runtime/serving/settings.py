@@ -1,0 +1,63 @@
+"""How the server runs, checked before anything is opened."""
+
+import re
+from dataclasses import dataclass, field
+
+from foggen_runtime.errors import ConfigError
+from foggen_runtime.local_model import DecodingMode
+
+_MIN_KEY = 16
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the server runs.
+
+    Attributes:
+        host: Name or address to listen on; other than loopback demands a key.
+        port: TCP port; 0 takes a free one.
+        api_key: What clients must send as a bearer token; never shown.
+        allowed_hosts: Further names a request's `Host` may have on loopback, e.g. behind a proxy.
+        mode: How to decode.
+        max_new_tokens: The most tokens of a local answer, whatever a request says.
+        hold_options: Hold the answer to the options in the question, where it has any.
+        queue: The most questions in line.
+        handoffs: The most questions that wait for the cloud while another is asked here.
+        max_body: The most bytes of a request.
+        max_question: The most characters of a question.
+        grace: Seconds that running questions have to end when the server is told to.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    api_key: str | None = field(default=None, repr=False)
+    allowed_hosts: tuple[str, ...] = ()
+    mode: DecodingMode = "constrained"
+    max_new_tokens: int = 256
+    hold_options: bool = False
+    queue: int = 32
+    handoffs: int = 8
+    max_body: int = 1 << 20
+    max_question: int = 1 << 15
+    grace: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 1 << 16:
+            raise ConfigError(f"port: must be within [0, 65535], is {self.port}")
+        for name, least in (
+            ("queue", 0),
+            ("handoffs", 0),
+            ("max_body", 1),
+            ("max_question", 1),
+            ("max_new_tokens", 1),
+        ):
+            value = getattr(self, name)
+            if value < least:
+                raise ConfigError(f"{name}: must be at least {least}, is {value}")
+        if not 0 <= self.grace <= 86_400:
+            raise ConfigError(f"grace: must be within [0, 86400] s, is {self.grace}")
+        if self.api_key is not None and not re.fullmatch(rf"[!-~]{{{_MIN_KEY},}}", self.api_key):
+            raise ConfigError(
+                f"api_key: must be at least {_MIN_KEY} visible ASCII characters, "
+                f"has {len(self.api_key)} characters"
+            )

@@ -1,0 +1,25 @@
+"""Many clients at once; `python -m benchmarks.serve_load` is the long version."""
+
+import os
+import threading
+
+from foggen_runtime.serving.settings import Settings
+from tests.conftest import BundleOf
+from tests.runtime.test_foggen import QUESTIONS
+from tests.support.gateway import CHAT, serving
+from tests.support.load import Load
+
+
+def test_many_clients_get_answers_or_429(tiny_bundle: BundleOf) -> None:
+    before = threading.active_count()
+    with serving(tiny_bundle("int4"), Settings(queue=4)) as gateway:
+        load = Load(f"{gateway.url}{CHAT}", QUESTIONS[:100], clients=40, seconds=3, pid=os.getpid())
+        outcome = load.run()
+        gateway.wait_for(running=0, waiting=0)
+        status = gateway.http.get("/status").json()
+    assert set(outcome.statuses) == {200, 429}
+    assert not outcome.errors
+    assert outcome.broken == 0
+    assert sum(status["answers"].values()) >= outcome.statuses[200] > 20
+    assert status["errors"] == {"queue_full": status["errors"]["queue_full"]}
+    assert threading.active_count() == before
