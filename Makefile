@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 BARE := .venvs/bare
 WORK := work
+OPTIMUM := .venvs/optimum
+JAVA_ONNXRUNTIME := 1.29.0
 
-.PHONY: demo test lint test-bare tiny tiny-card flips recipes off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
+.PHONY: demo test lint test-bare tiny tiny-card flips recipes accuracy-levels loop-equality loop-cost faults test-faults test-handoff handoff-faults memory serve-load fuzz node-modules golden android-core bench-jvm test-package test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -42,8 +44,51 @@ tiny-card: $(VENV)/.dev  ## Evaluate the tiny FogGen and write its card.
 flips: $(VENV)/.dev  ## Count the decisions each recipe changes, on the tiny FogGen.
 	$(BIN)/python -m benchmarks.flips
 
-recipes: $(VENV)/.dev  ## Judge each piece of the recipes (quarter of an hour).
+recipes: $(VENV)/.dev  ## Judge each piece of the recipes (half an hour).
 	$(BIN)/python -m benchmarks.recipes
+
+accuracy-levels: $(VENV)/.dev  ## Time MatMulNBits at each accuracy level.
+	$(BIN)/python -m benchmarks.accuracy_levels
+
+loop-equality: $(VENV)/.dev  ## Compare the loop inside the model with the host's on every held-out question.
+	$(BIN)/python -m benchmarks.loop_equality
+
+loop-cost: $(VENV)/.dev  ## Measure the loop inside the model beside the host's at full size.
+	$(BIN)/python -m benchmarks.checkpoint
+	$(BIN)/python -m benchmarks.loop_cost
+
+faults: $(VENV)/.dev  ## Ask a faulty cloud 10,000 questions.
+	$(BIN)/python -m benchmarks.faults
+
+test-faults: $(VENV)/.dev  ## The same as tests, through the client and through the outbox.
+	$(BIN)/python -m pytest -m slow tests/runtime/test_cloud_faults.py
+
+test-handoff: $(VENV)/.dev  ## Kill a queueing workload 400 times, ask a failing cloud 20,000 questions (over half an hour).
+	$(BIN)/python -m pytest -m slow tests/runtime/test_outbox_kill.py tests/runtime/test_handoff_faults.py
+
+handoff-faults: $(VENV)/.dev  ## Count what a failing cloud loses (nothing may be).
+	$(BIN)/python -m benchmarks.handoff_faults
+
+memory: $(VENV)/.dev  ## Measure memory and start, as exported and prepared (on an idle machine).
+	$(BIN)/python -m benchmarks.memory
+
+serve-load: $(VENV)/.dev  ## Load `foggen serve` with 200 clients for a minute.
+	$(BIN)/python -m benchmarks.serve_load
+
+fuzz: $(VENV)/.dev  ## Fuzz the server's OpenAPI description (minutes).
+	$(BIN)/python -m pytest -m slow tests/runtime/serving/test_openapi.py
+
+node-modules:  ## Install OpenAI's npm client for its test.
+	npm install --prefix tests/node --no-package-lock --no-audit --no-fund --silent
+
+test-package: $(VENV)/.dev  ## Install the ARM64 package without network and ask it on emulated processors.
+	$(BIN)/python -m pytest -m slow tests/test_arm64_package.py tests/exporter/packaging
+
+test-languages: $(VENV)/.dev $(WORK)/languages/.ready  ## Run the loop from Node and Java, and bundles in other runtimes.
+	$(BIN)/python -m pytest -m languages tests/languages
+
+test-optimum: $(OPTIMUM)/.ready  ## Export through optimum, and hold the bundles against transformers.
+	$(OPTIMUM)/bin/python -m pytest -m optimum tests/exporter/test_optimum_bundles.py
 
 off-topic: $(VENV)/.dev  ## Count confident answers to text that is no question.
 	$(BIN)/python -m benchmarks.off_topic
@@ -59,11 +104,21 @@ bench: $(VENV)/.dev  ## Measure our engine beside the peers, on an idle machine 
 	$(BIN)/python -m benchmarks.automix
 	$(BIN)/python -m benchmarks.profile_ops
 
+golden: $(VENV)/.dev  ## Write the golden traces again, after a change of the decision or a recipe.
+	$(BIN)/python -m tests.golden.write
+
+android-core: $(VENV)/.dev  ## Build and test the Kotlin core on the desktop JVM.
+	$(BIN)/python -m tests.golden.prepare $(WORK)/kotlin
+	mvn -B -q -f android_demo/core install -Dfoggen.test.data=$(CURDIR)/$(WORK)/kotlin -Dfoggen.python=$(CURDIR)/$(BIN)/python
+
+bench-jvm: android-core  ## Measure the Kotlin core beside the Python runtime, on an idle machine.
+	$(BIN)/python -m benchmarks.jvm $(WORK)/models/foggen-int4
+
 emulated-flips: $(VENV)/.dev  ## Count the decisions that change on emulated processors (hours).
 	nice -n 19 $(BIN)/python -m benchmarks.emulation.flips
 
 test-emulation: $(VENV)/.dev  ## Test that an emulated Cortex-A76 decides as this machine.
-	$(BIN)/python -m pytest -m slow tests/test_emulation.py
+	$(BIN)/python -m pytest -m slow tests/test_emulation.py tests/runtime/profiling/test_emulated.py
 
 full-size: $(VENV)/.dev  ## Export and ask a random checkpoint of Qwen3-0.6B's exact shape.
 	$(BIN)/python -m benchmarks.full_size
@@ -85,6 +140,22 @@ $(VENV)/.export: $(VENV)/.made pyproject.toml
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.export
+
+$(OPTIMUM)/.ready: pyproject.toml
+	rm -rf $(OPTIMUM)
+	$(PYTHON) -m venv $(OPTIMUM)
+	$(OPTIMUM)/bin/pip install --quiet --editable '.[optimum]' torch==2.13.0 pytest
+	touch $@
+
+# Packages of other languages, and onnxruntime-genai in an environment of its own.
+$(WORK)/languages/.ready: tests/languages/package.json
+	rm -rf $(WORK)/languages && mkdir -p $(WORK)/languages/node
+	cp tests/languages/package.json $(WORK)/languages/node
+	cd $(WORK)/languages/node && npm install --ignore-scripts --no-package-lock --no-audit --no-fund --silent
+	mvn --quiet dependency:copy -Dartifact=com.microsoft.onnxruntime:onnxruntime:$(JAVA_ONNXRUNTIME) -DoutputDirectory=$(CURDIR)/$(WORK)/languages/java
+	$(PYTHON) -m venv $(WORK)/languages/genai
+	$(WORK)/languages/genai/bin/pip install --quiet onnxruntime-genai==0.18.0
+	touch $@
 
 $(BARE)/.ready: pyproject.toml $(shell find runtime exporter -name '*.py')
 	rm -rf $(BARE) dist

@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from foggen_exporter.bundle_files import GRAPH_FILE
 from foggen_exporter.recipes import RECIPES
 from foggen_runtime import EngineOptions, Foggen, OpenOptions, Result
+from foggen_runtime.intervals import upper_bound
 from tests.support.export import export_bundle
 
 TINY = Path(__file__).parent.parent / "tests" / "tiny_foggen"
@@ -22,10 +24,17 @@ TAU = 0.5
 
 @dataclass(frozen=True)
 class Row:
-    """One recipe against fp32, in shares of all questions."""
+    """One recipe against fp32, in shares of all questions.
+
+    Attributes:
+        flips_at_most: The exact one-sided 95 % upper bound of the flip rate.
+        weights_mb: The size of the weights' file.
+    """
 
     recipe: str
+    weights_mb: float
     flips: float
+    flips_at_most: float
     level_changes: float
     answer_agreement: float
     local_accuracy: float
@@ -45,21 +54,24 @@ def defers(result: Result) -> bool:
 
 
 def compare(
-    recipe: str, results: Sequence[Result], reference: Sequence[Result], letters: Sequence[str]
+    bundle: Path, results: Sequence[Result], reference: Sequence[Result], letters: Sequence[str]
 ) -> Row:
     """Return a recipe's row.
 
     Args:
-        recipe: Its name.
+        bundle: Its bundle, in a directory of its name.
         results: Its results.
         reference: The results in fp32.
         letters: The right answers.
     """
     pairs = list(zip(results, reference, strict=True))
     count = len(pairs)
+    flips = sum(defers(a) != defers(b) for a, b in pairs)
     return Row(
-        recipe=recipe,
-        flips=sum(defers(a) != defers(b) for a, b in pairs) / count,
+        recipe=bundle.name,
+        weights_mb=(bundle / f"{GRAPH_FILE}.data").stat().st_size / 1e6,
+        flips=flips / count,
+        flips_at_most=upper_bound(flips, count),
         level_changes=sum(a.confidence != b.confidence for a, b in pairs) / count,
         answer_agreement=sum(a.choice == b.choice for a, b in pairs) / count,
         local_accuracy=sum(a.choice == b for a, b in zip(results, letters, strict=True)) / count,
@@ -70,11 +82,13 @@ def compare(
 def table(rows: Sequence[Row]) -> str:
     """Return the rows as Markdown."""
     lines = [
-        "| recipe | flips | level changes | answers agree | local accuracy | deferred |",
-        "|---|---|---|---|---|---|",
+        "| recipe | weights MB | flips | at most | level changes | answers agree "
+        "| local accuracy | deferred |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     lines.extend(
-        f"| {row.recipe} | {row.flips:.2%} | {row.level_changes:.2%} "
+        f"| {row.recipe} | {row.weights_mb:.2f} | {row.flips:.2%} | {row.flips_at_most:.2%} "
+        f"| {row.level_changes:.2%} "
         f"| {row.answer_agreement:.2%} | {row.local_accuracy:.2%} | {row.deferred:.2%} |"
         for row in rows
     )
@@ -87,13 +101,13 @@ def main() -> None:
     entries = [json.loads(line) for line in lines]
     questions, letters = [e["question"] for e in entries], [e["answer"] for e in entries]
     with tempfile.TemporaryDirectory() as directory:
-        results = {
-            recipe: ask_all(
-                export_bundle(TINY / "checkpoint", Path(directory) / recipe, recipe), questions
-            )
+        bundles = [
+            export_bundle(TINY / "checkpoint", Path(directory) / recipe, recipe)
             for recipe in RECIPES
-        }
-    rows = [compare(name, found, results["fp32"], letters) for name, found in results.items()]
+        ]
+        results = {bundle: ask_all(bundle, questions) for bundle in bundles}
+        reference = results[Path(directory) / "fp32"]
+        rows = [compare(*pair, reference, letters) for pair in results.items()]
     document = {
         "machine": platform.machine(),
         "onnxruntime": version("onnxruntime"),

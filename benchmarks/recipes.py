@@ -15,14 +15,23 @@ import numpy as np
 import onnx
 
 from benchmarks.flips import RESULTS, TAU, TINY, defers
-from foggen_exporter.calibration import MAX_QUESTIONS, CalibrationSet
+from foggen_exporter.bundle_files import GRAPH_FILE
+from foggen_exporter.calibration import MAX_QUESTIONS, CalibrationSet, calibration_prompts
 from foggen_exporter.checkpoint import Checkpoint
-from foggen_exporter.export import GRAPH_FILE, Export, ExportSettings, Origin
-from foggen_exporter.recipes import Recipe, find_recipe
+from foggen_exporter.export import Export
+from foggen_exporter.export_settings import ExportSettings, Origin
+from foggen_exporter.recipes import BLOCK_SIZES, EMBEDDING_GROUP, Recipe, find_recipe
 from foggen_exporter.template import load_template
 from foggen_runtime import Decoding, EngineOptions, Foggen, OpenOptions, Result
-from foggen_runtime.manifest import Manifest, file_info
-from tests.support.outliers import PLACES, Outliers, add_outliers
+from foggen_runtime.manifest import TOKENIZER_FILE, Manifest, file_info
+from foggen_runtime.tokenizer import QuestionTokenizer
+from tests.support.outliers import (
+    PLACES,
+    FirstTokenOutliers,
+    Outliers,
+    add_first_token_outliers,
+    add_outliers,
+)
 from tests.tiny_foggen.questions import generate
 
 FACTOR = 256.0
@@ -30,6 +39,7 @@ OUTLIER_QUESTIONS = 400
 NOTE = f"""\
 Against fp32 at tau = {TAU}: 1200 held-out questions of the tiny FogGen, the first \
 {OUTLIER_QUESTIONS} under outliers. Made by `python -m benchmarks.recipes`."""
+FIRST_TOKENS = FirstTokenOutliers()
 ONE_TOKEN = Decoding(max_new_tokens=1)
 CALIBRATION_SEED = 555
 
@@ -84,13 +94,45 @@ def clean_variants() -> Iterator[Variant]:
     yield Variant("int4-gptq, built-in questions", gptq, built_in)
     yield Variant("int4-gptq, questions of the domain", gptq, in_domain)
     yield Variant("int4-gptq, smoothed", replace(gptq, smoothing=True), built_in)
+    mixed = find_recipe("int4-mixed")
+    yield Variant("int4-mixed, built-in questions", mixed, built_in)
+    yield Variant("int4-mixed, questions of the domain", mixed, in_domain)
+    nearest = replace(mixed, error_feedback=False)
+    yield Variant("int4-mixed, without error feedback", nearest, built_in)
+    eight = frozenset({EMBEDDING_GROUP})
+    fixed = replace(mixed.with_finer(eight), finer=None)
+    yield Variant("int4-gptq, embedding always in 8 bits", fixed, built_in)
+
+
+def block_variants() -> Iterator[Variant]:
+    """Yield the 4-bit recipes in blocks of every size, with and without zero points."""
+    for name in ("int4", "int4-gptq"):
+        for size in BLOCK_SIZES:
+            for symmetric in (False, True):
+                zero = "symmetric" if symmetric else "zero points"
+                recipe = find_recipe(name).with_blocks(size, symmetric=symmetric)
+                built_in = CalibrationSet.built_in()
+                yield Variant(f"{name}, blocks of {size}, {zero}", recipe, built_in)
+
+
+def level_variants() -> Iterator[Variant]:
+    """Yield recipes whose head, or layers, or both compute in fp32 (`accuracy_level` 1, not 4)."""
+    for name in ("int4", "int4-gptq", "int8-weight", "int8"):
+        recipe, built_in = find_recipe(name), CalibrationSet.built_in()
+        head = replace(recipe.embedding, accuracy_level=1)
+        yield Variant(f"{name}, head at level 1", replace(recipe, embedding=head), built_in)
+        if recipe.layers.accuracy_level is not None:
+            layers = replace(recipe.layers, accuracy_level=1)
+            both = replace(recipe, layers=layers, embedding=head)
+            yield Variant(f"{name}, layers at level 1", replace(recipe, layers=layers), built_in)
+            yield Variant(f"{name}, all at level 1", both, built_in)
 
 
 def int8_variants() -> Iterator[Variant]:
     """Yield W8A8 with and without each of its three pieces."""
     for one_scale in (True, False):
         for smoothing in (False, True):
-            for recomputed in (False,) if one_scale else (True, False):
+            for recomputed in (True, False):
                 scales = "one scale for all rows" if one_scale else "a scale for each row"
                 smooth = "smoothed" if smoothing else "not smoothed"
                 prefix = "own prefix" if recomputed else "fp32 prefix"
@@ -125,6 +167,15 @@ def ask_all(
     options = OpenOptions(engine, recompute_prefix=variant.recomputed)
     with Foggen.open(bundle, options=options) as foggen:
         return [foggen.ask(q, route="local_only", decoding=ONE_TOKEN) for q in questions]
+
+
+def domain_prompts(bundle: Path) -> list[tuple[int, ...]]:
+    """Return prompts of the tiny FogGen's domain with a reply, none of a held-out question."""
+    manifest = Manifest.load(bundle)
+    tokenizer = QuestionTokenizer.from_file(bundle / TOKENIZER_FILE)
+    texts = [question.question for question in generate(CALIBRATION_SEED, MAX_QUESTIONS, "tune")]
+    found = calibration_prompts(texts, tokenizer, manifest.prompt, manifest.template, tail=1)
+    return [(*found.prefix_ids, *suffix) for suffix in found.suffixes]
 
 
 def share_scale(bundle: Path) -> None:
@@ -174,6 +225,7 @@ def main() -> None:
         bundle, injected = Path(directory) / "bundle", Path(directory) / "injected"
         fp32 = Variant("fp32", find_recipe("fp32"), CalibrationSet.built_in())
         reference = ask_all(TINY / "checkpoint", fp32, bundle, questions)
+        prompts = domain_prompts(bundle)
 
         def judge(outliers: str, checkpoint: Path, variants: Iterator[Variant]) -> None:
             for variant in variants:
@@ -184,6 +236,11 @@ def main() -> None:
 
         judge("none", TINY / "checkpoint", clean_variants())
         judge("none", TINY / "checkpoint", int8_variants())
+        judge("none", TINY / "checkpoint", block_variants())
+        judge("none", TINY / "checkpoint", level_variants())
+        shutil.copytree(TINY / "checkpoint", injected)
+        add_first_token_outliers(injected, prompts, FIRST_TOKENS)
+        judge(f"first {FIRST_TOKENS.tokens} tokens", injected, int8_variants())
         for place in PLACES:
             shutil.rmtree(injected, ignore_errors=True)
             shutil.copytree(TINY / "checkpoint", injected)

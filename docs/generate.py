@@ -7,14 +7,18 @@ and the result of a question as JSON Schemas.
 import dataclasses
 import json
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import click
 
 from foggen_exporter.cli import export_command
+from foggen_exporter.packaging.cli import package_command
 from foggen_runtime.cli import foggen
+from foggen_runtime.commands.profile_compare import compare_command
 from foggen_runtime.manifest import FORMAT_VERSION, Manifest
+from foggen_runtime.profiling.schema import PROFILE_VERSION, Profile
 from foggen_runtime.result import SCHEMA_VERSION, Result
 
 DOCS = Path(__file__).parent
@@ -24,26 +28,33 @@ _SCALARS: dict[Any, str] = {str: "string", int: "integer", float: "number", bool
 def cli_page() -> str:
     """Return the help of every command, in Markdown."""
     parts = ["# Commands\n\nWritten by `make docs` from the commands themselves.\n"]
-    context = click.Context(foggen, info_name="foggen")
-    commands: list[tuple[str, click.Command, click.Context | None]] = [
-        ("foggen-export", export_command, None),
-        ("foggen", foggen, None),
-    ]
-    for name in foggen.list_commands(context):
-        command = foggen.get_command(context, name)
-        if command is None:
-            raise LookupError(f"command {name}: must exist, it is listed")
-        commands.append((name, command, context))
-    for name, command, parent in commands:
-        child = click.Context(
-            command,
-            info_name=name,
-            parent=parent,
-            max_content_width=100,
-            help_option_names=["-h", "--help"],
-        )
-        parts.append(f"## {child.command_path}\n\n```text\n{command.get_help(child)}\n```\n")
+    for command, info_name in (
+        (export_command, "foggen-export"),
+        (package_command, "foggen-package"),
+    ):
+        parts.extend(_help(command, info_name, None))
+    parts.extend(_help(foggen, "foggen", None))
+    profile = click.Context(foggen, info_name="foggen")
+    parts.extend(_help(compare_command, "profile compare", profile))
     return "\n".join(parts)
+
+
+def _help(command: click.Command, name: str, parent: click.Context | None) -> Iterator[str]:
+    """Yield the help of a command and of the commands in it."""
+    context = click.Context(
+        command,
+        info_name=name,
+        parent=parent,
+        max_content_width=100,
+        help_option_names=["-h", "--help"],
+    )
+    yield f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"
+    if isinstance(command, click.Group):
+        for inner in command.list_commands(context):
+            found = command.get_command(context, inner)
+            if found is None:
+                raise LookupError(f"command {inner}: must exist, it is listed")
+            yield from _help(found, inner, context)
 
 
 def manifest_schema() -> dict[str, Any]:
@@ -57,6 +68,14 @@ def result_schema() -> dict[str, Any]:
     """Return the JSON Schema of what `foggen ask --json` prints."""
     schema = _schema(Result)
     schema["properties"]["schema_version"] = {"const": SCHEMA_VERSION}
+    schema["required"] = list(schema["properties"])
+    return schema
+
+
+def profile_schema() -> dict[str, Any]:
+    """Return the JSON Schema of what `foggen profile --output` writes."""
+    schema = _schema(Profile)
+    schema["properties"]["schema_version"] = {"const": PROFILE_VERSION}
     schema["required"] = list(schema["properties"])
     return schema
 
@@ -104,6 +123,7 @@ def pages() -> dict[Path, str]:
         DOCS / "cli.md": cli_page(),
         DOCS / "foggen.schema.json": _document(manifest_schema()),
         DOCS / "result.schema.json": _document(result_schema()),
+        DOCS / "profile.schema.json": _document(profile_schema()),
     }
 
 

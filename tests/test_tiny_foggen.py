@@ -119,7 +119,13 @@ def reference(tiny_bundle: BundleOf) -> list[Result]:
 
 @pytest.mark.parametrize(
     ("quant", "limit"),
-    [("int8", 0.005), ("int8-weight", 0.01), ("int4", 0.03), ("int4-gptq", 0.015)],
+    [
+        ("int8", 0.005),
+        ("int8-weight", 0.01),
+        ("int4", 0.03),
+        ("int4-gptq", 0.015),
+        ("int4-mixed", 0.015),
+    ],
 )
 def test_recipes_keep_the_decisions(
     tiny_bundle: BundleOf, reference: list[Result], quant: str, limit: float

@@ -22,7 +22,8 @@ from benchmarks.emulation.report import Report, Row
 from benchmarks.machine import machine_kind, write_results
 from benchmarks.workspace import REPOSITORY
 from foggen_exporter.checkpoint import Checkpoint
-from foggen_exporter.export import Export, ExportSettings, Origin
+from foggen_exporter.export import Export
+from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.recipes import RECIPES, Recipe
 from foggen_exporter.template import load_template
 

@@ -101,7 +101,7 @@ def run(load: Callable[[Request], Peer]) -> None:
     moments: list[float] = []
     peer.question(request.questions[0], lambda: moments.append(time.monotonic()))
     decided = [_times(peer.question, prompt) for prompt in request.questions[1:]][1:]
-    peak_rss_mb = _peak_rss_mb()
+    peak = peak_rss_mb()
     short = [_stream_times(peer, prompt, 1 + DECODED_TOKENS) for prompt in request.pp128][1:]
     long = [_stream_times(peer, prompt, 1) for prompt in request.pp512][1:]
     measurement = Measurement(
@@ -111,7 +111,7 @@ def run(load: Callable[[Request], Peer]) -> None:
         pp128_ms=[times[0] for times in short],
         pp512_ms=[times[0] for times in long],
         tg64_ms=[times[DECODED_TOKENS] - times[0] for times in short],
-        peak_rss_mb=peak_rss_mb,
+        peak_rss_mb=peak,
     )
     print(json.dumps(asdict(measurement)), flush=True)
 
@@ -131,7 +131,7 @@ def _times(work: Callable[[Sequence[int], Mark], None], prompt: Sequence[int]) -
     return times
 
 
-def _peak_rss_mb() -> float:
+def peak_rss_mb() -> float:
     """Return the largest resident set of this process so far, mapped files included."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))

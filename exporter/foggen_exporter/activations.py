@@ -45,6 +45,7 @@ def layer_inputs(source: TensorSource, prompts: CalibrationPrompts) -> Iterator[
         first = layer.run(prefix)
         prefix = first.hidden
         states, inputs = _run_all(layer, states, first.cache)
+        del layer
         yield inputs
 
 

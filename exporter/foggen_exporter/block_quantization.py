@@ -6,6 +6,7 @@ scale and, when asymmetric, one zero point per block. Without zero points the ze
 middle: 8 for 4 bits, 128 for 8 bits.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,12 @@ class QuantizedBlocks:
     packed: UInt8
     scales: Float32
     zero_points: UInt8 | None
+
+    def rows(self, indices: Sequence[int]) -> "QuantizedBlocks":
+        """Return the matrix of some rows."""
+        picked = list(indices)
+        zero_points = None if self.zero_points is None else self.zero_points[picked]
+        return QuantizedBlocks(self.packed[picked], self.scales[picked], zero_points)
 
 
 @dataclass(frozen=True)

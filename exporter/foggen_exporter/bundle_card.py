@@ -1,6 +1,7 @@
 """The README that every bundle carries, so that it can be published as it is."""
 
 from foggen_runtime.manifest import Manifest, WeightFormat
+from foggen_runtime.weight_groups import WeightGroup, weight_groups
 
 _CARD = """\
 ---
@@ -35,7 +36,7 @@ DIRECTORY --verify` to check every file against its hash.
 {files}
 
 Weights: {weights}. Context: {context_length} tokens of prompt and answer. Confidence levels:
-{levels}. Needs onnxruntime {onnxruntime} or newer.
+{levels}. {head}Needs onnxruntime {onnxruntime} or newer.
 
 Made by {tool}; `foggen.json` records the weights' hash and all settings.
 
@@ -45,11 +46,13 @@ The weights keep the licence of the checkpoint they were made from; see the page
 `{checkpoint}`. The foggen tools are under Apache-2.0.
 """
 
+_HEAD = "It can write multiple-choice replies only: constrained decoding, one letter. "
+
 
 def bundle_card(manifest: Manifest) -> str:
     """Write the README of a bundle, in Markdown with the hub's front matter."""
     revision = f" (revision {manifest.model.revision})" if manifest.model.revision else ""
-    groups = manifest.quantization.groups.items()
+    groups = weight_groups(manifest.quantization.groups)
     files = sorted(manifest.files.items())
     return _CARD.format(
         name=manifest.model.name,
@@ -60,12 +63,18 @@ def bundle_card(manifest: Manifest) -> str:
         files="\n".join(
             f"| `{name}` | {info.bytes / 1e6:.2f} | `{info.sha256[:16]}…` |" for name, info in files
         ),
-        weights="; ".join(f"{group} {_describe(form)}" for group, form in groups),
+        weights="; ".join(map(_group, groups)),
         context_length=manifest.model.context_length,
         levels=", ".join(manifest.template.levels),
+        head=_HEAD if manifest.graph.head else "",
         onnxruntime=manifest.graph.onnxruntime,
         tool=manifest.provenance["tool"],
     )
+
+
+def _group(group: WeightGroup) -> str:
+    where = f" of layers {group.layers}" if group.layers else ""
+    return f"{group.name}{where} {_describe(group.form)}"
 
 
 def _describe(form: WeightFormat) -> str:

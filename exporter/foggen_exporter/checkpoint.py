@@ -91,7 +91,7 @@ class Checkpoint:
         document = _read_configs(directory)
         architecture = _architecture_name(document)
         config = ARCHITECTURES[architecture].read_config(document)
-        files = TensorFiles(_weight_files(directory))
+        files = TensorFiles(weight_files(directory))
         expected = ARCHITECTURES[architecture].expected_tensors(config)
         if config.tie_word_embeddings and LM_HEAD not in files.entries:
             del expected[LM_HEAD]
@@ -192,11 +192,17 @@ def _architecture_name(document: Mapping[str, object]) -> str:
     if isinstance(names, list) and len(names) == 1 and names[0] in ARCHITECTURES:
         return str(names[0])
     raise CheckpointError(
-        f"config.json: architectures: must be one of {', '.join(ARCHITECTURES)}, is {names!r}"
+        f"config.json: architectures: must be one of {', '.join(ARCHITECTURES)}, is {names!r}; "
+        "--graph optimum exports others"
     )
 
 
-def _weight_files(directory: Path) -> list[Path]:
+def weight_files(directory: Path) -> list[Path]:
+    """Return the safetensors files of a checkpoint, shards in the order of their names.
+
+    Raises:
+        CheckpointError: There are none, or the index of the shards is broken.
+    """
     single = directory / "model.safetensors"
     if single.exists():
         return [single]

@@ -5,26 +5,35 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Literal, get_args
 
 import click
 from tqdm import tqdm
 
 from foggen_exporter.bundle_directory import bundle_directory, check_target
+from foggen_exporter.bundle_files import BundleExport
 from foggen_exporter.calibration import CalibrationSet
 from foggen_exporter.checkpoint import Checkpoint, TensorSource
-from foggen_exporter.export import Export, ExportSettings, Origin
+from foggen_exporter.export import Export
+from foggen_exporter.export_settings import ExportSettings, HeadKind, Origin
 from foggen_exporter.hub import resolve_checkpoint
 from foggen_exporter.judging import Judging, Wishes
 from foggen_exporter.lora import MergedCheckpoint
-from foggen_exporter.recipes import RECIPES, find_recipe
+from foggen_exporter.optimum_export import OptimumCheckpoint, OptimumExport, check_settings
+from foggen_exporter.recipes import BLOCK_SIZES, RECIPES, find_recipe
 from foggen_exporter.template import load_template
 from foggen_runtime.errors import ConfigError, FoggenError
 from foggen_runtime.manifest import Manifest
 
 DEFAULT_CHECKPOINT = "issai/foggen"
 REFERENCE_RECIPE = "fp32"
+
+GraphKind = Literal["foggen", "optimum"]
+MakeExport = Callable[[ExportSettings, Path], BundleExport]
 
 
 @dataclass(frozen=True)
@@ -35,12 +44,19 @@ class Request:
     revision: str | None
     adapter: Path | None
     quant: str
+    graph: GraphKind
     output: Path | None
     template: str
     tau: float
     context_length: int
     prefix_snapshot: bool
     calibration: Path | None
+    block_size: int | None
+    symmetric: bool
+    budget: float | None
+    loop: bool
+    genai: bool
+    head: HeadKind
     data: Path | None
     report: Path | None
     max_flip_rate: float | None
@@ -61,7 +77,7 @@ class Request:
     @property
     def settings(self) -> ExportSettings:
         """What to make of the checkpoint."""
-        recipe = find_recipe(self.quant)
+        recipe = find_recipe(self.quant).with_blocks(self.block_size, symmetric=self.symmetric)
         calibration = CalibrationSet.built_in()
         if self.calibration:
             if not recipe.calibrated:
@@ -74,6 +90,10 @@ class Request:
             tau=self.tau,
             context_length=self.context_length,
             prefix_snapshot=self.prefix_snapshot,
+            budget=None if self.budget is None else round(1e6 * self.budget),
+            loop=self.loop,
+            genai=self.genai,
+            head=self.head,
         )
 
 
@@ -84,6 +104,14 @@ class Request:
 )
 @click.argument("checkpoint", default=DEFAULT_CHECKPOINT)
 @click.option("--quant", type=click.Choice(list(RECIPES)), required=True, help="Recipe.")
+@click.option(
+    "--graph",
+    type=click.Choice(get_args(GraphKind)),
+    default="foggen",
+    show_default=True,
+    help="Who makes the graph: `optimum` exports architectures that foggen has no file for; the "
+    "bundle is slower then, and needs more memory.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.")
 @click.option("--revision", help="Branch, tag or commit of a hub repository.")
 @click.option(
@@ -103,10 +131,48 @@ class Request:
     help="Ship the KV cache of the constant part of the prompt.",
 )
 @click.option(
+    "--head",
+    type=click.Choice(get_args(HeadKind)),
+    default="full",
+    show_default=True,
+    help="Which tokens the model can write: with `choices` only those of a multiple-choice reply, "
+    "for constrained decoding alone; it takes less memory.",
+)
+@click.option(
     "--calibration",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.jsonl",
-    help="Questions that int8 and int4-gptq quantize by.  [default: a built-in set]",
+    help="Questions that int8, int4-gptq and int4-mixed quantize by.  [default: a built-in set]",
+)
+@click.option(
+    "--block-size",
+    type=int,
+    metavar="|".join(map(str, BLOCK_SIZES)),
+    help="Weights that share a scale, for the int4 recipes.  [default: 128]",
+)
+@click.option(
+    "--symmetric",
+    is_flag=True,
+    help="Leave out the zero points, for the int4 recipes: ARM then takes other kernels, with "
+    "other results.",
+)
+@click.option(
+    "--budget",
+    type=float,
+    metavar="MB",
+    help="What the weights' file of int4-mixed may take: the matrices that matter most to the "
+    "decision get 8 bits until it is full.  [default: a tenth more than all in 4 bits]",
+)
+@click.option(
+    "--loop",
+    is_flag=True,
+    help="Add loop.onnx: the whole decoding loop as one graph over the same weights, to be run by "
+    "onnxruntime from any language.",
+)
+@click.option(
+    "--genai",
+    is_flag=True,
+    help="Add what onnxruntime-genai needs to run the bundle: a graph and its description.",
 )
 @click.option(
     "--report",
@@ -140,6 +206,7 @@ def export_command(**options: object) -> None:
     Example:
       foggen-export --quant int4
       foggen-export ./my-foggen --quant int8 -o my-bundle
+      foggen-export --quant int4-mixed --budget 360
       foggen-export --quant int4 --data questions.jsonl --max-flip-rate 0.02
     """
     request = Request(**options)  # type: ignore[arg-type]
@@ -159,20 +226,29 @@ def _export(request: Request) -> Manifest:
     judging = Judging.of(wishes, target)
     if judging and settings.recipe.calibrated:
         _check_apart(judging, settings.calibration)
+    adapter = request.adapter.resolve().name if request.adapter else None
+    if request.graph == "optimum":
+        check_settings(settings, adapter)
     click.echo(f"{request.checkpoint} -> {target} ({request.quant})", err=True)
     path, commit = resolve_checkpoint(request.checkpoint, request.revision, _announce)
+    make = _opened(request, path, Origin(request.name, commit, adapter))
+    with bundle_directory(target) as directory:
+        _write(make(settings, directory))
+        if judging:
+            _judge(judging, make, settings, directory)
+    return Manifest.load(target)
+
+
+def _opened(request: Request, path: Path, origin: Origin) -> MakeExport:
+    """Open the checkpoint in a directory, and return what makes exports of it."""
+    if request.graph == "optimum":
+        return partial(OptimumExport, OptimumCheckpoint.open(path), origin)
     source: TensorSource = Checkpoint.open(path)
     if request.adapter:
         source = MergedCheckpoint.open(source, request.adapter)
     for warning in source.warnings:
         click.echo(f"Warning: {warning}", err=True)
-    adapter = request.adapter.resolve().name if request.adapter else None
-    origin = Origin(request.name, commit, adapter)
-    with bundle_directory(target) as directory:
-        _write(Export(source, origin, settings, directory))
-        if judging:
-            _judge(judging, source, origin, settings, directory)
-    return Manifest.load(target)
+    return partial(Export, source, origin)
 
 
 def _check_apart(judging: Judging, calibration: CalibrationSet) -> None:
@@ -184,27 +260,23 @@ def _check_apart(judging: Judging, calibration: CalibrationSet) -> None:
         )
 
 
-def _write(export: Export) -> None:
+def _write(export: BundleExport) -> None:
+    if export.cost:
+        _announce(export.cost)
     with tqdm(total=export.step_count, unit="step", disable=None) as bar:
         for step in export.steps():
             bar.set_description(step)
             bar.update()
 
 
-def _judge(
-    judging: Judging,
-    source: TensorSource,
-    origin: Origin,
-    settings: ExportSettings,
-    directory: Path,
-) -> None:
+def _judge(judging: Judging, make: MakeExport, settings: ExportSettings, directory: Path) -> None:
     """Compare the bundle with one in fp32, which is there only that long; fp32 with itself."""
     reference_settings = replace(settings, recipe=find_recipe(REFERENCE_RECIPE))
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f"{directory.name}.") as beside:
         reference = directory
         if settings.recipe != reference_settings.recipe:
             reference = Path(beside)
-            _write(Export(source, origin, reference_settings, reference))
+            _write(make(reference_settings, reference))
         total = 2 * len(judging.questions)
         with tqdm(total=total, desc="comparing", unit="question", disable=None) as bar:
             flips = judging.judge(reference, directory, bar.update).flips

@@ -1,81 +1,53 @@
 """From a checkpoint to a bundle: graph, weights, tokenizer, prefix snapshot, manifest."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import onnx
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from foggen_exporter.activations import CalibrationPrompts, layer_inputs
 from foggen_exporter.architectures.qwen3 import Qwen3Graph, graph_inputs, graph_outputs
-from foggen_exporter.bundle_card import bundle_card
-from foggen_exporter.calibration import CalibrationSet, calibration_prompts
+from foggen_exporter.block_quantization import Float32
+from foggen_exporter.budget import WeightSizes, choose_finer
+from foggen_exporter.bundle_files import (
+    GRAPH_FILE,
+    MIN_ONNXRUNTIME,
+    copy_configuration,
+    file_infos,
+    save_manifest,
+)
+from foggen_exporter.calibration import calibration_prompts
+from foggen_exporter.calibration_cost import cost_sentence, layer_tokens
 from foggen_exporter.checkpoint import TensorSource
+from foggen_exporter.damage import DamageSearch, damage_steps
+from foggen_exporter.export_settings import ExportSettings, Origin
+from foggen_exporter.extra_graphs import GENAI_GRAPH_FILE, LOOP_FILE, ExtraGraphs
 from foggen_exporter.folding import Channels, Exponents, FoldedCheckpoint
 from foggen_exporter.graph import GraphBuilder, WeightFile
 from foggen_exporter.prefix import layer_caches
-from foggen_exporter.prompt import check_prompt, prompt_info, save_tokenizer, template_info
-from foggen_exporter.recipes import Recipe
+from foggen_exporter.probes import probe_set
+from foggen_exporter.prompt import (
+    head_info,
+    prompt_info,
+    template_info,
+)
 from foggen_exporter.smoothing import layer_scales
-from foggen_exporter.template import Template
-from foggen_runtime.errors import CheckpointError, ConfigError
+from foggen_exporter.tokenizer_files import load_tokenizer, write_tokenizer
 from foggen_runtime.manifest import (
     FORMAT_VERSION,
-    TOKENIZER_FILE,
     GraphInfo,
+    HeadInfo,
     Manifest,
     ModelInfo,
-    PrefixSnapshotInfo,
     QuantizationInfo,
     RoutingInfo,
-    file_info,
 )
-from foggen_runtime.snapshot import SNAPSHOT_FILE, expected_key
+from foggen_runtime.snapshot import SNAPSHOT_FILE
 from foggen_runtime.template import TemplateTrie
 from foggen_runtime.tokenizer import QuestionTokenizer
-
-GRAPH_FILE = "model.onnx"
-CARD_FILE = "README.md"
-MIN_ONNXRUNTIME = "1.27"
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a checkpoint came from: hub id or directory name, commit, adapter merged in."""
-
-    name: str
-    revision: str | None = None
-    adapter: str | None = None
-
-
-@dataclass(frozen=True)
-class ExportSettings:
-    """What to make of a checkpoint.
-
-    Attributes:
-        recipe: How weights are stored.
-        template: What the model is told and how it replies.
-        tau: The manifest's default threshold.
-        context_length: The most tokens of prompt and answer; at most the checkpoint's own.
-        prefix_snapshot: Whether to ship the prompt prefix's KV cache.
-        calibration: What recipes that go by activations quantize by.
-    """
-
-    recipe: Recipe
-    template: Template
-    tau: float = 0.5
-    context_length: int = 4096
-    prefix_snapshot: bool = True
-    calibration: CalibrationSet = field(default_factory=CalibrationSet.built_in)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.tau <= 1:
-            raise ConfigError(f"tau: must be within [0, 1], is {self.tau}")
-        if self.context_length < 1:
-            raise ConfigError(f"context_length: must be at least 1, is {self.context_length}")
 
 
 class Export:
@@ -99,36 +71,62 @@ class Export:
         self._source = source
         self._origin = origin
         self._settings = settings
+        self._recipe = settings.recipe
         self._directory = directory
-        self._tokenizer = _load_tokenizer(source)
+        self._tokenizer = load_tokenizer(source.directory, source.config.vocab_size)
         self._prompt = prompt_info(self._tokenizer, settings.template)
         self._template = template_info(self._tokenizer, settings.template)
         trie = TemplateTrie.of(self._template)
         self._tail = trie.rows_needed(self._template.answer_prefix_ids)
+        self._head: HeadInfo | None = None
+        if settings.head == "choices":
+            ends = source.config.eos_token_ids
+            self._head = head_info(self._tokenizer, settings.template, ends)
+            # Nothing says what else the model would have written.
+            self._template = replace(self._template, min_template_probability=0.0)
 
     @property
     def step_count(self) -> int:
         """How many names `steps` yields."""
         layers = self._source.config.num_hidden_layers
-        passes = 1 + self._settings.recipe.smoothing + self._settings.prefix_snapshot
-        return 3 + layers * passes
+        passes = 1 + self._recipe.smoothing + self._settings.prefix_snapshot
+        mixing = damage_steps(self._source.config) if self._recipe.finer else 0
+        return 3 + layers * passes + mixing + self._settings.loop + self._settings.genai
+
+    @property
+    def cost(self) -> str | None:
+        """What calibrating will take, in a sentence; None for recipes that go by no activations."""
+        if not self._recipe.calibrated:
+            return None
+        config, template = self._source.config, self._template
+        reply = (*template.level_ids[0], *template.separator_ids, *template.answer_prefix_ids)
+        questions = self._settings.calibration.questions
+        lengths = [len(self._tokenizer(text)["input_ids"]) + len(reply) for text in questions]
+        return cost_sentence(len(questions), layer_tokens(self._recipe, config, lengths), config)
 
     def steps(self) -> Iterator[str]:
         """Write the bundle, yielding the name of each step before it is taken.
 
         Raises:
             CheckpointError: A block size does not divide a weight, or a tensor is unreadable.
+            ConfigError: The budget is too small.
         """
-        tokenizer = self._save_tokenizer()
-        recipe = self._settings.recipe
+        tokenizer = write_tokenizer(
+            self._tokenizer, self._settings.template, self._prompt, self._directory
+        )
+        copy_configuration(self._source.directory, self._directory)
+        recipe = self._recipe
         if recipe.smoothing:
             yield from self._smooth(self._calibration_prompts(tokenizer))
+        if recipe.finer:
+            yield from self._mix(tokenizer)
         calibration = self._calibration_prompts(tokenizer) if recipe.error_feedback else None
         yield from self._write_graph(calibration)
         if self._settings.prefix_snapshot:
             yield from self._write_snapshot()
+        yield from self._write_extra_graphs()
         yield "manifest"
-        self._write_manifest()
+        save_manifest(self._manifest(), self._directory)
 
     @property
     def _positions(self) -> int:
@@ -149,26 +147,38 @@ class Export:
             scales |= layer_scales(self._source, index, next(layers))
         self._source = FoldedCheckpoint.of(self._source, scales)
 
+    @property
+    def _head_rows(self) -> int:
+        """How many rows of the output head are stored beside the embedding's."""
+        if self._head:
+            return len(self._head.token_ids)
+        return self._source.config.vocab_size if self._source.lm_head == "untied" else 0
+
+    def _mix(self, tokenizer: QuestionTokenizer) -> Iterator[str]:
+        """Go on with the bits that the budget allows where they matter most."""
+        recipe, questions = self._recipe, self._settings.calibration.questions
+        sizes = WeightSizes.of(self._source, recipe, self._positions, self._head_rows)
+        room = sizes.room(self._settings.budget)
+        probes = probe_set(questions, tokenizer, self._prompt, self._template)
+        inputs: Iterator[dict[str, Float32]] = iter(())
+        if recipe.error_feedback:
+            inputs = layer_inputs(self._source, self._calibration_prompts(tokenizer))
+        damage = yield from DamageSearch(self._source, recipe, probes).steps(inputs)
+        self._recipe = recipe.with_finer(choose_finer(damage, sizes, room))
+
     def _write_graph(self, prompts: CalibrationPrompts | None) -> Iterator[str]:
         config = self._source.config
-        graph = Qwen3Graph(self._source, self._settings.recipe, self._positions, self._tail)
+        head_ids = self._head.token_ids if self._head else None
+        graph = Qwen3Graph(
+            self._source, self._recipe, self._positions, self._tail, head_ids=head_ids
+        )
         layers = layer_inputs(self._source, prompts) if prompts else ()
         with WeightFile(self._directory / f"{GRAPH_FILE}.data") as weights:
             g = GraphBuilder(weights)
             yield from graph.emit(g, layers)
-        model = g.model(graph_inputs(config), graph_outputs(config), version("foggen"))
+        outputs = graph_outputs(config, head_ids)
+        model = g.model(graph_inputs(config), outputs, version("foggen"))
         onnx.save_model(model, self._directory / GRAPH_FILE)
-
-    def _save_tokenizer(self) -> QuestionTokenizer:
-        """Write the tokenizer, and check that the runtime's reading of it gives the same ids."""
-        save_tokenizer(self._tokenizer, self._directory)
-        tokenizer = QuestionTokenizer.from_file(self._directory / TOKENIZER_FILE)
-        check_prompt(
-            self._tokenizer,
-            self._settings.template,
-            lambda question: tokenizer.prompt_ids(self._prompt, question),
-        )
-        return tokenizer
 
     def _write_snapshot(self) -> Iterator[str]:
         layers = []
@@ -179,25 +189,35 @@ class Export:
             layers.append(np.stack([cache.key, cache.value]))
         np.save(self._directory / SNAPSHOT_FILE, np.stack(layers), allow_pickle=False)
 
-    def _write_manifest(self) -> None:
-        """Write the card and, when every other file is there, the manifest."""
-        manifest = self._manifest()
-        card = self._directory / CARD_FILE
-        card.write_text(bundle_card(manifest), encoding="utf-8")
-        files = {**manifest.files, CARD_FILE: file_info(card)}
-        replace(manifest, files=files).save(self._directory)
+    def _write_extra_graphs(self) -> Iterator[str]:
+        """Write the other graphs over the same weights."""
+        extra = ExtraGraphs(self._directory / GRAPH_FILE, self._model_info())
+        if self._settings.loop:
+            yield "loop"
+            snapshot = SNAPSHOT_FILE if self._settings.prefix_snapshot else None
+            extra.write_loop(self._template, self._prompt, snapshot)
+        if self._settings.genai:
+            yield "genai"
+            extra.write_genai(self._source.config.hidden_size)
 
     def _manifest(self) -> Manifest:
-        manifest = Manifest(
+        return Manifest(
             format_version=FORMAT_VERSION,
             model=self._model_info(),
-            graph=GraphInfo(GRAPH_FILE, self._tail, MIN_ONNXRUNTIME),
+            graph=GraphInfo(
+                GRAPH_FILE,
+                self._tail,
+                MIN_ONNXRUNTIME,
+                loop_file=LOOP_FILE if self._settings.loop else None,
+                genai_file=GENAI_GRAPH_FILE if self._settings.genai else None,
+                head=self._head,
+            ),
             quantization=self._quantization_info(),
             prompt=self._prompt,
             template=self._template,
             prefix_snapshot=None,
             routing=RoutingInfo(self._settings.tau),
-            files={path.name: file_info(path) for path in sorted(self._directory.iterdir())},
+            files=file_infos(self._directory),
             provenance={
                 "tool": f"foggen-export {version('foggen')}",
                 "checkpoint": self._origin.name,
@@ -205,13 +225,9 @@ class Export:
                 "weights_sha256": self._source.weights_sha256(),
             },
         )
-        if not self._settings.prefix_snapshot:
-            return manifest
-        snapshot = PrefixSnapshotInfo(SNAPSHOT_FILE, "float32", expected_key(manifest))
-        return replace(manifest, prefix_snapshot=snapshot)
 
     def _quantization_info(self) -> QuantizationInfo:
-        recipe = self._settings.recipe
+        recipe = self._recipe
         folding = "smoothquant" if recipe.smoothing else None
         calibration = self._settings.calibration.sha256 if recipe.calibrated else None
         return QuantizationInfo(recipe.name, recipe.groups, folding, calibration)
@@ -230,18 +246,3 @@ class Export:
             context_length=self._positions,
             eos_token_ids=config.eos_token_ids,
         )
-
-
-def _load_tokenizer(source: TensorSource) -> PreTrainedTokenizerBase:
-    """Read the checkpoint's tokenizer, and check that the embedding has a row for every id."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source.directory, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{source.directory}: no usable tokenizer: {error}") from error
-    largest = max(tokenizer.get_vocab().values())
-    if largest >= source.config.vocab_size:
-        raise CheckpointError(
-            f"{source.directory}: the tokenizer's ids must be below vocab_size "
-            f"{source.config.vocab_size}, the largest is {largest}"
-        )
-    return tokenizer

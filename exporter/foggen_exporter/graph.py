@@ -16,10 +16,10 @@ IR_VERSION = 10
 MICROSOFT = "com.microsoft"
 
 # Page-aligned weights can be mapped and shared between processes.
-_ALIGNMENT = 4096
+ALIGNMENT = 4096
 _INLINE_BYTES = 1024
 
-Attributes = Mapping[str, int | float | str]
+Attributes = Mapping[str, int | float | str | onnx.GraphProto]
 Array = npt.NDArray[np.generic]
 
 
@@ -52,7 +52,7 @@ class WeightFile:
 
     def append(self, chunks: Iterable[Array]) -> Extent:
         """Write arrays one after the other, the first on a page boundary."""
-        padding = -self._end % _ALIGNMENT
+        padding = -self._end % ALIGNMENT
         self._file.write(bytes(padding))
         offset = self._end + padding
         length = 0
@@ -114,7 +114,7 @@ class GraphBuilder:
         if self.weights is None:
             return self.constant(name, np.concatenate(list(chunks)).reshape(shape), dtype)
         extent = self.weights.append(chunks)
-        self.initializers[name] = _external_tensor(
+        self.initializers[name] = external_tensor(
             name, shape, np.dtype(dtype), self.weights.name, extent
         )
         return name
@@ -128,6 +128,38 @@ class GraphBuilder:
         tensor.dims.extend(shape)
         self.initializers[name] = tensor
         return name
+
+    def row_alias(self, name: str, of: str, rows: range) -> str:
+        """Add an initializer over some rows of an existing one in the external data file.
+
+        Args:
+            name: Its name.
+            of: The existing one's name; rows are its first dimension.
+            rows: Which rows, without gaps.
+        """
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(self.initializers[of])
+        tensor.name = name
+        place = {entry.key: entry for entry in tensor.external_data}
+        row_bytes = int(place["length"].value) // tensor.dims[0]
+        place["offset"].value = str(int(place["offset"].value) + rows.start * row_bytes)
+        place["length"].value = str(len(rows) * row_bytes)
+        tensor.dims[0] = len(rows)
+        self.initializers[name] = tensor
+        return name
+
+    def body(self) -> "GraphBuilder":
+        """Return a builder for a subgraph of this graph: its initializers go into this graph."""
+        return GraphBuilder(self.weights, initializers=self.initializers)
+
+    def subgraph(
+        self,
+        name: str,
+        inputs: Sequence[onnx.ValueInfoProto],
+        outputs: Sequence[onnx.ValueInfoProto],
+    ) -> onnx.GraphProto:
+        """Close a builder that came from `body`."""
+        return helper.make_graph(self.nodes, name, inputs, outputs)
 
     def model(
         self,
@@ -154,9 +186,10 @@ def tensor_info(name: str, dtype: npt.DTypeLike, shape: Sequence[int | str]) -> 
     return helper.make_tensor_value_info(name, element_type, shape)
 
 
-def _external_tensor(
+def external_tensor(
     name: str, shape: Sequence[int], dtype: np.dtype[np.generic], location: str, extent: Extent
 ) -> onnx.TensorProto:
+    """Describe a tensor whose bytes lie in a file beside the model."""
     tensor = onnx.TensorProto(
         name=name,
         data_type=helper.np_dtype_to_tensor_dtype(dtype),

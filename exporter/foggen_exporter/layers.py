@@ -59,6 +59,8 @@ class Layer:
         model = g.model(inputs, [*outputs, *taps], "")
         options = ort.SessionOptions()
         options.log_severity_level = 3
+        # Layers come and go: one that waits must not keep a processor from the one that runs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = ort.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
@@ -78,6 +80,6 @@ class Layer:
         return LayerOutput(after, LayerCache(key[0], value[0]), inputs)
 
 
-def embed(source: TensorSource, ids: Sequence[int]) -> Float32:
-    """Return the embeddings of some tokens, (1, tokens, hidden_size)."""
-    return np.concatenate([source.rows(EMBEDDING, token, token + 1) for token in ids])[None]
+def embed(source: TensorSource, ids: Sequence[int], tensor: str = EMBEDDING) -> Float32:
+    """Return the rows of some tokens in the embedding, or the head: (1, tokens, hidden_size)."""
+    return np.concatenate([source.rows(tensor, token, token + 1) for token in ids])[None]

@@ -1,7 +1,7 @@
 """Emitting matrix products, embeddings and output heads in the format a recipe asks for."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +18,9 @@ from foggen_exporter.integer_matmul import emit_integer_matmul
 from foggen_exporter.matrix import Matrix
 from foggen_runtime.errors import CheckpointError
 from foggen_runtime.manifest import WeightFormat
+
+# Of an output head that is one product. A multiple of what the kernels take at a time.
+_PART_ROWS = 20480
 
 
 def emit_matmul(g: GraphBuilder, x: str, matrix: Matrix, form: WeightFormat) -> str:
@@ -50,21 +53,55 @@ def emit_embedding(g: GraphBuilder, ids: str, matrix: Matrix, form: WeightFormat
     return g.op("GatherBlockQuantized", inputs, output, attributes, MICROSOFT)
 
 
-def store_embedding(g: GraphBuilder, matrix: Matrix, form: WeightFormat) -> None:
-    """Add the weights of an embedding.
+def store_embedding(g: GraphBuilder, matrix: Matrix, form: WeightFormat) -> QuantizedBlocks | None:
+    """Add the weights of an embedding, and return its blocks if it has any.
 
     Raises:
         CheckpointError: The format's blocks do not divide the matrix's columns.
     """
-    _add_weight(g, matrix, form, (matrix.shape[0], -1))
+    return _add_weight(g, matrix, form, (matrix.shape[0], -1))
 
 
-def emit_tied_matmul(g: GraphBuilder, x: str, matrix: Matrix, form: WeightFormat, name: str) -> str:
-    """Add `x @ matrix.T` over the bytes that `store_embedding` stored for `matrix`."""
+def emit_head(g: GraphBuilder, x: str, matrix: Matrix, form: WeightFormat, name: str) -> str:
+    """Add `x @ matrix.T` over the bytes that `store_embedding` stored for `matrix`.
+
+    Blocks of many rows are multiplied part by part: on opening, onnxruntime holds a product's
+    weights twice while it packs them, and a whole head would be the most it ever holds.
+    """
     weight = f"{matrix.name}.weight"
-    if form.block_size is not None:
-        weight = g.alias(f"{name}.weight", weight, _blocks_shape(matrix, form))
-    return _product(g, x, matrix, form, Product(name, weight))
+    if form.block_size is None:
+        return _product(g, x, matrix, form, Product(name, weight))
+    g.alias(f"{name}.weight", weight, _blocks_shape(matrix, form))
+    rows = matrix.shape[0]
+    if rows <= _PART_ROWS:
+        return _product(g, x, matrix, form, Product(name, f"{name}.weight"))
+    parts = [range(at, min(at + _PART_ROWS, rows)) for at in range(0, rows, _PART_ROWS)]
+    outputs = [
+        _part(g, x, matrix, form, (f"{name}.{index}", name, part))
+        for index, part in enumerate(parts)
+    ]
+    del g.initializers[f"{name}.weight"]
+    return g.op("Concat", outputs, name, {"axis": -1})
+
+
+def _part(
+    g: GraphBuilder, x: str, matrix: Matrix, form: WeightFormat, part: tuple[str, str, range]
+) -> str:
+    """Add the product with some rows: the output's name, the whole product's, and which rows."""
+    output, whole, rows = part
+    weight = g.row_alias(f"{output}.weight", f"{whole}.weight", rows)
+    for kind in _scale_inputs(matrix.name, form):
+        g.row_alias(kind.replace(matrix.name, output, 1), kind, rows)
+    shape = (len(rows), matrix.shape[1])
+    return _product(g, x, replace(matrix, name=output, shape=shape), form, Product(output, weight))
+
+
+def emit_stored_matmul(
+    g: GraphBuilder, x: str, matrix: Matrix, form: WeightFormat, blocks: QuantizedBlocks
+) -> str:
+    """Add `x @ matrix.T` for a matrix that is quantized already."""
+    _add_blocks(g, matrix, blocks, _blocks_shape(matrix, form))
+    return _product(g, x, matrix, form, Product(matrix.name, f"{matrix.name}.weight"))
 
 
 @dataclass(frozen=True)
@@ -99,10 +136,10 @@ def _blocks_shape(matrix: Matrix, form: WeightFormat) -> tuple[int, ...]:
 
 def _add_weight(
     g: GraphBuilder, matrix: Matrix, form: WeightFormat, shape: tuple[int, ...]
-) -> None:
+) -> QuantizedBlocks | None:
     if form.block_size is None:
         g.streamed_weight(f"{matrix.name}.weight", matrix.shape, np.float32, matrix.chunks())
-        return
+        return None
     columns = matrix.shape[1]
     if columns % form.block_size:
         raise CheckpointError(
@@ -111,10 +148,17 @@ def _add_weight(
         )
     quantize = _quantizer(matrix, BlockFormat(form.bits, form.block_size, bool(form.symmetric)))
     whole = _joined(quantize(chunk) for chunk in matrix.chunks())
-    g.weight(f"{matrix.name}.weight", whole.packed.reshape(shape))
-    g.weight(f"{matrix.name}.scales", whole.scales)
-    if whole.zero_points is not None:
-        g.weight(f"{matrix.name}.zero_points", whole.zero_points)
+    _add_blocks(g, matrix, whole, shape)
+    return whole
+
+
+def _add_blocks(
+    g: GraphBuilder, matrix: Matrix, blocks: QuantizedBlocks, shape: tuple[int, ...]
+) -> None:
+    g.weight(f"{matrix.name}.weight", blocks.packed.reshape(shape))
+    g.weight(f"{matrix.name}.scales", blocks.scales)
+    if blocks.zero_points is not None:
+        g.weight(f"{matrix.name}.zero_points", blocks.zero_points)
 
 
 def _quantizer(matrix: Matrix, form: BlockFormat) -> Callable[[Float32], QuantizedBlocks]:

@@ -6,13 +6,14 @@ up to the cut gives the same ids as encoding all of it.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from string import ascii_uppercase
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from foggen_exporter.template import Template
 from foggen_runtime.errors import CheckpointError, ConfigError
-from foggen_runtime.manifest import PromptInfo, TemplateInfo
+from foggen_runtime.manifest import HeadInfo, PromptInfo, TemplateInfo
 
 _SENTINEL = "FOGGEN-QUESTION"
 _SOME_ANSWER = "B"
@@ -111,6 +112,27 @@ def template_info(tokenizer: PreTrainedTokenizerBase, template: Template) -> Tem
         answer_prefix_ids=_only("answer_prefix", answer_prefixes),
         min_template_probability=template.min_template_probability,
     )
+
+
+def head_info(
+    tokenizer: PreTrainedTokenizerBase, template: Template, eos_token_ids: Sequence[int]
+) -> HeadInfo:
+    """Return the tokens that a multiple-choice answer can be written with.
+
+    An answer is one token: a letter A-Z, or a space and a letter as they follow the answer prefix.
+    """
+    info = template_info(tokenizer, template)
+    reply = template.confidence_text(template.levels[0]) + template.separator
+    before = _render(tokenizer, template, _SENTINEL) + reply + template.answer_prefix
+    start = _encode(tokenizer, before)
+    answers: set[int] = set()
+    for letter in ascii_uppercase:
+        alone = _encode(tokenizer, letter)
+        spaced = _encode(tokenizer, f"{before} {letter}")
+        answers.update(ids[-1] for ids, head in ((alone, []), (spaced, start)) if ids[:-1] == head)
+    spelled = {*info.separator_ids, *info.answer_prefix_ids, *eos_token_ids, *answers}
+    spelled.update(*info.level_ids)
+    return HeadInfo("choices", tuple(sorted(spelled)), tuple(sorted(answers)))
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> tuple[str, ...]:

@@ -1,9 +1,14 @@
 """Recipes: named ways to store the weights of a model."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.manifest import WeightFormat
+
+BLOCK_SIZES = (32, 64, 128)
+EMBEDDING_GROUP = "embedding"
 
 
 @dataclass(frozen=True)
@@ -15,6 +20,9 @@ class Recipe:
     Attributes:
         smoothing: Whether outliers move from activations into weights first.
         error_feedback: Whether weights are rounded by what their errors do to calibration prompts.
+        finer: What matrices and embedding are stored as where the usual format does the decision
+            more harm than the bytes are worth; None where all are stored alike.
+        matrices: The formats of single matrices, e.g. `layers.0.o_proj`, where not as `layers`.
     """
 
     name: str
@@ -22,16 +30,56 @@ class Recipe:
     embedding: WeightFormat
     smoothing: bool = False
     error_feedback: bool = False
+    finer: WeightFormat | None = None
+    matrices: Mapping[str, WeightFormat] = field(default_factory=dict)
 
     @property
     def calibrated(self) -> bool:
         """Whether the recipe goes by activations."""
-        return self.smoothing or self.error_feedback
+        return self.smoothing or self.error_feedback or self.finer is not None
 
     @property
     def groups(self) -> dict[str, WeightFormat]:
         """The formats by the name of the group of weights, as the manifest records them."""
-        return {"layers": self.layers, "embedding": self.embedding}
+        return {"layers": self.layers, EMBEDDING_GROUP: self.embedding, **self.matrices}
+
+    def form(self, matrix: str) -> WeightFormat:
+        """Return the format of one of the layers' matrices."""
+        return self.matrices.get(matrix, self.layers)
+
+    def with_blocks(self, block_size: int | None, symmetric: bool) -> Self:
+        """Return the recipe with other 4-bit blocks.
+
+        Args:
+            block_size: Weights to a scale, in 8-bit blocks of the recipe too; None leaves them.
+            symmetric: Whether to leave out the zero points.
+
+        Raises:
+            ConfigError: The recipe has no 4-bit blocks, or the size is none of `BLOCK_SIZES`.
+        """
+        if block_size is None and not symmetric:
+            return self
+        if self.layers.bits != 4:
+            option = "symmetric" if block_size is None else "block_size"
+            raise ConfigError(f"{option}: {self.name} has no blocks of 4 bits, leave it out")
+        if block_size not in (None, *BLOCK_SIZES):
+            sizes = ", ".join(map(str, BLOCK_SIZES))
+            raise ConfigError(f"block_size: must be one of {sizes}, is {block_size}")
+        size = block_size or self.layers.block_size
+        layers, embedding = (
+            replace(form, block_size=size, symmetric=symmetric or form.symmetric)
+            for form in (self.layers, self.embedding)
+        )
+        finer = replace(self.finer, block_size=size) if self.finer else None
+        return replace(self, layers=layers, embedding=embedding, finer=finer)
+
+    def with_finer(self, groups: frozenset[str]) -> Self:
+        """Return the recipe with the finer format for some matrices, or for the embedding."""
+        if self.finer is None:
+            raise ValueError(f"finer: {self.name} has no finer format")
+        matrices = dict.fromkeys(sorted(groups - {EMBEDDING_GROUP}), self.finer)
+        embedding = self.finer if EMBEDDING_GROUP in groups else self.embedding
+        return replace(self, embedding=embedding, matrices=matrices)
 
 
 _FULL = WeightFormat(bits=32)
@@ -47,6 +95,9 @@ RECIPES = {
         Recipe("int8-weight", layers=_INT8_BLOCKS, embedding=_INT8_BLOCKS),
         Recipe("int4", layers=_INT4, embedding=_INT4),
         Recipe("int4-gptq", layers=_INT4, embedding=_INT4, error_feedback=True),
+        Recipe(
+            "int4-mixed", layers=_INT4, embedding=_INT4, error_feedback=True, finer=_INT8_BLOCKS
+        ),
     )
 }
 

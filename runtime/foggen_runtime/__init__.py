@@ -21,12 +21,15 @@ if TYPE_CHECKING:
         FoggenError,
         HandoffError,
         QuestionError,
+        StateError,
     )
     from foggen_runtime.foggen import Foggen
     from foggen_runtime.local_model import Decoding, OpenOptions
+    from foggen_runtime.policy import Budget, LogSettings, OutboxLimits, Policy, Redaction
     from foggen_runtime.result import Result
 
 __all__ = [
+    "Budget",
     "BundleError",
     "CheckpointError",
     "Cloud",
@@ -37,17 +40,27 @@ __all__ = [
     "Foggen",
     "FoggenError",
     "HandoffError",
+    "LogSettings",
     "OpenOptions",
+    "OutboxLimits",
+    "Policy",
     "QuestionError",
+    "Redaction",
     "Result",
+    "StateError",
 ]
 
 _MODULES = {
+    "Budget": "policy",
     "Cloud": "cloud",
     "Decoding": "local_model",
     "EngineOptions": "engine",
     "Foggen": "foggen",
+    "LogSettings": "policy",
     "OpenOptions": "local_model",
+    "OutboxLimits": "policy",
+    "Policy": "policy",
+    "Redaction": "policy",
     "Result": "result",
 }
 

@@ -1,58 +1,99 @@
-"""One question on its way: decide here, then answer here or hand off."""
+"""One question on its way: decide here, then answer here, hand off, or queue."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from foggen_runtime.choice import parse_choice
 from foggen_runtime.completions import CloudAnswer
 from foggen_runtime.decoding import Decision, Decoder
-from foggen_runtime.errors import EngineError, HandoffError
+from foggen_runtime.errors import EngineError, HandoffError, OutboxFullError, StateError
 from foggen_runtime.local_model import Decoding, LocalModel
+from foggen_runtime.policy import Route as Route
 from foggen_runtime.result import Result, Timing, Usage
+from foggen_runtime.services import Services
 from foggen_runtime.template import Reading
 
-Route = Literal["auto", "local_only", "cloud_only"]
 
-# Asks the cloud: pieces of text as they come, if they do, and the whole answer last.
-Handoff = Callable[[str], Iterator[str | CloudAnswer]]
+@dataclass(frozen=True)
+class Request:
+    """A question, and how to answer it.
+
+    Attributes:
+        question: The text as the user typed it.
+        route: Who may answer.
+        decoding: How to decode.
+        stream: Whether the cloud is to answer piece by piece.
+    """
+
+    question: str
+    route: Route
+    decoding: Decoding
+    stream: bool = False
 
 
 class Asking:
     """Runs one question; `result` fills up on the way and is complete when `run` ends."""
 
-    def __init__(self, model: LocalModel, handoff: Handoff | None, blank: Result) -> None:
+    def __init__(self, model: LocalModel, services: Services, blank: Result) -> None:
         """Prepare.
 
         Args:
             model: Decides and answers.
-            handoff: Asks the cloud, if there is one.
-            blank: A result with tau and the bundle filled in.
+            services: The policy, and what it needs: cloud, outbox, log.
+            blank: A result with id, tau and the bundle filled in.
         """
         self._model = model
-        self._handoff = handoff
+        self._services = services
+        self._policy = services.policy
         self.result = blank
         self._timing = Timing()
         self._started = time.perf_counter()
         self._passes = model.engine.forward_passes
+        self._decoder: Decoder | None = None
+        self._decision: Decision | None = None
 
-    def run(self, question: str, route: Route, decoding: Decoding) -> Iterator[str | Result]:
+    def run(self, request: Request) -> Iterator[str | Result]:
         """Yield the answer's text as it comes, and the result last.
 
         Raises:
             QuestionError: The question is empty or not valid Unicode.
         """
-        prompt = self._model.tokenizer.prompt_ids(self._model.bundle.manifest.prompt, question)
+        manifest = self._model.bundle.manifest
+        prompt = self._model.tokenizer.prompt_ids(manifest.prompt, request.question)
+        try:
+            yield from self._answer_somehow(prompt, request)
+        except GeneratorExit:
+            self._note("cancelled")
+            self._finish(request.question)
+            raise
+        self._finish(request.question)
+        yield self.result
+
+    def _answer_somehow(self, prompt: list[int], request: Request) -> Iterator[str]:
+        """Answer here, in the cloud, or not."""
+        route, question = request.route, request.question
         if route == "cloud_only":
             self._note("mode")
         else:
-            yield from self._run_locally(prompt, route, decoding)
+            if route == "auto" and self._services.handoff:
+                self._services.handoff.warm(question)
+            yield from self._run_locally(prompt, route, request.decoding)
         if self.result.source == "none" and route != "local_only":
-            yield from self._hand_off(question)
+            self.result = replace(self.result, deferral=self.result.reason)
+            yield from self._hand_off(request)
+
+    def _finish(self, question: str) -> None:
+        """Stop the clock, and log."""
         self._timing = replace(self._timing, total=self._elapsed())
         self.result = replace(self.result, timing_ms=self._timing)
-        yield self.result
+        if self._services.log:
+            try:
+                self._services.log.write(question, self.result)
+            except StateError as error:
+                # An answer is worth more than its record.
+                detail = "; ".join(filter(None, (self.result.detail, str(error))))
+                self.result = replace(self.result, detail=detail)
 
     def _run_locally(self, prompt: list[int], route: Route, decoding: Decoding) -> Iterator[str]:
         """Decide, and answer if that is what the decision or the route says."""
@@ -64,6 +105,7 @@ class Asking:
         try:
             decoder = self._model.decoder(decoding)
             decision = decoder.decide(prompt[self._model.prefix_length :])
+            self._decoder, self._decision = decoder, decision
             self._judge(decision, route, decoding)
             elapsed = self._elapsed()
             self._timing = replace(self._timing, prefill=decision.prefill_ms, decision=elapsed)
@@ -96,7 +138,7 @@ class Asking:
                 f"minimum {template.min_template_probability:g}: no question for this model"
             )
             self._note("malformed", detail)
-        elif confidence >= self.result.tau:
+        elif self.result.compared_confidence >= self.result.tau:
             self._note("confident")
         else:
             self._note("mode" if route == "local_only" else "below_tau")
@@ -104,7 +146,8 @@ class Asking:
     def _is_alien(self, reading: Reading, decoding: Decoding) -> bool:
         """Whether a constrained level means nothing: left alone, the model wrote otherwise."""
         minimum = self._model.bundle.manifest.template.min_template_probability
-        return decoding.mode == "constrained" and reading.template_probability < minimum
+        probability = reading.template_probability
+        return decoding.mode == "constrained" and probability is not None and probability < minimum
 
     def _answers_here(self, decision: Decision, route: Route) -> bool:
         if route == "local_only":
@@ -143,35 +186,75 @@ class Asking:
             finish_reason="stop" if tokens[-1] in eos else "length",
         )
 
-    def _hand_off(self, question: str) -> Iterator[str]:
-        """Ask the cloud; when it fails, say so in the result."""
-        if self._handoff is None:
-            return
+    def _hand_off(self, request: Request) -> Iterator[str]:
+        """Ask the cloud; when it fails, say so in the result and do what the policy says."""
         started = self._elapsed()
+        begun = False
         try:
-            for event in self._handoff(question):
+            for event in self._ask_cloud(request):
                 if isinstance(event, CloudAnswer):
-                    self._take(event)
+                    self._take(event, request.question)
                 else:
+                    begun = True
                     yield event
         except HandoffError as error:
             self._note(error.reason, str(error))
-        self._timing = replace(self._timing, handoff=self._elapsed() - started)
+            failed = True
+        else:
+            failed = False
+        finally:
+            if self._services.handoff:
+                self._timing = replace(self._timing, handoff=self._elapsed() - started)
+        if failed:
+            yield from self._fall_back(request, begun=begun)
 
-    def _take(self, answer: CloudAnswer) -> None:
-        usage = replace(
-            self.result.usage,
-            cloud_prompt_tokens=answer.prompt_tokens,
-            cloud_completion_tokens=answer.completion_tokens,
-        )
-        self.result = replace(
-            self.result,
-            source="cloud",
-            answer=answer.text,
-            choice=parse_choice(answer.text),
-            finish_reason=answer.finish_reason,
-            usage=usage,
-        )
+    def _ask_cloud(self, request: Request) -> Iterator[str | CloudAnswer]:
+        handoff = self._services.handoff
+        if handoff is not None:
+            ask = handoff.stream if request.stream else handoff.complete
+            yield from ask(request.question, self.result.id)
+        elif self._policy.on_unreachable != "fail":
+            raise HandoffError("no_cloud", "no cloud is set")
+
+    def _take(self, answer: CloudAnswer, question: str) -> None:
+        if self._services.handoff:
+            self.result = self._services.handoff.answered(self.result, question, answer)
+
+    def _fall_back(self, request: Request, *, begun: bool) -> Iterator[str]:
+        """Do what the policy says where the cloud gave no answer.
+
+        Args:
+            request: What was asked.
+            begun: Whether a part of the cloud's answer was yielded: a local one cannot follow it.
+        """
+        rule, decision = self._policy.on_unreachable, self._decision
+        if rule == "queue":
+            self._queue(request.question)
+        if rule != "answer_locally" or begun:
+            return
+        if self._decoder and decision and decision.level is not None:
+            try:
+                limit = request.decoding.max_new_tokens
+                yield from self._answer(self._decoder, decision, limit)
+            except EngineError as error:
+                self._note("local_error", str(error))
+
+    def _queue(self, question: str) -> None:
+        """Put the question into the outbox as it would be sent, unless it must not be."""
+        outbox = self._services.outbox
+        if outbox is None:
+            return
+        timing = replace(self._timing, total=self._elapsed())
+        queued = replace(self.result, source="queued", timing_ms=timing)
+        try:
+            outbox.accept(self._policy.redacted(question), queued)
+        except HandoffError as error:
+            self._note(error.reason, str(error))
+        except StateError as error:
+            reason = "outbox_full" if isinstance(error, OutboxFullError) else "outbox_failed"
+            self._note(reason, f"{error} ({self.result.reason}: {self.result.detail})")
+        else:
+            self.result = queued
 
     def _count(self, prompt_tokens: int, tokens: tuple[int, ...]) -> None:
         usage = Usage(

@@ -11,10 +11,13 @@ import click
 from foggen_runtime.errors import (
     BundleError,
     ConfigError,
+    DeviceError,
+    DownloadError,
     EngineError,
     FoggenError,
     HandoffError,
     QuestionError,
+    StateError,
 )
 
 EXIT_CODES = {
@@ -23,14 +26,27 @@ EXIT_CODES = {
     QuestionError: 4,
     HandoffError: 6,
     EngineError: 7,
+    StateError: 9,
+    DeviceError: 10,
+    DownloadError: 11,
 }
 
 # Modules are imported when their command runs, so that `foggen --help` starts at once.
 _COMMANDS = {
     "ask": "foggen_runtime.commands.ask:ask",
+    "calibrate": "foggen_runtime.commands.calibrate:calibrate",
     "compare": "foggen_runtime.commands.compare:compare_command",
     "completion": "foggen_runtime.commands.completion:completion",
+    "eval": "foggen_runtime.commands.eval:eval_command",
+    "fetch": "foggen_runtime.commands.fetch:fetch",
     "inspect": "foggen_runtime.commands.inspect:inspect",
+    "outbox": "foggen_runtime.commands.outbox:outbox",
+    "policy": "foggen_runtime.commands.policy:policy",
+    "prepare": "foggen_runtime.commands.prepare:prepare_command",
+    "profile": "foggen_runtime.commands.profile:profile",
+    "replay": "foggen_runtime.commands.replay:replay",
+    "serve": "foggen_runtime.commands.serve:serve",
+    "tune": "foggen_runtime.commands.tune:tune_command",
 }
 
 

@@ -5,8 +5,8 @@ server take the `secrets` that no message may repeat: the question and the key.
 """
 
 import json
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from foggen_runtime.errors import HandoffError
 
@@ -16,12 +16,27 @@ _ECHO = 12  # characters in a row that count as repeating a secret
 
 @dataclass(frozen=True)
 class CloudAnswer:
-    """What the cloud answered; token counts are None where it did not tell."""
+    """What the cloud answered; what it did not tell is None.
+
+    Attributes:
+        text: The whole answer.
+        finish_reason: `stop`, `length`, or another word of the server's.
+        prompt_tokens: As the server counted.
+        completion_tokens: As the server counted.
+        endpoint: The base URL of the endpoint that answered.
+        model: The model that answered, as the server names it.
+        attempts: How often an endpoint was tried, this answer included.
+        request_id: The server's name for the request: its `X-Request-ID`, or the completion's `id`.
+    """
 
     text: str
     finish_reason: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    endpoint: str | None = None
+    model: str | None = None
+    attempts: int = 1
+    request_id: str | None = None
 
 
 def read_completion(body: bytes, secrets: tuple[str, ...]) -> CloudAnswer:
@@ -33,29 +48,52 @@ def read_completion(body: bytes, secrets: tuple[str, ...]) -> CloudAnswer:
     return _require_text(_read(body, "message", secrets))
 
 
-def read_stream(
-    chunks: Iterable[bytes], secrets: tuple[str, ...]
-) -> Generator[str, None, CloudAnswer]:
-    """Read a streamed chat completion: yield its text piece by piece, return the whole.
+class StreamReader:
+    """Reads a streamed chat completion as its bytes come.
 
     The stream is whole once `[DONE]` or a finish reason was seen.
 
-    Raises:
-        HandoffError: An event is no piece of a completion or reports an error, or the stream ends
-            early or without text.
+    Attributes:
+        done: Whether `[DONE]` was seen: nothing more will be read.
     """
-    answer = CloudAnswer("", None, None, None)
-    done = False
-    for data in _events(chunks):
-        if done := data.strip() == b"[DONE]":
-            break
-        piece = _read(data, "delta", secrets)
-        answer = _join(answer, piece)
-        if piece.text:
-            yield piece.text
-    if not done and answer.finish_reason is None:
-        raise _invalid("the stream ended within the answer")
-    return _require_text(answer)
+
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        self.done = False
+        self._secrets = secrets
+        self._events = _EventReader()
+        self._answer = CloudAnswer("", None, None, None)
+
+    def feed(self, chunk: bytes) -> Iterator[str]:
+        """Yield the pieces of text that end within this chunk.
+
+        Raises:
+            HandoffError: An event is no piece of a completion, or reports an error.
+        """
+        return self._texts(self._events.feed(chunk))
+
+    def finish(self) -> Iterator[str]:
+        """Yield what a stream that ends here still holds; errors are those of `feed`."""
+        return self._texts(self._events.finish())
+
+    def answer(self) -> CloudAnswer:
+        """Return the whole answer, after the end.
+
+        Raises:
+            HandoffError: The stream ended early or without text.
+        """
+        if not self.done and self._answer.finish_reason is None:
+            raise _invalid("the stream ended within the answer")
+        return _require_text(self._answer)
+
+    def _texts(self, events: Iterator[bytes]) -> Iterator[str]:
+        for data in events:
+            self.done = self.done or data.strip() == b"[DONE]"
+            if self.done:
+                return
+            piece = _read(data, "delta", self._secrets)
+            self._answer = _join(self._answer, piece)
+            if piece.text:
+                yield piece.text
 
 
 def server_message(body: bytes, secrets: tuple[str, ...]) -> str:
@@ -78,6 +116,12 @@ def shown(text: str, secrets: tuple[str, ...]) -> str:
     return line[:_QUOTED]
 
 
+def plain_name(value: object, secrets: tuple[str, ...]) -> str | None:
+    """Return a server's name for something; None where there is none that may be shown."""
+    name = shown(value, secrets) if isinstance(value, str) else ""
+    return name if name and name == value else None
+
+
 def is_text(text: str) -> bool:
     """Tell whether the string can be written as UTF-8: half a surrogate pair cannot."""
     try:
@@ -87,33 +131,33 @@ def is_text(text: str) -> bool:
     return True
 
 
-def _events(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the `data` of each server-sent event, spaces around it included.
+class _EventReader:
+    """Takes server-sent events apart: yields the `data` of each, spaces around it included."""
 
-    An event cut short by the end comes as it is.
-    """
-    data: list[bytes] = []
-    for line in _lines(chunks):
+    def __init__(self) -> None:
+        self._rest = b""  # of a line
+        self._data: list[bytes] = []  # of an event
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield the events that end within this chunk: CR, LF or CRLF end a line, nothing else."""
+        lines = (self._rest + chunk).splitlines(keepends=True)
+        # A CR at the end waits too: its LF may be in the next chunk.
+        self._rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        for line in lines:
+            yield from self._line(line.rstrip(b"\r\n"))
+
+    def finish(self) -> Iterator[bytes]:
+        """Yield an event cut short by the end, as it is."""
+        for line in (*self._rest.splitlines(), b""):
+            yield from self._line(line)
+
+    def _line(self, line: bytes) -> Iterator[bytes]:
         name, _, value = line.partition(b":")
         if name == b"data":
-            data.append(value)
-        elif not line and data:
-            yield b"\n".join(data)
-            data.clear()
-    if data:
-        yield b"\n".join(data)
-
-
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield lines without their ends: CR, LF or CRLF, and no other character ends one."""
-    rest = b""
-    for chunk in chunks:
-        lines = (rest + chunk).splitlines(keepends=True)
-        # A CR at the end waits too: its LF may be in the next chunk.
-        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
-        for line in lines:
-            yield line.rstrip(b"\r\n")
-    yield from rest.splitlines()
+            self._data.append(value)
+        elif not line and self._data:
+            yield b"\n".join(self._data)
+            self._data.clear()
 
 
 def _read(data: bytes, holder: str, secrets: tuple[str, ...]) -> CloudAnswer:
@@ -134,16 +178,21 @@ def _read(data: bytes, holder: str, secrets: tuple[str, ...]) -> CloudAnswer:
         finish_reason if isinstance(finish_reason, str) else None,
         _count(_dig(document, "usage", "prompt_tokens")),
         _count(_dig(document, "usage", "completion_tokens")),
+        model=plain_name(document.get("model"), secrets),
+        request_id=plain_name(document.get("id"), secrets),
     )
 
 
 def _join(answer: CloudAnswer, piece: CloudAnswer) -> CloudAnswer:
     prompt, completion = piece.prompt_tokens, piece.completion_tokens
-    return CloudAnswer(
-        answer.text + piece.text,
-        piece.finish_reason or answer.finish_reason,
-        answer.prompt_tokens if prompt is None else prompt,
-        answer.completion_tokens if completion is None else completion,
+    return replace(
+        answer,
+        text=answer.text + piece.text,
+        finish_reason=piece.finish_reason or answer.finish_reason,
+        prompt_tokens=answer.prompt_tokens if prompt is None else prompt,
+        completion_tokens=answer.completion_tokens if completion is None else completion,
+        model=answer.model or piece.model,
+        request_id=answer.request_id or piece.request_id,
     )
 
 

@@ -7,6 +7,7 @@
 `GreedyDecoder` accepts a drafted token only if it is the arg max over the whole vocabulary, so
 it writes what `StepDecoder` writes. `ConstrainedDecoder` chooses among the template's tokens
 only, so that a confidence always parses, and says how much mass the model gave to the template.
+`ChoiceDecoder` does so where no other tokens have logits.
 """
 
 import time
@@ -20,7 +21,16 @@ from foggen_runtime.decoding import (
     greedy_steps,
     last_rows,
 )
-from foggen_runtime.template import ROOT, Float32, Node, TemplateTrie, read_levels
+from foggen_runtime.manifest import HeadInfo
+from foggen_runtime.template import (
+    ROOT,
+    Float32,
+    Node,
+    Reading,
+    TemplateTrie,
+    read_levels,
+    read_levels_of_columns,
+)
 
 
 class GreedyDecoder:
@@ -140,7 +150,7 @@ class ConstrainedDecoder:
             logits = last_rows(self._engine, draft[shared:], len(draft) - shared)
             rows |= {draft[: shared + 1 + i]: row for i, row in enumerate(logits)}
             self._fed = draft
-        reading = read_levels(self._trie, rows)
+        reading = self._read(rows)
         self._path = self._trie.paths[reading.level]
         return Decision(self._path, reading.level, reading, prefill_ms)
 
@@ -155,7 +165,14 @@ class ConstrainedDecoder:
             return
         token = self._first(row)
         yield token
-        yield from greedy_steps(self._engine, token, left - 1, self._eos_token_ids)
+        yield from self._rest(token, left - 1)
+
+    def _read(self, rows: dict[Node, Float32]) -> Reading:
+        return read_levels(self._trie, rows)
+
+    def _rest(self, token: int, count: int) -> Iterator[int]:
+        """Yield at most `count` ids after the answer's first."""
+        return greedy_steps(self._engine, token, count, self._eos_token_ids)
 
     def _roll_back(self, path: Node) -> int:
         """Keep in the cache what `path` shares with what was fed; return how many tokens."""
@@ -169,3 +186,30 @@ class ConstrainedDecoder:
             return int(row.argmax())
         allowed = sorted(self._first_answer_ids)
         return allowed[int(row[allowed].argmax())]
+
+
+class ChoiceDecoder(ConstrainedDecoder):
+    """Constrained decoding with an output head of some tokens: the answer is a letter, and ends."""
+
+    def __init__(
+        self,
+        engine: TokenEngine,
+        trie: TemplateTrie,
+        answer_prefix: Node,
+        eos_token_ids: tuple[int, ...],
+        head: HeadInfo,
+    ) -> None:
+        """Decode one question; the arguments are `ConstrainedDecoder`'s and the head's tokens."""
+        super().__init__(engine, trie, answer_prefix, eos_token_ids, head.answer_ids)
+        self._columns = {token: column for column, token in enumerate(head.token_ids)}
+
+    def _read(self, rows: dict[Node, Float32]) -> Reading:
+        return read_levels_of_columns(self._trie, rows, self._columns)
+
+    def _first(self, row: Float32) -> int:
+        allowed = sorted(self._first_answer_ids or ())
+        return allowed[int(row[[self._columns[token] for token in allowed]].argmax())]
+
+    def _rest(self, token: int, count: int) -> Iterator[int]:
+        """Yield the end, the only thing that may follow a letter: no pass is spent on it."""
+        yield from self._eos_token_ids[: min(1, count)]

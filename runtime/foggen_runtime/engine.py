@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from foggen_runtime.cache_binding import CacheBinding, SeparateCache, SharedCache
 from foggen_runtime.cores import big_cores
 from foggen_runtime.errors import BundleError, ConfigError, EngineError
 from foggen_runtime.kv_cache import Float32, KvCache
@@ -16,6 +17,11 @@ from foggen_runtime.manifest import GraphInfo, ModelInfo
 # Long prompts go through in chunks, or attention's scratch memory would grow with their square.
 # Even chunk lengths keep int4 products bit-identical to those of one long chunk.
 _CHUNK_TOKENS = 512
+
+# Smaller weights stay in the graph of a prepared model.
+_EXTERNAL_BYTES = 1024
+
+ONNXRUNTIME_VERSION: str = ort.__version__
 
 
 @dataclass(frozen=True)
@@ -28,12 +34,15 @@ class EngineOptions:
         arena: Whether onnxruntime keeps freed memory for the next pass.
         kleidiai: Whether ARM's KleidiAI kernels may be used; without them ARM computes what x86
             does.
+        trace: Beginning of the name of a file for onnxruntime's profiler to write every operator's
+            time to, which costs time itself; None for no trace.
     """
 
     threads: int | None = None
     spinning: bool = True
     arena: bool = True
     kleidiai: bool = True
+    trace: Path | None = None
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -60,13 +69,15 @@ class Engine:
         """
         self._session = _open_session(path, options)
         self._binding = self._session.io_binding()
-        self._vocab_size = model.vocab_size
+        self._logits_size = len(graph.head.token_ids) if graph.head else model.vocab_size
+        self._takes_positions = graph.position_ids
         self.context_length = model.context_length
-        self.logits_tail = graph.logits_tail
+        self._logits_rows = graph.logits_tail
+        self.logits_tail = min(graph.logits_tail, _CHUNK_TOKENS)
         self.forward_passes = 0
         self.cache = KvCache(model)
-        self._bound_capacity = 0
-        self._mask = np.ones((1, 0), np.int64)
+        kind = SharedCache if graph.shared_cache else SeparateCache
+        self._cache_binding: CacheBinding = kind(self._binding, self.cache)
 
     def forward(self, ids: Sequence[int]) -> Float32:
         """Append tokens to the cache and return the logits of the last of them.
@@ -75,7 +86,8 @@ class Engine:
             ids: At least one token id.
 
         Returns:
-            (min(len(ids), logits_tail), vocab_size), float32.
+            (min(len(ids), logits_tail), vocab_size), float32; with an output head of some tokens
+            a column for each of them.
 
         Raises:
             ValueError: No ids, or more than the context length holds.
@@ -87,54 +99,90 @@ class Engine:
                 f"ids: with {self.cache.length} in the cache must number 1 to "
                 f"{self.context_length - self.cache.length}, are {len(ids)}"
             )
-        self.cache.reserve(total)
-        if self._bound_capacity != self.cache.capacity:
-            self._bind_cache()
+        self._cache_binding.reserve(total)
         *chunks, last = _chunks(np.asarray(ids, np.int64))
         for chunk in chunks:
             self._run(chunk)
         return self._run(last)
 
+    def end_trace(self) -> Path:
+        """Write the trace that was asked for with `EngineOptions.trace`, and return where it is."""
+        return Path(self._session.end_profiling())
+
     def _run(self, ids: npt.NDArray[np.int64]) -> Float32:
-        total = self.cache.length + len(ids)
-        logits = np.empty((1, min(len(ids), self.logits_tail), self._vocab_size), np.float32)
+        past, total = self.cache.length, self.cache.length + len(ids)
+        mask, positions = np.ones((1, total), np.int64), np.arange(past, total)
+        logits = np.empty((1, min(len(ids), self._logits_rows), self._logits_size), np.float32)
         binding = self._binding
         binding.bind_input("input_ids", "cpu", 0, np.int64, (1, len(ids)), ids.ctypes.data)
-        binding.bind_input("attention_mask", "cpu", 0, np.int64, (1, total), self._mask.ctypes.data)
+        binding.bind_input("attention_mask", "cpu", 0, np.int64, mask.shape, mask.ctypes.data)
+        if self._takes_positions:
+            shape, address = (1, len(ids)), positions.ctypes.data
+            binding.bind_input("position_ids", "cpu", 0, np.int64, shape, address)
         binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        self._cache_binding.bind(total)
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:
             raise EngineError(f"onnxruntime failed on {len(ids)} tokens: {error}") from error
         self.forward_passes += 1
-        self.cache.length = total
-        last_logits: Float32 = logits[0]
+        self._cache_binding.appended(total)
+        last_logits: Float32 = logits[0, -self.logits_tail :]
         return last_logits
 
-    def _bind_cache(self) -> None:
-        """Bind each buffer as past and as present: attention appends in place."""
-        parts = (("key", self.cache.keys), ("value", self.cache.values))
-        for part, buffers in parts:
-            for layer, buffer in enumerate(buffers):
-                bound = ("cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
-                self._binding.bind_input(f"past_key_values.{layer}.{part}", *bound)
-                self._binding.bind_output(f"present.{layer}.{part}", *bound)
-        self._bound_capacity = self.cache.capacity
-        self._mask = np.ones((1, self.cache.capacity), np.int64)
+
+def save_prepacked(path: Path, target: Path, options: EngineOptions) -> None:
+    """Write a graph again with its weights as this processor's kernels want them.
+
+    The weights go into one file beside it, named after it, raw and packed: on opening, onnxruntime
+    packs the raw ones again and takes a packed one from the file only if it is the same.
+
+    Args:
+        path: The graph of a bundle.
+        target: The graph to write.
+        options: How it is going to be used.
+
+    Raises:
+        BundleError: onnxruntime refuses the file.
+        EngineError: It cannot be written, e.g. for want of space.
+    """
+    session_options = _session_options(options)
+    session_options.optimized_model_filepath = str(target)
+    entries = {
+        "session.save_external_prepacked_constant_initializers": "1",
+        "session.optimized_model_external_initializers_file_name": f"{target.name}.data",
+        "session.optimized_model_external_initializers_min_size_in_bytes": str(_EXTERNAL_BYTES),
+    }
+    for name, value in entries.items():
+        session_options.add_session_config_entry(name, value)
+    _start_session(path, session_options)
+    if not target.exists():
+        raise EngineError(f"{target}: onnxruntime {ort.__version__} did not write it")
 
 
 def _open_session(path: Path, options: EngineOptions) -> ort.InferenceSession:
+    return _start_session(path, _session_options(options))
+
+
+def _session_options(options: EngineOptions) -> ort.SessionOptions:
     session_options = ort.SessionOptions()
     session_options.intra_op_num_threads = options.threads or big_cores()
     session_options.inter_op_num_threads = 1
     session_options.log_severity_level = 3
     session_options.enable_cpu_mem_arena = options.arena
+    if options.trace:
+        session_options.enable_profiling = True
+        session_options.profile_file_prefix = str(options.trace)
     session_options.add_session_config_entry(
         "session.intra_op.allow_spinning", str(int(options.spinning))
     )
     session_options.add_session_config_entry(
         "mlas.disable_kleidiai", str(int(not options.kleidiai))
     )
+    return session_options
+
+
+def _start_session(path: Path, session_options: ort.SessionOptions) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(path, session_options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -4,9 +4,14 @@ FoggenError
 ├── ConfigError        an option, a policy or a template asks for something impossible
 ├── CheckpointError    the directory or hub repository to export from is not usable
 ├── BundleError        the exported bundle is missing, altered or of another version
+├── DownloadError      a published bundle cannot be downloaded
 ├── EngineError        onnxruntime failed while the model ran
+├── DeviceError        another device to profile on cannot be reached, or foggen fails there
 ├── QuestionError      the question cannot be asked: empty, broken text or too long
-└── HandoffError       the cloud did not answer
+├── HandoffError       the cloud did not answer
+├── StateError         a file that foggen keeps cannot be read or written
+│   └── OutboxFullError    the outbox holds as much as it may
+└── RequestError       a client asks the server for what it does not serve
 """
 
 
@@ -26,8 +31,16 @@ class BundleError(FoggenError):
     """The bundle is missing, altered, or of a version this runtime does not read."""
 
 
+class DownloadError(FoggenError):
+    """A published bundle cannot be downloaded: no server, no file, or a link that keeps failing."""
+
+
 class EngineError(FoggenError):
     """Onnxruntime failed while the model ran, e.g. for want of memory."""
+
+
+class DeviceError(FoggenError):
+    """Another device to profile on cannot be reached, or foggen fails there."""
 
 
 class QuestionError(FoggenError):
@@ -39,8 +52,55 @@ class HandoffError(FoggenError):
 
     Attributes:
         reason: One word for the result's `reason` field, e.g. `cloud_unreachable`.
+        status: The HTTP status, where one came.
+        retry_after: Seconds after which to come back, where the cloud or our breaker says so.
+        sent: Whether the question may have reached a server.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after: float | None = None,
+        sent: bool = False,
+    ) -> None:
         super().__init__(message)
         self.reason = reason
+        self.status = status
+        self.retry_after = retry_after
+        self.sent = sent
+
+
+class RequestError(FoggenError):
+    """A client asks the server for what it does not serve.
+
+    Attributes:
+        status: The HTTP status to answer with.
+        code: One word for programs, e.g. `unsupported_value`.
+        param: The field at fault, if it is one.
+        headers: More headers of the answer, e.g. `Retry-After`.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        param: str | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.headers = headers
+
+
+class StateError(FoggenError):
+    """A file that foggen keeps (outbox, budget, decision log) cannot be read or written."""
+
+
+class OutboxFullError(StateError):
+    """The outbox holds as much as it may."""

@@ -1,21 +1,24 @@
 """`Foggen`: ask a question, get an answer from here or from the cloud."""
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, get_args
+from typing import TYPE_CHECKING, Self
 
-from foggen_runtime.asking import Asking, Handoff, Route
+from foggen_runtime.asking import Asking, Request
 from foggen_runtime.bundle import Bundle
-from foggen_runtime.completions import CloudAnswer
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.hub import locate_bundle
 from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
+from foggen_runtime.policy import Policy, Route, check_route, check_tau
 from foggen_runtime.result import BundleRef, Result
+from foggen_runtime.services import Services
 from foggen_runtime.snapshot import SNAPSHOT_FILE
 
 if TYPE_CHECKING:
-    from foggen_runtime.cloud import Cloud, CloudClient
+    from foggen_runtime.cloud import Cloud
+    from foggen_runtime.flushing import FlushOptions, FlushReport
 
 
 class Foggen:
@@ -23,27 +26,39 @@ class Foggen:
 
     Attributes:
         model: The model on this device.
+        policy: What it may do with questions.
     """
 
-    def __init__(self, model: LocalModel, cloud: "Cloud | None" = None) -> None:
+    def __init__(
+        self, model: LocalModel, cloud: "Cloud | None" = None, policy: Policy | None = None
+    ) -> None:
         self.model = model
-        self._client = _client(cloud) if cloud else None
+        self.policy = policy or Policy()
+        self._services = Services.open(cloud, self.policy)
         manifest = model.bundle.manifest
         self._bundle = BundleRef(manifest.model.name, manifest.sha256)
 
     @classmethod
     def open(
-        cls, path: str | Path, cloud: "Cloud | None" = None, options: OpenOptions | None = None
+        cls,
+        path: str | Path,
+        cloud: "Cloud | None" = None,
+        options: OpenOptions | None = None,
+        policy: Policy | None = None,
     ) -> Self:
         """Load a bundle.
 
         Args:
             path: A bundle's directory, or the hub id of a published one.
-            cloud: Where to hand off; without one, deferred questions stay unanswered.
+            cloud: Where to hand off; without one, deferred questions stay unanswered unless the
+                policy says otherwise.
             options: How to open it.
+            policy: Who may answer, what may be sent, and what to do when the cloud fails.
 
         Raises:
             BundleError: It is missing, altered, or of a version this runtime does not read.
+            ConfigError: The policy asks for a file that it does not name.
+            StateError: A file the policy names cannot be used.
         """
         options = options or OpenOptions()
         bundle = Bundle.open(
@@ -51,7 +66,7 @@ class Foggen:
             verify=options.verify,
             unused=SNAPSHOT_FILE if options.recompute_prefix else None,
         )
-        return cls(LocalModel(bundle, options), cloud)
+        return cls(LocalModel(bundle, options), cloud, policy)
 
     def __enter__(self) -> Self:
         return self
@@ -65,9 +80,8 @@ class Foggen:
         self.close()
 
     def close(self) -> None:
-        """Close the connection to the cloud."""
-        if self._client:
-            self._client.close()
+        """Close the connection to the cloud, and the policy's files."""
+        self._services.close()
 
     def prompt_ids(self, question: str) -> list[int]:
         """Return the token ids of the whole prompt.
@@ -81,23 +95,23 @@ class Foggen:
         self,
         question: str,
         tau: float | None = None,
-        route: Route = "auto",
+        route: Route | None = None,
         decoding: Decoding | None = None,
     ) -> Result:
         """Answer a question here, or hand it off.
 
         Args:
             question: The text as the user typed it.
-            tau: Confidence below this defers; None takes the bundle's.
-            route: `auto`, or one side only whatever the confidence.
+            tau: Confidence below this defers; None takes the policy's, else the bundle's.
+            route: `auto`, or one side only whatever the confidence; None takes the policy's.
             decoding: How to decode; None for the default.
 
         Raises:
             QuestionError: The question is empty or not valid Unicode.
             ConfigError: tau is not within [0, 1], or the route is unknown.
         """
-        asking = Asking(self.model, self._complete if self._client else None, self._blank(tau))
-        for _ in asking.run(question, _known(route), decoding or Decoding()):
+        asking = Asking(self.model, self._services, self._blank(tau))
+        for _ in asking.run(self._request(question, route, decoding)):
             pass
         return asking.result
 
@@ -105,47 +119,72 @@ class Foggen:
         self,
         question: str,
         tau: float | None = None,
-        route: Route = "auto",
+        route: Route | None = None,
         decoding: Decoding | None = None,
     ) -> Iterator[str | Result]:
         """As `ask`, but yield the answer's text as it comes, and the result last.
 
-        Closing the iterator cancels the work. Arguments and errors are those of `ask`.
+        Closing the iterator cancels the work. When the cloud fails in the middle of its answer,
+        what it said before has been yielded already: no local answer follows it, and the result
+        has none. Arguments and errors are those of `ask`.
         """
-        handoff: Handoff | None = self._client.stream if self._client else None
-        asking = Asking(self.model, handoff, self._blank(tau))
-        return asking.run(question, _known(route), decoding or Decoding())
+        asking = Asking(self.model, self._services, self._blank(tau))
+        return asking.run(self._request(question, route, decoding, stream=True))
 
-    def _complete(self, question: str) -> Iterator[CloudAnswer]:
-        if self._client:
-            yield self._client.complete(question)
+    def flush(self, options: "FlushOptions | None" = None) -> "FlushReport":
+        """Deliver what waits in the outbox to the cloud.
+
+        Raises:
+            ConfigError: There is no cloud, or the policy does not queue.
+            StateError: The outbox cannot be read or written.
+        """
+        from foggen_runtime.flushing import flush
+
+        outbox, handoff = self._services.outbox, self._services.handoff
+        if outbox is None:
+            raise ConfigError(
+                f"on_unreachable: must be queue to flush, is {self.policy.on_unreachable}"
+            )
+        if handoff is None:
+            raise ConfigError("cloud: must be set to flush, is not")
+        return flush(outbox, handoff, options)
+
+    def _request(
+        self,
+        question: str,
+        route: Route | None,
+        decoding: Decoding | None,
+        *,
+        stream: bool = False,
+    ) -> Request:
+        route = self.policy.route if route is None else route
+        check_route(route)
+        decoding = decoding or Decoding()
+        if self.model.bundle.manifest.routing.on == "expected" and decoding.mode != "constrained":
+            raise ConfigError(
+                "decoding: must be constrained with a bundle calibrated on expected confidence, "
+                f"is {decoding.mode}"
+            )
+        return Request(question, route, decoding, stream)
 
     def _blank(self, tau: float | None) -> Result:
+        """Return an empty result with tau from the call, else the policy, else the bundle."""
+        check_tau(tau)
         routing = self.model.bundle.manifest.routing
-        source = "calibration" if routing.calibration else "default"
+        source: str = "calibration" if routing.calibration else "default"
+        chosen = routing.tau
         if tau is not None:
-            if not 0 <= tau <= 1:
-                raise ConfigError(f"tau: must be within [0, 1], is {tau}")
-            source = "call"
+            chosen, source = tau, "call"
+        elif self.policy.tau is not None:
+            chosen, source = self.policy.tau, self.policy.tau_source
         return Result(
             answer=None,
             source="none",
             reason="",
-            tau=routing.tau if tau is None else tau,
+            tau=chosen,
             tau_source=source,
+            tau_on=routing.on,
             bundle=self._bundle,
+            id=uuid.uuid4().hex,
             prefix_source=self.model.prefix_source,
         )
-
-
-def _client(cloud: "Cloud") -> "CloudClient":
-    """Import the HTTP library only where there is a cloud: it takes long on a board."""
-    from foggen_runtime.cloud import CloudClient
-
-    return CloudClient(cloud)
-
-
-def _known(route: Route) -> Route:
-    if route not in get_args(Route):
-        raise ConfigError(f"route: must be one of {', '.join(get_args(Route))}, is {route!r}")
-    return route

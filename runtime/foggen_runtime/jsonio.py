@@ -4,7 +4,8 @@ import dataclasses
 import json
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -13,6 +14,7 @@ _SCALARS: dict[type, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false"),
     int: ((int,), "an integer"),
     float: ((int, float), "a number"),
+    Path: ((str,), "a path"),
 }
 
 
@@ -24,8 +26,8 @@ def from_json(cls: type[T], value: object, where: str) -> T:
     """Read a parsed JSON object into a frozen dataclass, checking every field's type.
 
     Args:
-        cls: The dataclass. Its field types may be scalars, other dataclasses, `X | None`,
-            `tuple[X, ...]` and `dict[str, X]`.
+        cls: The dataclass. Its field types may be scalars, paths, literals, other dataclasses,
+            `X | None`, `tuple[X, ...]` and `dict[str, X]`.
         value: What `json.loads` gave.
         where: How messages call the document, e.g. `foggen.json`.
 
@@ -69,6 +71,11 @@ def _read(hint: Any, value: object, where: str) -> Any:
         return _read_tuple(get_args(hint)[0], value, where)
     if origin is dict:
         return _read_dict(get_args(hint)[1], value, where)
+    if origin is Literal:
+        if not isinstance(value, str) or value not in get_args(hint):
+            allowed = ", ".join(get_args(hint))
+            raise FieldError(f"{where}: must be one of {allowed}, is {_show(value)}")
+        return value
     if dataclasses.is_dataclass(hint):
         return from_json(hint, value, where)  # type: ignore[arg-type]
     return _read_scalar(hint, value, where)

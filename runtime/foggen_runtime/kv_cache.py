@@ -1,4 +1,4 @@
-"""The KV cache: one buffer per layer and part that is past and present at once."""
+"""The KV cache: one buffer per layer and part, with room to append to."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,8 +7,8 @@ from foggen_runtime.manifest import ModelInfo
 
 Float32 = npt.NDArray[np.float32]
 
-# A short question takes little memory; speed does not depend on the capacity.
-_CAPACITY_STEP = 128
+# Most prompts fit without moving; the system gives memory to tokens as they are written.
+_CAPACITY_STEP = 512
 
 
 class KvCache:
@@ -25,8 +25,9 @@ class KvCache:
         self._model = model
         self.length = 0
         self.capacity = 0
-        self.keys: list[Float32] = []
-        self.values: list[Float32] = []
+        shape = (1, model.num_key_value_heads, 0, model.head_dim)
+        self.keys: list[Float32] = [np.zeros(shape, np.float32)] * model.num_hidden_layers
+        self.values: list[Float32] = list(self.keys)
         self._resize(_CAPACITY_STEP)
 
     @property
@@ -39,6 +40,16 @@ class KvCache:
         if length > self.capacity:
             steps = -(-length // _CAPACITY_STEP)
             self._resize(steps * _CAPACITY_STEP)
+
+    def trim(self) -> None:
+        """Give up the room beyond what is held."""
+        if self.capacity != self.length:
+            self._resize(self.length)
+
+    def replace(self, keys: list[Float32], values: list[Float32]) -> None:
+        """Hold other buffers, full to their capacity; shapes but for the tokens are the same."""
+        self.keys, self.values = keys, values
+        self.length = self.capacity = keys[0].shape[2]
 
     def truncate(self, length: int) -> None:
         """Forget all but the first `length` tokens.
@@ -65,14 +76,11 @@ class KvCache:
         return np.stack([[part[0, :, : self.length] for part in layer] for layer in layers])
 
     def _resize(self, capacity: int) -> None:
-        self.keys = [self._resized(old, capacity) for old in self._buffers(self.keys)]
-        self.values = [self._resized(old, capacity) for old in self._buffers(self.values)]
+        """Move the buffers one by one, so that only one is held twice."""
+        for buffers in (self.keys, self.values):
+            for layer, old in enumerate(buffers):
+                buffers[layer] = self._resized(old, capacity)
         self.capacity = capacity
-
-    def _buffers(self, held: list[Float32]) -> list[Float32]:
-        model = self._model
-        empty = np.zeros((1, model.num_key_value_heads, 0, model.head_dim), np.float32)
-        return held or [empty] * model.num_hidden_layers
 
     def _resized(self, old: Float32, capacity: int) -> Float32:
         model = self._model

@@ -2,15 +2,18 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, get_args
 
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.decoding import Decoder, StepDecoder
-from foggen_runtime.drafting import ConstrainedDecoder, GreedyDecoder
+from foggen_runtime.drafting import ChoiceDecoder, ConstrainedDecoder, GreedyDecoder
 from foggen_runtime.engine import Engine, EngineOptions
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.manifest import TOKENIZER_FILE
+from foggen_runtime.manifest import TOKEN_TABLES_FILE, TOKENIZER_FILE, HeadInfo, Manifest
+from foggen_runtime.prepared import Prepared, find_prepared
+from foggen_runtime.profiling.device_profile import load_device_profile
 from foggen_runtime.snapshot import load_snapshot
 from foggen_runtime.template import TemplateTrie
 from foggen_runtime.tokenizer import QuestionTokenizer
@@ -56,15 +59,20 @@ class OpenOptions:
     """How to open a bundle.
 
     Attributes:
-        engine: How onnxruntime uses the device.
+        engine: How onnxruntime uses the device; None for what `foggen tune` found here, or the
+            defaults.
         verify: Hash every file, whether or not it was verified before.
         recompute_prefix: Compute the prompt prefix's KV cache with the bundle's own graph instead
             of loading the snapshot.
+        prepared: Whether to use a model that `foggen prepare` wrote, if it fits.
+        prepared_directory: Where that lies; None for beside the bundle.
     """
 
-    engine: EngineOptions = field(default_factory=EngineOptions)
+    engine: EngineOptions | None = None
     verify: bool = False
     recompute_prefix: bool = False
+    prepared: bool = True
+    prepared_directory: Path | None = None
 
 
 class LocalModel:
@@ -74,26 +82,40 @@ class LocalModel:
         bundle: What was loaded.
         engine: Runs the graph.
         tokenizer: For the question and the answer.
+        prepared: The prepared model that was opened, or why none was; None where none was wanted.
         prefix_source: Where the cached prefix came from: `snapshot`, `recomputed` or `none`.
+        prefix_ms: Milliseconds that took.
     """
 
     def __init__(self, bundle: Bundle, options: OpenOptions) -> None:
         """Load the graph, the tokenizer and the prefix.
 
         Raises:
-            BundleError: onnxruntime refuses the graph, or the snapshot is not this bundle's.
+            BundleError: onnxruntime refuses the graph, the snapshot is not this bundle's, or a
+                prepared model was altered.
+            ConfigError: What `foggen tune` wrote cannot be read.
         """
         manifest = bundle.manifest
         self.bundle = bundle
+        settings = options.engine or load_device_profile(bundle)
+        self.prepared = self._find_prepared(options, settings)
+        graph = (self.prepared and self.prepared.graph) or bundle.path(manifest.graph.file)
         with ThreadPoolExecutor(max_workers=1) as pool:
-            graph = bundle.path(manifest.graph.file)
-            engine = pool.submit(Engine, graph, manifest.model, manifest.graph, options.engine)
+            engine = pool.submit(Engine, graph, manifest.model, manifest.graph, settings)
             time.sleep(_HEAD_START)
-            self.tokenizer = QuestionTokenizer.from_file(bundle.path(TOKENIZER_FILE))
+            self.tokenizer = QuestionTokenizer.from_file(bundle.path(tokenizer_file(manifest)))
             self.engine = engine.result()
         self._trie = TemplateTrie.of(manifest.template)
+        start = time.perf_counter()
         self.prefix_source = self._cache_prefix(options.recompute_prefix)
+        self.prefix_ms = 1e3 * (time.perf_counter() - start)
         self.prefix_length = self.engine.cache.length
+
+    def _find_prepared(self, options: OpenOptions, settings: EngineOptions) -> Prepared | None:
+        if not options.prepared:
+            return None
+        place = options.prepared_directory
+        return find_prepared(self.bundle, settings, place, verify=options.verify)
 
     @property
     def room(self) -> int:
@@ -103,10 +125,16 @@ class LocalModel:
         return self.engine.context_length - longest - len(template.answer_prefix_ids) - 1
 
     def decoder(self, decoding: Decoding) -> Decoder:
-        """Return a decoder for one question, the cache rolled back to the prefix."""
+        """Return a decoder for one question, the cache rolled back to the prefix.
+
+        Raises:
+            ConfigError: The bundle's output head is not enough for this decoding.
+        """
         self.engine.cache.truncate(self.prefix_length)
         manifest = self.bundle.manifest
         eos = manifest.model.eos_token_ids
+        if manifest.graph.head:
+            return self._choice_decoder(manifest.graph.head, decoding)
         if decoding.mode == "step":
             return StepDecoder(self.engine, self._trie, eos)
         prefix = manifest.template.answer_prefix_ids
@@ -114,6 +142,24 @@ class LocalModel:
             return GreedyDecoder(self.engine, self._trie, prefix, eos)
         first = self._first_ids(decoding.choices) if decoding.choices else None
         return ConstrainedDecoder(self.engine, self._trie, prefix, eos, first)
+
+    def _choice_decoder(self, head: HeadInfo, decoding: Decoding) -> ChoiceDecoder:
+        manifest = self.bundle.manifest
+        if decoding.mode != "constrained":
+            raise ConfigError(
+                "decoding: must be constrained with a bundle whose output head is of kind "
+                f"{head.kind}, is {decoding.mode}"
+            )
+        if decoding.choices:
+            first = self._first_ids(decoding.choices)
+            if not set(first) <= set(head.answer_ids):
+                raise ConfigError(
+                    "choices: must be letters that the bundle's output head has, are "
+                    f"{', '.join(decoding.choices)}"
+                )
+            head = replace(head, answer_ids=first)
+        prefix, eos = manifest.template.answer_prefix_ids, manifest.model.eos_token_ids
+        return ChoiceDecoder(self.engine, self._trie, prefix, eos, head)
 
     def _first_ids(self, choices: tuple[str, ...]) -> tuple[int, ...]:
         """Return the first token of each choice, as it continues the answer prefix."""
@@ -131,3 +177,8 @@ class LocalModel:
             self.engine.cache.restore(load_snapshot(self.bundle))
             return "snapshot"
         return "none"
+
+
+def tokenizer_file(manifest: Manifest) -> str:
+    """Return which of a bundle's files to read the tokenizer from: the tables if it has them."""
+    return TOKEN_TABLES_FILE if TOKEN_TABLES_FILE in manifest.files else TOKENIZER_FILE

@@ -8,7 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from foggen_runtime.errors import BundleError
 from foggen_runtime.files import sha256_file, write_text_atomically
@@ -16,7 +16,11 @@ from foggen_runtime.jsonio import FieldError, dumps, from_json
 
 MANIFEST_FILE = "foggen.json"
 TOKENIZER_FILE = "tokenizer.json"
+TOKEN_TABLES_FILE = "tokenizer.npz"
 FORMAT_VERSION = 1
+
+# What tau is compared with: the level that the model wrote, or the mean over all levels.
+ConfidenceKind = Literal["verbalized", "expected"]
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,42 @@ class KvCacheInfo:
 
 
 @dataclass(frozen=True)
+class HeadInfo:
+    """An output head of some tokens only, for constrained decoding of multiple-choice answers.
+
+    Attributes:
+        kind: `choices`: the template's tokens, the option letters and the ends.
+        token_ids: The token of each column of the logits, in ascending order.
+        answer_ids: The letters among them, of which the answer is one.
+    """
+
+    kind: Literal["choices"]
+    token_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if list(self.token_ids) != sorted(set(self.token_ids)):
+            raise ValueError("token_ids: must be in ascending order, each once, are not")
+        if not self.answer_ids or not set(self.answer_ids) <= set(self.token_ids):
+            raise ValueError(f"answer_ids: must be some of token_ids, are {list(self.answer_ids)}")
+
+
+@dataclass(frozen=True)
 class GraphInfo:
-    """The ONNX graph; `logits_tail` is how many last positions of a chunk get logits."""
+    """The ONNX graph, and what the runtime must know to drive it.
+
+    Attributes:
+        file: Its name.
+        logits_tail: How many last positions of a pass get logits; `model.context_length` where
+            all do.
+        onnxruntime: The oldest version that runs it.
+        kv_cache: Of what type past and present are.
+        loop_file: The whole decoding loop as another graph over the same weights, if there is one.
+        genai_file: onnxruntime-genai's graph over the same weights, if there is one.
+        head: The tokens that get logits, if not all do.
+        shared_cache: Whether past and present may be one buffer that the graph appends to.
+        position_ids: Whether the tokens' positions are an input too.
+    """
 
     file: str
     logits_tail: int
@@ -58,6 +96,9 @@ class GraphInfo:
     kv_cache: KvCacheInfo = field(default_factory=KvCacheInfo)
     loop_file: str | None = None
     genai_file: str | None = None
+    head: HeadInfo | None = None
+    shared_cache: bool = True
+    position_ids: bool = False
 
     def __post_init__(self) -> None:
         if self.logits_tail < 1:
@@ -149,15 +190,59 @@ class PrefixSnapshotInfo:
 
 
 @dataclass(frozen=True)
+class CalibrationInfo:
+    """How tau was chosen, by `foggen calibrate`.
+
+    Attributes:
+        method: `observed` on the calibration questions, or `clopper-pearson`: guaranteed by exact
+            binomial bounds.
+        target: What was asked for: `max_cloud_share`, `min_accuracy`, `max_cost` or `max_risk`.
+        limit: Its value.
+        on: Which confidence tau is compared with.
+        tau: The threshold.
+        observed: The target's figure on the calibration questions.
+        bound: What it is at worst on new questions; None without a certainty.
+        certainty: Probability that the bound holds.
+        questions: How many calibrated.
+        data_sha256: Hash of their file.
+        date: Day, ISO 8601.
+        level_shares: Share of them with each level, in the template's order; what is missing to 1
+            was malformed.
+    """
+
+    method: Literal["observed", "clopper-pearson"]
+    target: str
+    limit: float
+    on: ConfidenceKind
+    tau: float
+    observed: float
+    bound: float | None
+    certainty: float | None
+    questions: int
+    data_sha256: str
+    date: str
+    level_shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class RoutingInfo:
     """The default tau, and the calibration that chose it (null until calibrated)."""
 
     tau: float
-    calibration: dict[str, Any] | None = None
+    calibration: CalibrationInfo | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.tau <= 1:
             raise ValueError(f"tau: must be within [0, 1], is {self.tau}")
+        if self.calibration and self.calibration.tau != self.tau:
+            raise ValueError(
+                f"calibration.tau: must be the tau it chose, {self.tau}, is {self.calibration.tau}"
+            )
+
+    @property
+    def on(self) -> ConfidenceKind:
+        """Which confidence tau is compared with."""
+        return self.calibration.on if self.calibration else "verbalized"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ To know every level's probability the model must be asked at each branching node
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -101,12 +101,13 @@ class Reading:
         level: Index of the level on the greedy walk: what greedy decoding would have written.
         level_probabilities: One per level, products of softmaxes over each node's children.
         template_probability: The probability, over the whole vocabulary, that the model goes on
-            with a child of the node, multiplied over the visited nodes of the walk.
+            with a child of the node, multiplied over the visited nodes of the walk; None where
+            only some tokens get logits.
     """
 
     level: int
     level_probabilities: tuple[float, ...]
-    template_probability: float
+    template_probability: float | None
 
 
 def read_levels(trie: TemplateTrie, rows: Mapping[Node, Float32]) -> Reading:
@@ -125,6 +126,24 @@ def read_levels(trie: TemplateTrie, rows: Mapping[Node, Float32]) -> Reading:
         walk = (*walk, _likeliest(trie, walk, rows))
     levels = tuple(_path_probability(path, shares) for path in trie.paths)
     return Reading(trie.paths.index(walk), levels, math.exp(template_log_probability))
+
+
+def read_levels_of_columns(
+    trie: TemplateTrie, rows: Mapping[Node, Float32], columns: Mapping[int, int]
+) -> Reading:
+    """As `read_levels`, from logits that only some tokens have.
+
+    They do not tell what the rest of the vocabulary would have got, so there is no
+    `template_probability`.
+
+    Args:
+        trie: The template.
+        rows: Logits (columns,) by node.
+        columns: The column of each token; the template's tokens must be there.
+    """
+    paths = tuple(tuple(columns[token] for token in path) for path in trie.paths)
+    by_column = {tuple(columns[token] for token in node): row for node, row in rows.items()}
+    return replace(read_levels(TemplateTrie(paths), by_column), template_probability=None)
 
 
 def _path_probability(path: Node, shares: Mapping[Node, Mapping[int, float]]) -> float:

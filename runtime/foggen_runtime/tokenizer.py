@@ -9,12 +9,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from tokenizers import Tokenizer
-
+from foggen_runtime.byte_pairs import TableTokenizer
 from foggen_runtime.errors import BundleError, QuestionError
-from foggen_runtime.manifest import PromptInfo
+from foggen_runtime.manifest import TOKEN_TABLES_FILE, PromptInfo
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 _ADDED_TOKENS = re.compile(r'"added_tokens"\s*:\s*(?=\[)')
 _HEAD_CHARACTERS = 1 << 16
@@ -29,20 +31,53 @@ class AddedToken:
     special: bool
 
 
+class PlainTokenizer(Protocol):
+    """A tokenizer without added tokens."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of plain text."""
+
+    def token(self, token_id: int) -> str | None:
+        """Return a token's spelling, None where the id stands for none."""
+
+    def join(self, tokens: Sequence[str]) -> str:
+        """Return the text of spelled tokens."""
+
+
+class LibraryTokenizer:
+    """A tokenizer of the `tokenizers` library."""
+
+    def __init__(self, tokenizer: "Tokenizer") -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of plain text."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def token(self, token_id: int) -> str | None:
+        """Return a token's spelling, None where the id stands for none."""
+        return self._tokenizer.id_to_token(token_id)
+
+    def join(self, tokens: Sequence[str]) -> str:
+        """Return the text of spelled tokens."""
+        decoder = self._tokenizer.decoder
+        return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
+
+
 class QuestionTokenizer:
     """The bundle's tokenizer, with its added tokens set apart.
 
     Args:
-        tokenizer: A tokenizer without added tokens.
-        added_tokens: The added tokens it had, by id.
+        tokenizer: Encodes user text.
+        added_tokens: The added tokens beside it, by id.
 
     Raises:
         BundleError: Plain text could spell a special token.
     """
 
-    def __init__(self, tokenizer: Tokenizer, added_tokens: dict[int, AddedToken]) -> None:
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+    def __init__(self, tokenizer: PlainTokenizer, added_tokens: dict[int, AddedToken]) -> None:
         self._tokenizer = tokenizer
         self._added_tokens = added_tokens
         for token_id, token in added_tokens.items():
@@ -53,14 +88,13 @@ class QuestionTokenizer:
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Read a `tokenizer.json`.
+        """Read a `tokenizer.json`, or the tables made from one, which takes much less time.
 
         Raises:
             BundleError: The file is missing or not a tokenizer this library reads.
         """
         try:
-            text, added = _without_added_tokens(path.read_text(encoding="utf-8"))
-            tokenizer = Tokenizer.from_str(text)
+            tokenizer, added = _read(path)
             added_tokens = {
                 token["id"]: AddedToken(token["content"], token["special"]) for token in added
             }
@@ -82,7 +116,7 @@ class QuestionTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text; added tokens spelled in it stay text."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        return self._tokenizer.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids, without special tokens.
@@ -90,8 +124,7 @@ class QuestionTokenizer:
         Bytes that are not UTF-8 become U+FFFD; ids that stand for no token are left out.
         """
         tokens = [token for token in map(self._token, ids) if token is not None]
-        decoder = self._tokenizer.decoder
-        return " ".join(tokens) if decoder is None else decoder.decode(tokens)
+        return self._tokenizer.join(tokens)
 
     def stream(self) -> "TextStream":
         """Start decoding ids one at a time."""
@@ -100,7 +133,7 @@ class QuestionTokenizer:
     def _token(self, token_id: int) -> str | None:
         added = self._added_tokens.get(token_id)
         if added is None:
-            return self._tokenizer.id_to_token(token_id)
+            return self._tokenizer.token(token_id)
         return None if added.special else added.content
 
 
@@ -130,6 +163,17 @@ class TextStream:
         piece = text[self._given :]
         self._given = len(text)
         return piece
+
+
+def _read(path: Path) -> tuple[PlainTokenizer, list[dict[str, Any]]]:
+    """Return a tokenizer and the added tokens it had; the library is imported when needed."""
+    if path.name == TOKEN_TABLES_FILE:
+        tables = TableTokenizer.from_file(path)
+        return tables, tables.added_tokens
+    from tokenizers import Tokenizer
+
+    text, added = _without_added_tokens(path.read_text(encoding="utf-8"))
+    return LibraryTokenizer(Tokenizer.from_str(text)), added
 
 
 def _without_added_tokens(text: str) -> tuple[str, list[dict[str, Any]]]:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -19,7 +20,7 @@ from foggen_exporter.cli import export_command
 from foggen_exporter.prefix import prefix_snapshot
 from foggen_runtime import Foggen
 from foggen_runtime.bundle import Bundle
-from foggen_runtime.manifest import Manifest
+from foggen_runtime.manifest import Manifest, WeightFormat
 from tests.conftest import TINY
 from tests.runtime.test_foggen import QUESTIONS
 from tests.support.checkpoints import edit_json, edit_tensors
@@ -223,6 +224,13 @@ def test_a_checkpoint_without_a_tokenizer_is_refused(checkpoint: Path) -> None:
         (("--quant", "int4", "--tau", "2"), "tau: must be within [0, 1], is 2.0"),
         (("--quant", "int4", "--context-length", "0"), "context_length: must be at least 1, is 0"),
         (("--quant", "int4", "--template", "nope"), "template: must be one of mcq or a TOML file"),
+        (
+            ("--quant", "int4", "--block-size", "48"),
+            "block_size: must be one of 32, 64, 128, is 48",
+        ),
+        (("--quant", "int8", "--block-size", "32"), "block_size: int8 has no blocks of 4 bits"),
+        (("--quant", "fp32", "--symmetric"), "symmetric: fp32 has no blocks of 4 bits"),
+        (("--quant", "int4", "--budget", "400"), "budget: int4 has no choice of bits"),
     ],
 )
 def test_wrong_settings_are_named(arguments: tuple[str, ...], message: str) -> None:
@@ -247,7 +255,7 @@ def test_being_told_to_stop_leaves_nothing_behind(tmp_path: Path) -> None:
         "import os, signal\n"
         "from foggen_exporter import cli, export\n"
         "def stop(*_): os.kill(os.getpid(), signal.SIGTERM)\n"
-        "export.Export._write_manifest = stop\n"
+        "export.save_manifest = stop\n"
         "cli.run()\n"
     )
     done = subprocess.run(
@@ -288,6 +296,47 @@ def test_a_calibration_set_of_ones_own_makes_another_bundle(tmp_path: Path) -> N
     assert run(CHECKPOINT, "--quant", "int4-gptq", "-o", "own", "--calibration", own).exit_code == 0
     infos = [Manifest.load(tmp_path / name).quantization for name in ("default", "own")]
     assert infos[0].calibration_sha256 != infos[1].calibration_sha256
+
+
+def test_int4_mixed_gives_more_bits_to_what_matters_within_the_budget(tmp_path: Path) -> None:
+    arguments = ("--quant", "int4-mixed", "-o", "bundle", "--budget", "3.2")
+    result = run(CHECKPOINT, *arguments)
+    assert result.exit_code == 0
+    assert "Calibrating on 24 questions: " in result.stderr
+    groups = Manifest.load(tmp_path / "bundle").quantization.groups
+    assert groups["layers"].bits == 4
+    assert 8 in {form.bits for form in groups.values()}
+    assert 3.05e6 < (tmp_path / "bundle" / "model.onnx.data").stat().st_size <= 3.2e6
+    graph = onnx.load_model(tmp_path / "bundle" / "model.onnx", load_external_data=False).graph
+    stored = {
+        node.output[0]: attribute.i
+        for node in graph.node
+        for attribute in node.attribute
+        if attribute.name == "bits" and node.op_type == "MatMulNBits"
+    }
+    expected = {name: groups.get(name, groups["layers"]).bits for name in stored}
+    assert stored == {**expected, "logits": groups["embedding"].bits}
+    assert "8 bits in blocks of 128" in (tmp_path / "bundle" / "README.md").read_text()
+
+
+def test_a_budget_that_is_too_small_is_refused() -> None:
+    arguments = (CHECKPOINT, "--quant", "int4-mixed", "-o", "bundle", "--budget", "2")
+    assert "budget: must be at least 3.0 MB" in refusal(*arguments)
+
+
+@pytest.mark.parametrize("quant", ["int4", "int4-gptq"])
+def test_blocks_of_another_size_and_kind_reach_the_graph(tmp_path: Path, quant: str) -> None:
+    options = ("--block-size", "32", "--symmetric")
+    assert run(CHECKPOINT, "--quant", quant, "-o", "bundle", *options).exit_code == 0
+    expected = WeightFormat(4, 32, symmetric=True, accuracy_level=4)
+    groups = Manifest.load(tmp_path / "bundle").quantization.groups
+    assert groups == {"layers": expected, "embedding": expected}
+    graph = onnx.load_model(tmp_path / "bundle" / "model.onnx", load_external_data=False).graph
+    sizes = [a.i for node in graph.node for a in node.attribute if a.name == "block_size"]
+    assert set(sizes) == {32}
+    assert not [tensor.name for tensor in graph.initializer if "zero_points" in tensor.name]
+    with Foggen.open(tmp_path / "bundle") as foggen:
+        assert foggen.ask(QUESTIONS[0]).reason in ("confident", "below_tau")
 
 
 def test_a_recipe_that_goes_by_no_questions_takes_none(tmp_path: Path) -> None:

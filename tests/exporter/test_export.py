@@ -10,7 +10,8 @@ import pytest
 
 from foggen_exporter.calibration import CalibrationSet
 from foggen_exporter.checkpoint import Checkpoint
-from foggen_exporter.export import Export, ExportSettings, Origin
+from foggen_exporter.export import Export
+from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.prefix import prefix_snapshot
 from foggen_exporter.recipes import RECIPES, find_recipe
 from foggen_exporter.template import load_template
@@ -51,6 +52,7 @@ def test_the_manifest_says_what_a_recipe_went_by(tiny_bundle: BundleOf) -> None:
         "int8-weight": (None, None),
         "int4": (None, None),
         "int4-gptq": (None, built_in),
+        "int4-mixed": (None, built_in),
     }
     for quant, (folding, calibration) in expected.items():
         quantization = Manifest.load(tiny_bundle(quant)).quantization

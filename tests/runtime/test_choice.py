@@ -19,10 +19,34 @@ from foggen_runtime.choice import parse_choice, question_options
         ("The answer is a dog", None),
         ("Paris", None),
         ("", None),
+        ("First A seemed right. The answer is A? No, the answer is B.", "B"),
+        (r"Thus \boxed{C}, though the answer is long", "C"),
+        (r"\boxed{\text{D}}", "D"),
+        ("I would take option **B** here", "B"),
+        ("The answer is B, as option A is wrong", "B"),
+        ("The correct choice is (A)", "A"),
     ],
 )
 def test_letters(answer: str, choice: str | None) -> None:
     assert parse_choice(answer) == choice
+
+
+@pytest.mark.parametrize(
+    ("answer", "choice"),
+    [
+        ("B", "B"),
+        ("E", None),
+        ("Answer: I am not sure", None),
+        ("Answer: I take option B", "B"),
+        ("It is B.", "B"),
+        ("It is either A, or B", None),
+        ("A dog is B", "B"),
+        ("A dog is an animal", None),
+        ("It's B'nai B'rith", None),
+    ],
+)
+def test_only_letters_of_the_options_count(answer: str, choice: str | None) -> None:
+    assert parse_choice(answer, ("A", "B")) == choice
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import re
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -38,7 +39,7 @@ both_ways = pytest.mark.parametrize("ask", [whole, streamed])
 
 
 def cloud_of(server: CloudServer) -> Cloud:
-    return Cloud(server.url, MODEL, api_key=KEY)
+    return Cloud(server.url, MODEL, api_key=KEY, max_retries=0)
 
 
 def failure(ask: Ask, cloud: Cloud, question: str = QUESTION) -> HandoffError:
@@ -69,7 +70,11 @@ def test_text_and_usage_are_what_the_openai_package_gets(ask: Ask, piece_bytes: 
         theirs = ask_openai(peer, stream=ask is streamed)
         assert ours == sent(server)
         assert [model.id for model in peer.models.list()] == [MODEL]
-    assert answer == theirs == CloudAnswer(QUESTION[::-1], "stop", len(QUESTION), len(QUESTION))
+    told = CloudAnswer(QUESTION[::-1], "stop", len(QUESTION), len(QUESTION))
+    assert theirs == told
+    assert answer == replace(
+        told, endpoint=server.url, model=MODEL, attempts=1, request_id="chatcmpl-1"
+    )
 
 
 def ask_openai(peer: openai.OpenAI, *, stream: bool) -> CloudAnswer:
@@ -124,8 +129,9 @@ def test_exactly_the_users_message_leaves_the_device(ask: Ask) -> None:
     assert request.headers["authorization"] == f"Bearer {KEY}"
     assert set(request.headers) == {
         *("accept", "accept-encoding", "authorization", "connection", "content-length"),
-        *("content-type", "host", "user-agent"),
+        *("content-type", "host", "idempotency-key", "user-agent"),
     }
+    assert uuid.UUID(request.headers["idempotency-key"]).version == 4
 
 
 def test_a_system_prompt_and_a_length_limit_are_sent_where_set() -> None:
@@ -247,12 +253,15 @@ def test_text_comes_before_the_stream_breaks() -> None:
 
 @both_ways
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.HANG_BODY])
-def test_silence_ends_at_the_read_timeout(ask: Ask, fault: Fault) -> None:
+def test_silence_ends_at_the_first_token_timeout(ask: Ask, fault: Fault) -> None:
     with CloudServer(fault=fault) as server:
         start = time.perf_counter()
-        error = failure(ask, replace(cloud_of(server), read_timeout=0.1))
+        error = failure(ask, replace(cloud_of(server), first_token_timeout=0.1))
         assert 0.1 <= time.perf_counter() - start < 1
-        assert (error.reason, "ReadTimeout" in str(error)) == ("cloud_timeout", True)
+        assert (error.reason, "first_token_timeout of 0.1 s" in str(error)) == (
+            "cloud_timeout",
+            True,
+        )
         assert server.disconnected.wait(1) or fault is Fault.HANG_BODY
 
 
@@ -260,7 +269,7 @@ def test_silence_ends_at_the_read_timeout(ask: Ask, fault: Fault) -> None:
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.DRIP_HEAD, Fault.DRIP, Fault.FLOOD])
 def test_the_total_timeout_holds_whatever_arrives(ask: Ask, fault: Fault) -> None:
     with CloudServer(fault=fault) as server:
-        cloud = replace(cloud_of(server), read_timeout=5.0, total_timeout=0.3)
+        cloud = replace(cloud_of(server), total_timeout=0.3)
         with CloudClient(cloud) as client:
             start = time.perf_counter()
             with pytest.raises(HandoffError) as caught:
@@ -314,7 +323,13 @@ def test_a_silent_tls_handshake_ends_at_the_first_limit(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}/v1"
-        cloud = Cloud(url, MODEL, connect_timeout=connect_timeout, total_timeout=total_timeout)
+        cloud = Cloud(
+            url,
+            MODEL,
+            connect_timeout=connect_timeout,
+            total_timeout=total_timeout,
+            max_retries=0,
+        )
         start = time.perf_counter()
         error = failure(whole, cloud)
         assert time.perf_counter() - start < 1
@@ -362,7 +377,7 @@ def test_a_question_that_is_no_text_is_refused_unsent(ask: Ask) -> None:
     ],
 )
 def test_the_base_url_may_be_written_in_several_ways(url: str) -> None:
-    assert Cloud(url, MODEL).endpoint == "http://cloud:8000/v1/chat/completions"
+    assert Cloud(url, MODEL).completions_url == "http://cloud:8000/v1/chat/completions"
 
 
 @pytest.mark.parametrize("url", ["HTTPS://қазына.kz/v1", "http://[::1]:80/v1", "http://a_b/@x/v1"])
@@ -413,7 +428,7 @@ def test_a_url_with_secrets_is_refused_and_not_shown(url: str) -> None:
         ({"api_key": ""}, "api_key: must be visible ASCII"),
         ({"system_prompt": "\ud83e"}, "system_prompt: must be valid text"),
         ({"connect_timeout": 0}, "connect_timeout: must be above 0 .*, is 0"),
-        ({"read_timeout": -1.0}, "read_timeout: must be above 0"),
+        ({"first_token_timeout": -1.0}, "first_token_timeout: must be above 0"),
         ({"total_timeout": float("nan")}, "total_timeout: must be above 0"),
         ({"total_timeout": 86_401}, "at most 86400 s, is 86401"),
         ({"max_tokens": 0}, "max_tokens: must be at least 1, is 0"),

@@ -1,11 +1,10 @@
 """Reading what an OpenAI-compatible server answers, byte for byte."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from foggen_runtime.completions import CloudAnswer, read_completion, read_stream, shown
+from foggen_runtime.completions import CloudAnswer, StreamReader, read_completion, shown
 from foggen_runtime.errors import HandoffError
 
 
@@ -15,13 +14,10 @@ def event(content: object = None, finish_reason: str | None = None) -> bytes:
 
 
 def read(*chunks: bytes) -> tuple[list[str], CloudAnswer]:
-    def items() -> Iterator[str | CloudAnswer]:
-        answer = yield from read_stream(chunks, ())
-        yield answer
-
-    *deltas, answer = items()
-    assert isinstance(answer, CloudAnswer)
-    return [str(delta) for delta in deltas], answer
+    reader = StreamReader(())
+    texts = [text for chunk in chunks for text in reader.feed(chunk)]
+    texts += reader.finish()
+    return texts, reader.answer()
 
 
 def answer(text: str, finish_reason: str | None = "stop") -> CloudAnswer:
@@ -86,7 +82,7 @@ def test_a_broken_stream_is_invalid(body: bytes, message: str) -> None:
 
 
 def test_pieces_come_before_what_breaks_the_stream() -> None:
-    stream = read_stream([b"data: " + event("a") + b"\n\n", b"data: junk\n\n"], ())
+    stream = StreamReader(()).feed(b"data: " + event("a") + b"\n\ndata: junk\n\n")
     assert next(stream) == "a"
     with pytest.raises(HandoffError):
         next(stream)

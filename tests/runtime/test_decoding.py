@@ -136,6 +136,7 @@ def test_constrained_says_how_little_the_template_was_meant() -> None:
     logits = scripted_logits((30, 30, 30), len(PROMPT), random_logits(40, 0))
     reading = make("constrained", CARD, logits).decoder.decide(PROMPT).reading
     assert reading is not None
+    assert reading.template_probability is not None
     assert reading.template_probability < 1e-6
 
 

@@ -1,6 +1,7 @@
 """The cache and the engine: appending, rolling back, causality."""
 
 import itertools
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from foggen_exporter.recipes import find_recipe
 from foggen_runtime.engine import EngineOptions
 from foggen_runtime.errors import BundleError, ConfigError
 from foggen_runtime.kv_cache import KvCache
+from foggen_runtime.manifest import ModelInfo
 from tests.support.checkpoints import write_checkpoint
 from tests.support.random_bundle import POSITIONS, GraphOnly, export_graph, random_ids
 
@@ -116,6 +118,21 @@ def test_the_cache_grows_and_keeps_what_it_holds(graphs: dict[str, GraphOnly]) -
     assert growing.cache.nbytes == 2 * 2 * 2 * growing.cache.capacity * 64 * 4
     one_shot = roomy.forward(ids)
     assert np.abs(grown - one_shot).max() < 1e-4
+
+
+def test_growing_holds_only_one_buffer_twice() -> None:
+    model = ModelInfo("", None, "", 8, 4, 4, 64, 300, 4096, (1,))
+    tracemalloc.start()
+    try:
+        cache = KvCache(model)
+        cache.length = 100
+        old_buffer = cache.keys[0].nbytes
+        cache.reserve(2000)
+        now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert now >= cache.nbytes
+    assert peak < cache.nbytes + 2 * old_buffer
 
 
 def test_a_restored_snapshot_continues_as_if_computed(graphs: dict[str, GraphOnly]) -> None:

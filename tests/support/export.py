@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from foggen_exporter.checkpoint import Checkpoint
-from foggen_exporter.export import Export, ExportSettings, Origin
+from foggen_exporter.export import Export
+from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.recipes import find_recipe
 from foggen_exporter.template import load_template
 

@@ -11,7 +11,7 @@ from foggen_exporter.checkpoint import TensorSource
 from foggen_exporter.graph import GraphBuilder, WeightFile
 from foggen_exporter.recipes import Recipe
 from foggen_runtime.engine import Engine, EngineOptions
-from foggen_runtime.manifest import GraphInfo, ModelInfo
+from foggen_runtime.manifest import GraphInfo, HeadInfo, ModelInfo
 
 POSITIONS = 512
 
@@ -28,14 +28,20 @@ class GraphOnly:
         return Engine(self.path, self.model, self.graph, EngineOptions(threads=1))
 
 
-def export_graph(source: TensorSource, directory: Path, recipe: Recipe, tail: int = 7) -> GraphOnly:
+def export_graph(
+    source: TensorSource,
+    directory: Path,
+    recipe: Recipe,
+    tail: int = 7,
+    head_ids: tuple[int, ...] | None = None,
+) -> GraphOnly:
     directory.mkdir(parents=True, exist_ok=True)
     with WeightFile(directory / "model.onnx.data") as weights:
         g = GraphBuilder(weights)
-        for _ in Qwen3Graph(source, recipe, POSITIONS, tail).emit(g):
+        for _ in Qwen3Graph(source, recipe, POSITIONS, tail, head_ids=head_ids).emit(g):
             pass
     config = source.config
-    model = g.model(graph_inputs(config), graph_outputs(config), "test")
+    model = g.model(graph_inputs(config), graph_outputs(config, head_ids), "test")
     onnx.save_model(model, directory / "model.onnx")
     info = ModelInfo(
         name="random",
@@ -49,7 +55,9 @@ def export_graph(source: TensorSource, directory: Path, recipe: Recipe, tail: in
         context_length=POSITIONS,
         eos_token_ids=config.eos_token_ids,
     )
-    return GraphOnly(directory / "model.onnx", info, GraphInfo("model.onnx", tail, "1.27"))
+    head = HeadInfo("choices", head_ids, head_ids) if head_ids else None
+    graph = GraphInfo("model.onnx", tail, "1.27", head=head)
+    return GraphOnly(directory / "model.onnx", info, graph)
 
 
 def random_ids(count: int, vocab_size: int, seed: int = 0) -> list[int]:

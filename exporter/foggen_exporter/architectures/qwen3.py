@@ -17,17 +17,18 @@ from foggen_exporter.error_feedback import InputSample
 from foggen_exporter.graph import MICROSOFT, GraphBuilder, tensor_info
 from foggen_exporter.matmul import (
     emit_embedding,
+    emit_head,
     emit_matmul,
-    emit_tied_matmul,
+    emit_stored_matmul,
     store_embedding,
 )
 from foggen_exporter.matrix import Matrix
 from foggen_exporter.recipes import Recipe
-
-_CHUNK_ROWS = 8192
+from foggen_exporter.row_chunks import RowChunks, SingleRows
 
 # The embedding's rows are also read as they are: an error there counts for any input of the head.
 _TIED_DAMPING = 0.3
+TAIL_START = "tail_start"  # the initializer that says how many last rows go on
 _PAST = ("past_key_values", "past_sequence_length")
 _PRESENT = ("present", "present_sequence_length")
 
@@ -41,6 +42,7 @@ class Qwen3Graph:
         tail: How many last positions of a chunk get logits.
         inputs: Rows that matrices are multiplied with in calibration, by the matrix's name; the
             output head's is `logits`.
+        head_ids: The only tokens that get logits, in this order; None for all.
     """
 
     source: TensorSource
@@ -48,6 +50,7 @@ class Qwen3Graph:
     positions: int
     tail: int
     inputs: Mapping[str, Float32] = field(default_factory=dict)
+    head_ids: tuple[int, ...] | None = None
 
     @property
     def config(self) -> Qwen3Config:
@@ -83,13 +86,23 @@ class Qwen3Graph:
     def _head(self, g: GraphBuilder, normed: str, embedding: Matrix) -> None:
         """Emit the output head, and store the embedding."""
         form, rows = self.recipe.embedding, self.inputs.get("logits")
-        if self.source.lm_head == "untied":
-            store_embedding(g, embedding, form)
-            emit_matmul(g, normed, self._matrix("logits", [LM_HEAD]), form)
-            return
-        sample = None if rows is None else InputSample(rows, _TIED_DAMPING)
-        store_embedding(g, replace(embedding, sample=sample), form)
-        emit_tied_matmul(g, normed, embedding, form, "logits")
+        tied = self.source.lm_head == "tied"
+        sample = InputSample(rows, _TIED_DAMPING) if tied and rows is not None else None
+        blocks = store_embedding(g, replace(embedding, sample=sample), form)
+        if self.head_ids is not None:
+            shape = (len(self.head_ids), embedding.shape[1])
+            chunks = SingleRows(self.source, LM_HEAD, self.head_ids)
+            head = Matrix("logits", shape, chunks, _sample(rows))
+            if tied and blocks:
+                emit_stored_matmul(g, normed, head, form, blocks.rows(self.head_ids))
+            else:
+                emit_matmul(g, normed, head, form)
+        elif tied:
+            emit_head(g, normed, embedding, form, "logits")
+        else:
+            head = self._matrix("logits", [LM_HEAD])
+            store_embedding(g, head, form)
+            emit_head(g, normed, head, form, "logits")
 
     def emit_single_layer(self, g: GraphBuilder, index: int) -> tuple[str, str]:
         """Emit one decoder layer from its input `hidden`.
@@ -186,7 +199,7 @@ class Qwen3Graph:
 
     def _linear(self, g: GraphBuilder, x: str, name: str, tensors: Sequence[str]) -> str:
         matrix = self._matrix(name, [f"model.{tensor}.weight" for tensor in tensors])
-        return emit_matmul(g, x, matrix, self.recipe.layers)
+        return emit_matmul(g, x, matrix, self.recipe.form(name))
 
     def _norm(self, g: GraphBuilder, x: str, output: str, tensor: str) -> str:
         attributes = {"axis": -1, "epsilon": self.config.rms_norm_eps, "stash_type": 1}
@@ -204,7 +217,7 @@ class Qwen3Graph:
         return output, f"{output}.sum"
 
     def _tail(self, g: GraphBuilder, x: str, output: str) -> str:
-        start = g.constant("tail_start", [-self.tail], np.int64)
+        start = g.constant(TAIL_START, [-self.tail], np.int64)
         end = g.constant("tail_end", [np.iinfo(np.int64).max], np.int64)
         return g.op("Slice", [x, start, end, g.constant("one", [1], np.int64)], output)
 
@@ -212,26 +225,12 @@ class Qwen3Graph:
         """Describe tensors one below the other as one matrix."""
         shapes = [self.source.shape(tensor) for tensor in tensors]
         rows, columns = sum(shape[0] for shape in shapes), shapes[0][1]
-        chunks = _Chunks(self.source, tuple(tensors))
+        chunks = RowChunks(self.source, tuple(tensors))
         return Matrix(name, (rows, columns), chunks, _sample(self.inputs.get(name)))
 
 
 def _sample(rows: Float32 | None) -> InputSample | None:
     return None if rows is None else InputSample(rows)
-
-
-@dataclass(frozen=True)
-class _Chunks:
-    """Reads tensors one below the other, some rows at a time."""
-
-    source: TensorSource
-    tensors: tuple[str, ...]
-
-    def __call__(self) -> Iterator[Float32]:
-        for tensor in self.tensors:
-            rows = self.source.shape(tensor)[0]
-            for start in range(0, rows, _CHUNK_ROWS):
-                yield self.source.rows(tensor, start, min(start + _CHUNK_ROWS, rows))
 
 
 def rotary_tables(config: Qwen3Config, positions: int) -> tuple[Float32, Float32]:
@@ -254,9 +253,12 @@ def graph_inputs(config: Qwen3Config) -> list[onnx.ValueInfoProto]:
     ]
 
 
-def graph_outputs(config: Qwen3Config) -> list[onnx.ValueInfoProto]:
-    """Describe the outputs, `logits` first."""
-    logits: list[int | str] = [1, "tail_length", config.vocab_size]
+def graph_outputs(
+    config: Qwen3Config, head_ids: tuple[int, ...] | None = None
+) -> list[onnx.ValueInfoProto]:
+    """Describe the outputs, `logits` first, of all tokens or only of some."""
+    size = config.vocab_size if head_ids is None else len(head_ids)
+    logits: list[int | str] = [1, "tail_length", size]
     return [
         tensor_info("logits", np.float32, logits),
         *_cache_infos(config, *_PRESENT),

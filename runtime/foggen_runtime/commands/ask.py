@@ -1,57 +1,39 @@
 """`foggen ask`: one question to a bundle."""
 
-import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import click
 
-from foggen_runtime.asking import Route
 from foggen_runtime.choice import question_options
-from foggen_runtime.engine import EngineOptions
+from foggen_runtime.commands.options import (
+    BundleArguments,
+    CloudArguments,
+    PolicyArguments,
+    bundle_options,
+    cloud_options,
+    policy_options,
+    take,
+)
 from foggen_runtime.errors import ConfigError, QuestionError
 from foggen_runtime.foggen import Foggen
 from foggen_runtime.jsonio import dumps
-from foggen_runtime.local_model import Decoding, DecodingMode, OpenOptions
+from foggen_runtime.local_model import Decoding, DecodingMode
 from foggen_runtime.result import Result
-
-if TYPE_CHECKING:
-    from foggen_runtime.cloud import Cloud
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """The command line, as typed."""
+    """The question, and how to show its answer."""
 
     bundle: str
     question: str | None
-    tau: float | None
-    route: Route
-    cloud_url: str | None
-    cloud_model: str | None
-    cloud_timeout: float
     mode: DecodingMode
     max_new_tokens: int
     hold: bool
-    threads: int | None
-    spinning: bool
-    kleidiai: bool
-    verify: bool
-    recompute_prefix: bool
-    stream: bool
+    stream: bool | None
     as_json: bool
-
-    def cloud(self) -> "Cloud | None":
-        """The cloud to hand off to, if one is set."""
-        if bool(self.cloud_url) != bool(self.cloud_model):
-            raise ConfigError("cloud: --cloud-url and --cloud-model go together, one is missing")
-        if not self.cloud_url or not self.cloud_model:
-            return None
-        from foggen_runtime.cloud import Cloud
-
-        key = os.environ.get(API_KEY_VARIABLE) or None
-        return Cloud(self.cloud_url, self.cloud_model, key, total_timeout=self.cloud_timeout)
 
     def decoding(self, question: str) -> Decoding:
         """How to decode this question."""
@@ -60,16 +42,19 @@ class Arguments:
             raise ConfigError("options: the question has no lines such as `A) ...`")
         return Decoding(self.mode, self.max_new_tokens, choices)
 
-    def open_options(self) -> OpenOptions:
-        """How to open the bundle."""
-        engine = EngineOptions(threads=self.threads, spinning=self.spinning, kleidiai=self.kleidiai)
-        return OpenOptions(engine, self.verify, self.recompute_prefix)
+    @property
+    def streamed(self) -> bool:
+        """Whether to print the answer as it comes: unless told otherwise, to a terminal only."""
+        if self.stream is None:
+            return sys.stdout.isatty() and not self.as_json
+        return self.stream
 
 
-API_KEY_VARIABLE = "FOGGEN_CLOUD_API_KEY"
 EXIT_DEFERRED = 5
 EXIT_CLOUD_FAILED = 6
 EXIT_LOCAL_ERROR = 7
+EXIT_QUEUED = 8
+_CLOUD_REASONS = ("cloud_", "no_cloud", "outbox_", "budget")
 
 _EXIT_CODES = """\b
 Exit codes:
@@ -77,28 +62,19 @@ Exit codes:
   2  wrong usage
   3  the bundle is missing, altered or of another version
   4  the question cannot be asked: empty or broken text
-  5  no answer: deferred, and no cloud is set (or --route forbids it)
-  6  no answer: the cloud failed
+  5  no answer: deferred, and no cloud is set (or the policy forbids to send it)
+  6  no answer: the cloud failed, or its budget is used up
   7  no answer: the model failed on this device
+  8  no answer yet: the question waits in the outbox
+  9  a file that foggen keeps (outbox, budget, log) cannot be used
 """
 
 
 @click.command(epilog=_EXIT_CODES)
 @click.argument("bundle")
 @click.argument("question", required=False)
-@click.option("--tau", type=float, help="Confidence below this defers.  [default: the bundle's]")
-@click.option(
-    "--route",
-    type=click.Choice(get_args(Route)),
-    default="auto",
-    show_default=True,
-    help="Who may answer.",
-)
-@click.option("--cloud-url", help="OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1.")
-@click.option("--cloud-model", help="The model's name on that server.")
-@click.option(
-    "--cloud-timeout", default=60.0, show_default=True, help="Seconds for the whole handoff."
-)
+@policy_options
+@cloud_options
 @click.option(
     "--decoding",
     "mode",
@@ -113,31 +89,20 @@ Exit codes:
 @click.option(
     "--options", "hold", is_flag=True, help="Hold the answer to the options in the question."
 )
-@click.option("--threads", type=int, help="Worker threads.  [default: the big cores]")
+@bundle_options
 @click.option(
-    "--spinning/--no-spinning",
-    default=True,
-    show_default=True,
-    help="Let idle workers spin: faster, for more power.",
+    "--stream/--no-stream",
+    default=None,
+    help="Print the answer as it comes.  [default: on a terminal]",
 )
-@click.option(
-    "--kleidiai/--no-kleidiai",
-    default=True,
-    show_default=True,
-    help="Let ARM use its KleidiAI kernels; without them it computes what x86 does.",
-)
-@click.option("--verify", is_flag=True, help="Hash every file of the bundle first.")
-@click.option(
-    "--recompute-prefix", is_flag=True, help="Compute the prompt prefix, ignore the snapshot."
-)
-@click.option("--stream", is_flag=True, help="Print the answer as it comes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.pass_context
 def ask(ctx: click.Context, /, **options: Any) -> None:
     """Ask BUNDLE, a directory or a hub id, a QUESTION.
 
     Without QUESTION, it is read from standard input. The key of the cloud is taken from the
-    environment variable FOGGEN_CLOUD_API_KEY.
+    environment variable FOGGEN_CLOUD_API_KEY, that of the first fallback from
+    FOGGEN_CLOUD_API_KEY_2, and so on.
 
     \b
     Example:
@@ -145,15 +110,21 @@ def ask(ctx: click.Context, /, **options: Any) -> None:
       A) 3
       B) 5' --cloud-url http://127.0.0.1:8000/v1 --cloud-model big-model
     """
-    arguments = Arguments(**options)
+    bundle = take(BundleArguments, options)
+    cloud = take(CloudArguments, options).cloud()
+    policy = take(PolicyArguments, options).to_policy()
+    arguments = take(Arguments, options)
     question = arguments.question if arguments.question is not None else _read_stdin()
-    cloud, decoding = arguments.cloud(), arguments.decoding(question)
-    with Foggen.open(arguments.bundle, cloud, arguments.open_options()) as foggen:
-        if arguments.stream:
-            result = _stream(foggen, question, arguments)
+    decoding = arguments.decoding(question)
+    with Foggen.open(arguments.bundle, cloud, bundle.open_options(), policy) as foggen:
+        if arguments.streamed:
+            result = _stream(foggen, question, decoding, arguments)
         else:
-            result = foggen.ask(question, arguments.tau, arguments.route, decoding)
-    click.echo(dumps(result.to_dict()) if arguments.as_json else _line(result, arguments))
+            result = foggen.ask(question, decoding=decoding)
+    if arguments.as_json:
+        click.echo(dumps(result.to_dict()))
+    else:
+        click.echo(_line(result, streamed=arguments.streamed, cloud_set=cloud is not None))
     ctx.exit(_exit_code(result))
 
 
@@ -170,29 +141,34 @@ def _read_stdin() -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _stream(foggen: Foggen, question: str, arguments: Arguments) -> Result:
+def _stream(foggen: Foggen, question: str, decoding: Decoding, arguments: Arguments) -> Result:
     """Print the answer piece by piece; to standard error when JSON goes to standard output."""
-    decoding = arguments.decoding(question)
-    for event in foggen.stream(question, arguments.tau, arguments.route, decoding):
+    begun = False
+    for event in foggen.stream(question, decoding=decoding):
         if isinstance(event, Result):
-            click.echo(err=arguments.as_json)
+            if begun:
+                click.echo(err=arguments.as_json)
             return event
+        begun = True
         click.echo(event, nl=False, err=arguments.as_json)
     raise AssertionError("a stream ends with a Result")
 
 
-def _line(result: Result, arguments: Arguments) -> str:
-    why = _why(result)
+def _line(result: Result, *, streamed: bool, cloud_set: bool) -> str:
+    """Say what the result is, with the answer unless it was printed already."""
+    about = f"{_why(result)}, {result.timing_ms.total:.0f} ms"
     if result.answer is not None:
-        answer = "" if arguments.stream else result.answer + "  "
-        return f"{answer}[{result.source}: {why}, {result.timing_ms.total:.0f} ms]"
+        answer = "" if streamed else result.answer + "  "
+        return f"{answer}[{result.source}: {about}]"
+    if result.source == "queued":
+        return f"Queued as {result.id} [{about}]\nTo deliver it: foggen outbox flush"
     hint = ""
-    if not arguments.cloud_url:
+    if not cloud_set:
         hint = (
             "\nTo hand it off: --cloud-url URL --cloud-model NAME. "
             "To answer here whatever the confidence: --route local_only."
         )
-    return f"No answer [{why}, {result.timing_ms.total:.0f} ms]{hint}"
+    return f"No answer [{about}]{hint}"
 
 
 def _why(result: Result) -> str:
@@ -200,13 +176,17 @@ def _why(result: Result) -> str:
         return f"{result.reason}: {result.detail}"
     if result.confidence is None:
         return result.reason
-    sign = "<" if result.confidence < result.tau else ">="
-    return f"{result.reason}, confidence {result.confidence:g} {sign} tau {result.tau:g}"
+    confidence = result.compared_confidence
+    name = "expected confidence" if result.tau_on == "expected" else "confidence"
+    sign = "<" if confidence < result.tau else ">="
+    return f"{result.reason}, {name} {confidence:.4g} {sign} tau {result.tau:.4g}"
 
 
 def _exit_code(result: Result) -> int:
+    if result.source == "queued":
+        return EXIT_QUEUED
     if result.source != "none":
         return 0
     if result.reason == "local_error":
         return EXIT_LOCAL_ERROR
-    return EXIT_CLOUD_FAILED if result.reason.startswith("cloud_") else EXIT_DEFERRED
+    return EXIT_CLOUD_FAILED if result.reason.startswith(_CLOUD_REASONS) else EXIT_DEFERRED

@@ -1,11 +1,16 @@
 """`foggen inspect`: what a bundle is."""
 
+import dataclasses
+
 import click
 
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.hub import locate_bundle
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.manifest import Manifest, WeightFormat
+from foggen_runtime.prepared import Prepared, find_prepared
+from foggen_runtime.profiling.device_profile import find_device_profile, load_device_profile
+from foggen_runtime.weight_groups import WeightGroup, weight_groups
 
 
 @click.command()
@@ -23,37 +28,78 @@ def inspect(bundle: str, *, verify: bool, as_json: bool) -> None:
       foggen inspect foggen-int4 --verify
     """
     opened = Bundle.open(locate_bundle(bundle), verify=verify)
+    tuned = find_device_profile(opened)
+    prepared = find_prepared(opened, load_device_profile(opened), verify=verify)
     if as_json:
-        click.echo(dumps({"sha256": opened.manifest.sha256, **opened.manifest.to_dict()}))
+        here = {
+            "prepared": {**dataclasses.asdict(prepared), "directory": str(prepared.directory)},
+            "device_profile": tuned.to_dict() if tuned else None,
+        }
+        click.echo(dumps({"sha256": opened.manifest.sha256, **here, **opened.manifest.to_dict()}))
         return
-    for name, value in _facts(opened.manifest):
+    here_facts = [
+        ("prepared", _readiness(prepared)),
+        ("device profile", f"{tuned.chosen} ({tuned.created})" if tuned else "none"),
+    ]
+    for name, value in [*_facts(opened.manifest), *here_facts]:
         click.echo(f"{name:<16} {value}")
+
+
+def _readiness(prepared: Prepared) -> str:
+    if prepared.status == "none":
+        return "no"
+    where = f"{prepared.directory}, {prepared.bytes / 1e6:.1f} MB"
+    return f"no longer: {prepared.detail} ({where})" if prepared.detail else f"yes ({where})"
 
 
 def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     model, template = manifest.model, manifest.template
     size = sum(info.bytes for info in manifest.files.values())
-    groups = manifest.quantization.groups.items()
+    groups = weight_groups(manifest.quantization.groups)
     snapshot = manifest.prefix_snapshot
     return [
         ("model", f"{model.name} ({model.architecture}, {model.num_hidden_layers} layers)"),
         ("checkpoint", f"{manifest.provenance.get('checkpoint')}, revision {model.revision}"),
         ("recipe", f"{manifest.quantization.recipe}"),
-        *((f"  {group}", _format(form)) for group, form in groups),
+        *((f"  {group.name}", _group(group)) for group in groups),
         ("size", f"{size / 1e6:.1f} MB in {len(manifest.files)} files"),
         ("context", f"{model.context_length} tokens"),
         ("levels", ", ".join(template.levels)),
-        ("tau", f"{manifest.routing.tau:g}{'' if manifest.routing.calibration else ' (default)'}"),
+        ("tau", _tau(manifest)),
         ("prompt prefix", f"{len(manifest.prompt.prefix_ids)} tokens"),
         ("prefix snapshot", snapshot.file if snapshot else "none"),
+        ("output head", _head(manifest)),
         ("onnxruntime", f">= {manifest.graph.onnxruntime}"),
         ("bundle sha256", manifest.sha256),
     ]
 
 
+def _tau(manifest: Manifest) -> str:
+    calibration = manifest.routing.calibration
+    if calibration is None:
+        return f"{manifest.routing.tau:g} (default)"
+    return (
+        f"{calibration.tau:.4g} on {calibration.on} confidence ({calibration.target} "
+        f"{calibration.limit:g}, {calibration.method}, {calibration.questions} questions, "
+        f"{calibration.date})"
+    )
+
+
+def _head(manifest: Manifest) -> str:
+    head = manifest.graph.head
+    if head is None:
+        return f"{manifest.model.vocab_size} tokens"
+    return f"{len(head.token_ids)} tokens ({head.kind}): constrained decoding only"
+
+
+def _group(group: WeightGroup) -> str:
+    return _format(group.form) + (f", in layers {group.layers}" if group.layers else "")
+
+
 def _format(form: WeightFormat) -> str:
     if form.block_size is not None:
-        return f"{form.bits} bits, blocks of {form.block_size}"
+        zero = "" if form.symmetric else ", zero points"
+        return f"{form.bits} bits, blocks of {form.block_size}{zero}"
     if form.activation_bits is not None:
         return f"{form.bits} bits, activations {form.activation_bits} bits"
     return f"{form.bits} bits"

@@ -1,0 +1,60 @@
+"""What to make of which checkpoint."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from foggen_exporter.calibration import CalibrationSet
+from foggen_exporter.recipes import Recipe
+from foggen_exporter.template import Template
+from foggen_runtime.errors import ConfigError
+
+HeadKind = Literal["full", "choices"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a checkpoint came from: hub id or directory name, commit, adapter merged in."""
+
+    name: str
+    revision: str | None = None
+    adapter: str | None = None
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What to make of a checkpoint.
+
+    Attributes:
+        recipe: How weights are stored.
+        template: What the model is told and how it replies.
+        tau: The manifest's default threshold.
+        context_length: The most tokens of prompt and answer; at most the checkpoint's own.
+        prefix_snapshot: Whether to ship the prompt prefix's KV cache.
+        calibration: What recipes that go by activations quantize by.
+        budget: The bytes that the weights' file may have, for recipes of mixed bits; None for a
+            tenth more than it has without the larger ones.
+        loop: Whether to add the loop inside the model.
+        genai: Whether to add what onnxruntime-genai needs.
+        head: Which tokens get logits: all, or with `choices` those of a multiple-choice reply.
+    """
+
+    recipe: Recipe
+    template: Template
+    tau: float = 0.5
+    context_length: int = 4096
+    prefix_snapshot: bool = True
+    calibration: CalibrationSet = field(default_factory=CalibrationSet.built_in)
+    budget: int | None = None
+    loop: bool = False
+    genai: bool = False
+    head: HeadKind = "full"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.tau <= 1:
+            raise ConfigError(f"tau: must be within [0, 1], is {self.tau}")
+        if self.context_length < 1:
+            raise ConfigError(f"context_length: must be at least 1, is {self.context_length}")
+        if self.budget is not None and self.recipe.finer is None:
+            raise ConfigError(f"budget: {self.recipe.name} has no choice of bits, leave it out")
+        if self.head == "choices" and (self.loop or self.genai):
+            raise ConfigError("head: must be full for --loop and --genai, is choices")

@@ -1,0 +1,173 @@
+"""`foggen calibrate`: choose tau for a target, and write it into the bundle."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from foggen_runtime.commands.evaluation_options import FILE, on_option, prices_option
+from foggen_runtime.commands.evaluation_run import Run, recorded
+from foggen_runtime.commands.options import BundleArguments, bundle_options, take
+from foggen_runtime.errors import BundleError, ConfigError
+from foggen_runtime.evaluation.calibrating import Target, TargetName, choose, level_shares
+from foggen_runtime.evaluation.decisions import Decisions
+from foggen_runtime.evaluation.routing import Prices
+from foggen_runtime.hub import locate_bundle
+from foggen_runtime.jsonio import dumps
+from foggen_runtime.local_model import Decoding
+from foggen_runtime.manifest import CalibrationInfo, ConfidenceKind, Manifest, RoutingInfo
+
+_TARGETS: tuple[TargetName, ...] = ("max_cloud_share", "min_accuracy", "max_cost", "max_risk")
+DEFAULT_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The targets, of which one must be given."""
+
+    max_cloud_share: float | None
+    min_accuracy: float | None
+    max_cost: float | None
+    max_risk: float | None
+    confidence: float | None
+    on: ConfidenceKind | None
+    prices: Prices
+
+    def target(self) -> Target:
+        """Return the one that was given.
+
+        Raises:
+            ConfigError: None or several were.
+        """
+        given = [name for name in _TARGETS if getattr(self, name) is not None]
+        if len(given) != 1:
+            listed = ", ".join(f"--{name.replace('_', '-')}" for name in _TARGETS)
+            raise ConfigError(f"target: must be one of {listed}; {len(given)} are given")
+        certainty = self.confidence
+        if given[0] == "max_risk" and certainty is None:
+            certainty = DEFAULT_CONFIDENCE
+        limit = float(getattr(self, given[0]))
+        return Target(given[0], limit, certainty, self.on or "verbalized", self.prices)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The rest of the command line, as typed."""
+
+    bundle: str
+    data: Path | None
+    records: Path | None
+    skip_bad: bool
+    dry_run: bool
+    as_json: bool
+
+
+@click.command()
+@click.argument("bundle")
+@click.argument("data", type=FILE, required=False)
+@click.option("--records", type=FILE, help="Records of `foggen eval`; with DATA, as there.")
+@click.option("--max-cloud-share", type=float, help="Highest share of questions routed.")
+@click.option("--min-accuracy", type=float, help="Lowest accuracy of the system.")
+@click.option("--max-cost", type=float, help="Highest cost for each question; needs --prices.")
+@click.option("--max-risk", type=float, help="Highest share of wrong answers among those kept.")
+@click.option(
+    "--confidence",
+    type=float,
+    help="With which the target holds on new questions.  [default: 0.95 for --max-risk, else none]",
+)
+@on_option
+@prices_option
+@click.option("--skip-bad", is_flag=True, help="Leave out malformed lines, and say which.")
+@click.option("--dry-run", is_flag=True, help="Choose tau, and write nothing.")
+@bundle_options
+@click.option("--json", "as_json", is_flag=True, help="Print the calibration as one JSON object.")
+def calibrate(**options: Any) -> None:
+    """Choose tau of BUNDLE for one target on DATA, labelled questions, and write it there.
+
+    Without --confidence the target is met on the data itself; with it, on new questions of the same
+    kind, too, with that probability. Exit code 2 when no tau meets it or the data are too few.
+
+    \b
+    Example:
+      foggen calibrate foggen-int4 questions.jsonl --max-risk 0.1 --confidence 0.95
+    """
+    bundle, targets = take(BundleArguments, options), take(Targets, options)
+    arguments = Arguments(**options)
+    target = targets.target()
+    directory = locate_bundle(arguments.bundle)
+    manifest = Manifest.load(directory)
+    decisions = _decisions(arguments, directory, bundle)
+    if decisions.header.bundle_sha256 != manifest.sha256:
+        raise ConfigError(
+            f"records: must be of this bundle, {manifest.sha256}, are of "
+            f"{decisions.header.bundle_sha256}"
+        )
+    calibration = _calibration(decisions, target)
+    if not arguments.dry_run:
+        _write(directory, calibration)
+    click.echo(dumps(calibration) if arguments.as_json else _text(calibration, arguments))
+
+
+def _decisions(arguments: Arguments, directory: Path, bundle: BundleArguments) -> Decisions:
+    if arguments.data is None:
+        if arguments.records is None:
+            raise ConfigError("data: must be given, or --records; neither is")
+        return Decisions.read(arguments.records)
+    run = Run(
+        directory,
+        arguments.data,
+        arguments.records,
+        arguments.skip_bad,
+        bundle.open_options(),
+        Decoding(),
+    )
+    return recorded(run)
+
+
+def _calibration(decisions: Decisions, target: Target) -> CalibrationInfo:
+    chosen = choose(decisions, target)
+    return CalibrationInfo(
+        method="observed" if target.certainty is None else "clopper-pearson",
+        target=target.name,
+        limit=target.limit,
+        on=target.on,
+        tau=chosen.tau,
+        observed=chosen.observed,
+        bound=chosen.bound,
+        certainty=target.certainty,
+        questions=len(decisions),
+        data_sha256=decisions.header.data_sha256,
+        date=datetime.now(UTC).date().isoformat(),
+        level_shares=level_shares(decisions),
+    )
+
+
+def _write(directory: Path, calibration: CalibrationInfo) -> None:
+    """Write the calibration into the manifest as it is now, in one step.
+
+    Raises:
+        BundleError: The manifest cannot be written.
+    """
+    manifest = replace(Manifest.load(directory), routing=RoutingInfo(calibration.tau, calibration))
+    try:
+        manifest.save(directory)
+    except OSError as error:
+        raise BundleError(f"{directory}: routing cannot be written: {error}") from error
+
+
+def _text(calibration: CalibrationInfo, arguments: Arguments) -> str:
+    lines = [
+        f"tau = {calibration.tau:.6g} on {calibration.on} confidence",
+        f"{calibration.target}: {calibration.limit:g}; on {calibration.questions} questions it is "
+        f"{calibration.observed:.4g}",
+    ]
+    if calibration.bound is not None:
+        worst = "at least" if calibration.target == "min_accuracy" else "at most"
+        lines.append(
+            f"on new ones {worst} {calibration.bound:.4g} with confidence "
+            f"{calibration.certainty:g} ({calibration.method})"
+        )
+    lines.append("nothing was written" if arguments.dry_run else f"written to {arguments.bundle}")
+    return "\n".join(lines)

@@ -1,0 +1,121 @@
+"""Options that `eval`, `calibrate` and `replay` share."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+
+from foggen_runtime.errors import ConfigError
+from foggen_runtime.evaluation.html_page import html_page
+from foggen_runtime.evaluation.pictures import Series, picture, require_matplotlib
+from foggen_runtime.evaluation.routing import Prices
+from foggen_runtime.evaluation.tables import Table, page
+from foggen_runtime.files import write_text_atomically
+from foggen_runtime.manifest import ConfidenceKind
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+_PRICES = {
+    "per_call": "per_call",
+    "prompt": "per_million_prompt",
+    "completion": "per_million_completion",
+}
+
+
+class PricesType(click.ParamType):  # type: ignore[type-arg]
+    """`per_call=…,prompt=…,completion=…`: per call, and per million tokens."""
+
+    name = "prices"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Prices:
+        """Read the option."""
+        if isinstance(value, Prices):
+            return value
+        read: dict[str, float] = {}
+        for part in str(value).split(","):
+            name, _, number = part.partition("=")
+            if name.strip() not in _PRICES:
+                self.fail(f"must be one of {', '.join(_PRICES)}, is {name!r}", param, ctx)
+            try:
+                read[_PRICES[name.strip()]] = float(number)
+            except ValueError:
+                self.fail(f"{name}: must be a number, is {number!r}", param, ctx)
+        return Prices(**read)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a report goes besides the terminal."""
+
+    html: Path | None
+    md: Path | None
+    picture: Path | None
+
+    def check(self) -> None:
+        """Refuse files that could not be written once everything is known.
+
+        Raises:
+            ConfigError: A directory or matplotlib is missing, or the picture's kind is unknown.
+        """
+        for name, path in (("html", self.html), ("md", self.md), ("picture", self.picture)):
+            if path and not path.parent.is_dir():
+                raise ConfigError(f"{name}: its directory must exist, {path.parent} does not")
+        if self.picture and self.picture.suffix not in (".svg", ".png"):
+            raise ConfigError(f"picture: must end in .svg or .png, is {self.picture}")
+        if self.picture or self.html:
+            require_matplotlib()
+
+    def write(self, heading: str, tables: Sequence[Table], series: Sequence[Series]) -> None:
+        """Write the files asked for.
+
+        Raises:
+            ConfigError: One cannot be written.
+        """
+        try:
+            if self.md:
+                write_text_atomically(self.md, page(heading, tables))
+            if self.html:
+                svg = picture(series, "svg").decode()
+                write_text_atomically(self.html, html_page(heading, svg, tables))
+            if self.picture:
+                kind = self.picture.suffix.removeprefix(".")
+                self.picture.write_bytes(picture(series, kind))
+        except OSError as error:
+            raise ConfigError(f"output: cannot be written: {error}") from error
+
+
+def output_options(command: Command) -> Command:
+    """Add the options of `Outputs`."""
+    needs = "Needs the extra foggen[report]."
+    for option in (
+        click.option("--picture", type=FILE, help=f"Draw FILE.svg or FILE.png. {needs}"),
+        click.option("--md", type=FILE, help="Write the tables there, too."),
+        click.option("--html", type=FILE, help=f"Write one page with pictures. {needs}"),
+    ):
+        command = option(command)
+    return command
+
+
+def prices_option(command: Command) -> Command:
+    """Add `--prices`."""
+    return click.option(
+        "--prices",
+        type=PricesType(),
+        default=Prices(),
+        metavar="per_call=X,prompt=Y,completion=Z",
+        help="The cloud's prices: for a call, for a million tokens.  [default: 0]",
+    )(command)
+
+
+def on_option(command: Command) -> Command:
+    """Add `--on`."""
+    return click.option(
+        "--on",
+        type=click.Choice(get_args(ConfidenceKind)),
+        help="Which confidence tau is compared with.  [default: verbalized, or the bundle's]",
+    )(command)

@@ -1,0 +1,278 @@
+"""Options that several commands share, and what they stand for.
+
+A command takes its options as a mapping, as click gives them, and hands it to `take` once for each
+group of options it was decorated with.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+import click
+
+from foggen_runtime.engine import EngineOptions
+from foggen_runtime.errors import ConfigError, StateError
+from foggen_runtime.local_model import OpenOptions
+from foggen_runtime.policy import LogSettings, OnUnreachable, Policy, Route
+
+if TYPE_CHECKING:
+    from foggen_runtime.cloud import Cloud
+
+API_KEY_VARIABLE = "FOGGEN_CLOUD_API_KEY"
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Group = TypeVar("Group")
+
+
+def take(group: type[Group], options: dict[str, Any]) -> Group:
+    """Move a group's options out of the mapping that click gave."""
+    names = [field.name for field in fields(group)]  # type: ignore[arg-type]
+    return group(**{name: options.pop(name) for name in names})
+
+
+@dataclass(frozen=True)
+class BundleArguments:
+    """How to open the bundle."""
+
+    threads: int | None
+    spinning: bool | None
+    kleidiai: bool | None
+    verify: bool
+    recompute_prefix: bool
+    prepared: Path | None
+
+    def open_options(self) -> OpenOptions:
+        """The same, for the library."""
+        return OpenOptions(
+            self._engine(), self.verify, self.recompute_prefix, prepared_directory=self.prepared
+        )
+
+    def _engine(self) -> EngineOptions | None:
+        """What was typed, with the defaults for the rest; None if nothing was."""
+        if self.threads is None and self.spinning is None and self.kleidiai is None:
+            return None
+        return EngineOptions(
+            threads=self.threads,
+            spinning=self.spinning is not False,
+            kleidiai=self.kleidiai is not False,
+        )
+
+
+@dataclass(frozen=True)
+class CloudArguments:
+    """Where to hand off to."""
+
+    cloud_url: str | None
+    cloud_model: str | None
+    cloud_fallback: tuple[tuple[str, str], ...]
+    cloud_timeout: float
+    cloud_connect_timeout: float
+    cloud_first_token_timeout: float
+
+    def cloud(self) -> "Cloud | None":
+        """The cloud to hand off to, if one is set.
+
+        Raises:
+            ConfigError: Only a part of it is set, or in a wrong way.
+        """
+        if bool(self.cloud_url) != bool(self.cloud_model):
+            raise ConfigError("cloud: --cloud-url and --cloud-model go together, one is missing")
+        if not self.cloud_url or not self.cloud_model:
+            if self.cloud_fallback:
+                raise ConfigError("cloud: --cloud-fallback goes with --cloud-url, which is missing")
+            return None
+        from foggen_runtime.cloud import Cloud, Endpoint
+
+        fallbacks = tuple(
+            Endpoint(url, model, os.environ.get(f"{API_KEY_VARIABLE}_{number}") or None)
+            for number, (url, model) in enumerate(self.cloud_fallback, start=2)
+        )
+        return Cloud(
+            self.cloud_url,
+            self.cloud_model,
+            os.environ.get(API_KEY_VARIABLE) or None,
+            connect_timeout=self.cloud_connect_timeout,
+            first_token_timeout=self.cloud_first_token_timeout,
+            total_timeout=self.cloud_timeout,
+            fallbacks=fallbacks,
+        )
+
+
+@dataclass(frozen=True)
+class PolicyArguments:
+    """The policy: a file, and flags that win over it."""
+
+    policy: Path | None
+    tau: float | None
+    route: Route | None
+    on_unreachable: OnUnreachable | None
+    outbox: Path | None
+    decision_log: Path | None
+    log_content: bool
+
+    def to_policy(self) -> Policy:
+        """The policy with the flags in it, and with a file for everything it keeps.
+
+        Raises:
+            ConfigError: The file or a flag is wrong.
+            StateError: The directory for what it keeps cannot be made.
+        """
+        policy = load_policy(self.policy)
+        if self.tau is not None:
+            policy = replace(policy, tau=self.tau, tau_source="flag")
+        if self.route is not None:
+            policy = replace(policy, route=self.route)
+        if self.on_unreachable is not None:
+            policy = replace(policy, on_unreachable=self.on_unreachable)
+        if self.outbox is not None:
+            policy = replace(policy, outbox=replace(policy.outbox, file=self.outbox))
+        return with_default_files(replace(policy, decision_log=self._log(policy.decision_log)))
+
+    def _log(self, settings: LogSettings) -> LogSettings:
+        if self.decision_log is not None:
+            settings = replace(settings, file=self.decision_log)
+        if self.log_content:
+            if settings.file is None:
+                raise ConfigError("log_content: --log-content goes with --decision-log FILE")
+            settings = replace(settings, content=True)
+        return settings
+
+
+def load_policy(path: Path | None) -> Policy:
+    """Read the policy file, if one is given."""
+    return Policy() if path is None else Policy.load(path)
+
+
+def with_default_files(policy: Policy) -> Policy:
+    """Return the policy with the user's own files where it needs some and names none."""
+    if policy.on_unreachable == "queue" and policy.outbox.file is None:
+        file = state_directory() / "outbox.sqlite3"
+        policy = replace(policy, outbox=replace(policy.outbox, file=file))
+    if policy.budget.limited and policy.budget.file is None:
+        file = state_directory() / "budget.sqlite3"
+        policy = replace(policy, budget=replace(policy.budget, file=file))
+    return policy
+
+
+def state_directory() -> Path:
+    """Return the directory for what foggen keeps for this user; it is made if need be.
+
+    As the XDG Base Directory Specification has it: `$XDG_STATE_HOME/foggen`, by default
+    `~/.local/state/foggen`.
+    """
+    root = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(root) if root.startswith("/") else Path.home() / ".local" / "state"
+    directory = base / "foggen"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(f"{directory}: cannot be made: {error.strerror}") from error
+    return directory
+
+
+def bundle_options(command: Command) -> Command:
+    """Add the options of `BundleArguments`."""
+    return _decorated(
+        command,
+        click.option(
+            "--threads",
+            type=int,
+            help="Worker threads. This and the next two put aside what foggen tune found.  "
+            "[default: as tuned, else the big cores]",
+        ),
+        click.option(
+            "--spinning/--no-spinning",
+            default=None,
+            help="Let idle workers spin: faster, for more power.  "
+            "[default: as tuned, else spinning]",
+        ),
+        click.option(
+            "--kleidiai/--no-kleidiai",
+            default=None,
+            help="Let ARM use its KleidiAI kernels; without them it computes what x86 does.  "
+            "[default: as tuned, else kleidiai]",
+        ),
+        click.option("--verify", is_flag=True, help="Hash every file of the bundle first."),
+        click.option(
+            "--recompute-prefix",
+            is_flag=True,
+            help="Compute the prompt prefix, ignore the snapshot.",
+        ),
+        click.option(
+            "--prepared",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Where foggen prepare --output wrote.  [default: BUNDLE.prepared]",
+        ),
+    )
+
+
+def cloud_options(command: Command) -> Command:
+    """Add the options of `CloudArguments`."""
+    return _decorated(
+        command,
+        click.option(
+            "--cloud-url", help="OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1."
+        ),
+        click.option("--cloud-model", help="The model's name on that server."),
+        click.option(
+            "--cloud-fallback",
+            nargs=2,
+            multiple=True,
+            metavar="URL MODEL",
+            help="A server to try when those before it fail; may be repeated.",
+        ),
+        click.option(
+            "--cloud-timeout",
+            default=60.0,
+            show_default=True,
+            help="Seconds for the whole handoff, retries included.",
+        ),
+        click.option(
+            "--cloud-connect-timeout", default=5.0, show_default=True, help="Seconds to connect."
+        ),
+        click.option(
+            "--cloud-first-token-timeout",
+            default=30.0,
+            show_default=True,
+            help="Seconds to the answer's beginning.",
+        ),
+    )
+
+
+def policy_options(command: Command) -> Command:
+    """Add the options of `PolicyArguments`."""
+    return _decorated(
+        command,
+        click.option("--policy", type=_FILE, help="A policy in TOML; flags win over it."),
+        click.option(
+            "--tau",
+            type=float,
+            help="Confidence below this defers.  [default: the policy's, else the bundle's]",
+        ),
+        click.option(
+            "--route",
+            type=click.Choice(get_args(Route)),
+            help="Who may answer.  [default: the policy's, else auto]",
+        ),
+        click.option(
+            "--on-unreachable",
+            type=click.Choice(get_args(OnUnreachable)),
+            help="What to do when the cloud cannot be had.  [default: the policy's, else fail]",
+        ),
+        click.option(
+            "--outbox", type=_FILE, help="Where questions are queued.  [default: one of the user's]"
+        ),
+        click.option("--decision-log", type=_FILE, help="Append each decision to this file."),
+        click.option("--log-content", is_flag=True, help="Log questions and answers too."),
+    )
+
+
+def _decorated(command: Command, *options: Callable[[Command], Command]) -> Command:
+    """Apply decorators so that the help shows them in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command

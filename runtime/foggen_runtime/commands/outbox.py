@@ -1,0 +1,211 @@
+"""`foggen outbox`: the questions that wait for the cloud."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+
+from foggen_runtime.commands.options import (
+    CloudArguments,
+    cloud_options,
+    load_policy,
+    state_directory,
+    take,
+    with_default_files,
+)
+from foggen_runtime.errors import ConfigError
+from foggen_runtime.flushing import FlushOptions, FlushReport, flush
+from foggen_runtime.jsonio import dumps
+from foggen_runtime.outbox import Entry, Outbox, State
+from foggen_runtime.policy import Policy
+from foggen_runtime.services import open_handoff
+
+_SHOWN = 60  # characters of a question in a list
+_MARGIN = 30.0  # seconds that a lease outlasts the cloud's total timeout
+_FILE = click.Path(path_type=Path, dir_okay=False)
+EXIT_REMAINING = 8
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class OutboxArguments:
+    """Which outbox, and how to show it."""
+
+    db: Path | None
+    policy: Path | None
+    as_json: bool
+
+    def to_policy(self) -> Policy:
+        """The policy, with the outbox's file in it.
+
+        Raises:
+            ConfigError: The policy's file is wrong.
+            StateError: The directory of the user's own outbox cannot be made.
+        """
+        policy = load_policy(self.policy)
+        file = self.db or policy.outbox.file or state_directory() / "outbox.sqlite3"
+        return with_default_files(replace(policy, outbox=replace(policy.outbox, file=file)))
+
+    def open(self) -> Outbox:
+        """Open it.
+
+        Raises:
+            ConfigError: There is none.
+            StateError: It cannot be used.
+        """
+        limits = self.to_policy().outbox
+        if limits.file is None or not limits.file.exists():
+            raise ConfigError(f"outbox: nothing was ever queued, there is no {limits.file}")
+        return Outbox(limits)
+
+
+def _outbox_options(command: Command) -> Command:
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+        click.option("--policy", type=_FILE, help="The policy that names it, in TOML."),
+        click.option("--db", type=_FILE, help="The outbox.  [default: the policy's or the user's]"),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def outbox() -> None:
+    """Show, deliver and delete questions that wait for the cloud.
+
+    \b
+    Example:
+      foggen outbox flush --cloud-url http://127.0.0.1:8000/v1 --cloud-model big-model
+    """
+
+
+@outbox.command("list")
+@click.option("--state", type=click.Choice(get_args(State)), help="Only entries in this state.")
+@_outbox_options
+def list_command(*, state: State | None, **options: Any) -> None:
+    """List the entries, oldest first.
+
+    \b
+    Example:
+      foggen outbox list --state accepted
+    """
+    arguments = take(OutboxArguments, options)
+    with arguments.open() as opened:
+        entries = opened.entries(state)
+    if arguments.as_json:
+        click.echo(dumps([entry.to_dict() for entry in entries]))
+        return
+    for entry in entries:
+        click.echo(_row(entry))
+
+
+@outbox.command("show")
+@click.argument("entry_id", metavar="ID")
+@_outbox_options
+def show_command(*, entry_id: str, **options: Any) -> None:
+    """Show one entry by its id, or the first digits of it.
+
+    \b
+    Example:
+      foggen outbox show 3f2a
+    """
+    arguments = take(OutboxArguments, options)
+    with arguments.open() as opened:
+        entry = opened.get(entry_id)
+    if entry is None:
+        raise ConfigError(f"id: must be that of one entry, is {entry_id!r}")
+    click.echo(dumps(entry.to_dict()) if arguments.as_json else _page(entry))
+
+
+@outbox.command("flush")
+@click.option("--limit", type=click.IntRange(min=1), help="Deliver so many entries at most.")
+@click.option("--now", is_flag=True, help="Do not wait for an entry's next attempt to be due.")
+@cloud_options
+@_outbox_options
+@click.pass_context
+def flush_command(ctx: click.Context, /, *, limit: int | None, now: bool, **options: Any) -> None:
+    """Deliver the entries that are due to the cloud, and store its answers.
+
+    The cloud's key is taken from the environment, as `foggen ask` does.
+
+    \b
+    Example:
+      foggen outbox flush --cloud-url http://127.0.0.1:8000/v1 --cloud-model big-model
+
+    \b
+    Exit codes:
+      0  nothing waits any more
+      2  wrong usage
+      8  some entries still wait
+      9  the outbox cannot be read or written
+    """
+    cloud = take(CloudArguments, options).cloud()
+    if cloud is None:
+        raise ConfigError("cloud: --cloud-url and --cloud-model must be set to flush")
+    arguments = take(OutboxArguments, options)
+    flushing = FlushOptions(limit, waiting=now, lease_seconds=cloud.total_timeout + _MARGIN)
+    with arguments.open() as opened:
+        handoff = open_handoff(cloud, arguments.to_policy())
+        try:
+            report = flush(opened, handoff, flushing)
+        finally:
+            handoff.close()
+    click.echo(dumps(asdict(report)) if arguments.as_json else _summary(report))
+    ctx.exit(EXIT_REMAINING if report.remaining else 0)
+
+
+@outbox.command("purge")
+@click.option("--older-than", default=0.0, help="Only entries of so many days ago.  [default: all]")
+@click.option(
+    "--accepted", is_flag=True, help="Also entries that wait for an answer: they are lost."
+)
+@click.option("--yes", is_flag=True, help="Do not ask before entries are lost.")
+@_outbox_options
+def purge_command(*, older_than: float, accepted: bool, yes: bool, **options: Any) -> None:
+    """Delete answered entries.
+
+    \b
+    Example:
+      foggen outbox purge --older-than 7
+    """
+    arguments = take(OutboxArguments, options)
+    if accepted and not yes:
+        click.confirm("Delete entries that have no answer yet?", abort=True, err=True)
+    with arguments.open() as opened:
+        deleted = opened.purge(older_than=86_400 * older_than, accepted=accepted)
+    click.echo(dumps({"deleted": deleted}) if arguments.as_json else f"{deleted} deleted")
+
+
+def _row(entry: Entry) -> str:
+    question = " ".join("".join(c if c.isprintable() else " " for c in entry.question).split())
+    if len(question) > _SHOWN:
+        question = question[: _SHOWN - 3] + "..."
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(entry.accepted_at))
+    return f"{entry.id[:12]}  {when}Z  {entry.state:8}  {question}"
+
+
+def _page(entry: Entry) -> str:
+    document = entry.to_dict()
+    del document["result"], document["question"]
+    lines = [f"{name:12} {value}" for name, value in document.items() if value is not None]
+    parts = ["\n".join(lines), entry.question]
+    if entry.state == "answered":
+        parts.append(f"-> {entry.result.answer}")
+    return "\n\n".join(parts)
+
+
+def _summary(report: FlushReport) -> str:
+    text = f"{report.answered} answered, {report.failed} failed, {report.remaining} waiting"
+    if report.withheld:
+        text += f", {report.withheld} withheld by a never-send rule"
+    if report.duplicates:
+        text += f", {report.duplicates} answered twice and stored once"
+    if report.stopped:
+        text += f"; stopped: {report.stopped}"
+    if report.retry_after is not None:
+        text += f", the cloud asks to wait {report.retry_after:.0f} s"
+    return text

@@ -1,0 +1,30 @@
+"""`foggen policy`: check a policy before it is put to use."""
+
+from pathlib import Path
+
+import click
+
+from foggen_runtime.policy import Policy
+
+
+@click.group()
+def policy() -> None:
+    """Check a policy's file.
+
+    \b
+    Example:
+      foggen policy check policy.toml
+    """
+
+
+@policy.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+def check_command(file: Path) -> None:
+    """Say whether FILE is a policy in TOML, or what is wrong with it.
+
+    \b
+    Example:
+      foggen policy check policy.toml
+    """
+    Policy.load(file)
+    click.echo(f"{file}: a policy")

@@ -1,0 +1,77 @@
+"""`foggen prepare`: pack a bundle's weights for this device, once."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import click
+
+from foggen_runtime.bundle import Bundle
+from foggen_runtime.engine import EngineOptions
+from foggen_runtime.hub import locate_bundle
+from foggen_runtime.jsonio import dumps
+from foggen_runtime.prepared import (
+    check_space,
+    needed_bytes,
+    prepare,
+    prepared_directory,
+    remove_prepared,
+)
+
+
+@click.command("prepare")
+@click.argument("bundle")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the prepared model goes, or is removed from.  [default: BUNDLE.prepared]",
+)
+@click.option(
+    "--kleidiai/--no-kleidiai",
+    default=True,
+    show_default=True,
+    help="Prepare for ARM's KleidiAI kernels, as with `foggen ask`.",
+)
+@click.option("--remove", is_flag=True, help="Remove the prepared model and free its space.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+def prepare_command(
+    bundle: str, *, output: Path | None, kleidiai: bool, remove: bool, as_json: bool
+) -> None:
+    """Pack the weights of BUNDLE, a directory or a hub id, for this device's processor.
+
+    Later starts map the packed weights from disk: they start sooner, and the system can take the
+    memory back. The bundle itself stays as it is. What was prepared is used as long as
+    onnxruntime, the processor and the bundle are the same; after a change, prepare again.
+
+    \b
+    Example:
+      foggen prepare foggen-int4
+      foggen prepare foggen-int4 --remove
+    """
+    opened = Bundle.open(locate_bundle(bundle))
+    directory = output or prepared_directory(opened)
+    if remove:
+        _say(remove_prepared(opened, directory), directory, as_json)
+        return
+    check_space(opened, directory)
+    needed = needed_bytes(opened) / 1e6
+    click.echo(f"Needs about {needed:.0f} MB of disk for {directory}", err=True)
+    started = time.perf_counter()
+    prepared = prepare(opened, EngineOptions(kleidiai=kleidiai), directory)
+    seconds = time.perf_counter() - started
+    if as_json:
+        facts = {**dataclasses.asdict(prepared), "directory": str(prepared.directory)}
+        click.echo(dumps({**facts, "seconds": round(seconds, 3)}))
+        return
+    click.echo(f"{directory}: {prepared.bytes / 1e6:.1f} MB, prepared in {seconds:.1f} s")
+
+
+def _say(freed: int, directory: Path, as_json: bool) -> None:
+    if as_json:
+        click.echo(dumps({"directory": str(directory), "removed_bytes": freed}))
+    elif freed:
+        click.echo(f"{directory}: removed, {freed / 1e6:.1f} MB")
+    else:
+        click.echo(f"{directory}: nothing was prepared")

@@ -1,0 +1,118 @@
+"""A SQLite file that still holds, after a crash or a power cut, whatever was committed to it."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from foggen_runtime.errors import StateError
+
+_BUSY_SECONDS = 30.0  # how long another process may hold the file
+# The write-ahead log is emptied at this many pages, about 250 kB. SQLite's 1000 would fill a
+# small disk for little data.
+_LOG_PAGES = 64
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a file holds.
+
+    Attributes:
+        application_id: SQLite's 32-bit mark of the kind of file.
+        version: Of the tables.
+        script: Creates them.
+    """
+
+    application_id: int
+    version: int
+    script: str
+
+
+class Database:
+    """One connection, used by one thread at a time; other processes may use the file as well."""
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        """Open a file, or create it for its owner's eyes only.
+
+        Raises:
+            StateError: It cannot be opened, is of another kind, or of a newer version.
+        """
+        self.path = path
+        self._lock = threading.RLock()
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise StateError(f"{path}: cannot be opened: {error}") from error
+        try:
+            self._set_up(layout)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection; what was done is committed at the end, or undone by an error.
+
+        Raises:
+            StateError: The file cannot be read or written, e.g. because the disk is full.
+        """
+        with self._lock, self._guarded():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                # A full disk may have made SQLite roll back already.
+                with suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def checkpoint(self) -> None:
+        """Move what the write-ahead log holds into the file itself, as far as readers allow."""
+        with self._lock, self._guarded():
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StateError(f"{self.path}: {error}") from error
+
+    def _set_up(self, layout: Layout) -> None:
+        with self._guarded():
+            (mode,) = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal":
+                raise StateError(
+                    f"{self.path}: journal_mode must be wal, is {mode}: no local file system?"
+                )
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA secure_delete = ON")
+            self._connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+        with self.transaction() as connection:
+            (kind,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if tables == 0:
+                for statement in layout.script.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {layout.application_id}")
+                connection.execute(f"PRAGMA user_version = {layout.version}")
+            elif kind != layout.application_id:
+                raise StateError(
+                    f"{self.path}: application_id must be {layout.application_id:#x}, is {kind:#x}:"
+                    " a file of another kind"
+                )
+            elif version != layout.version:
+                raise StateError(f"{self.path}: version must be {layout.version}, is {version}")

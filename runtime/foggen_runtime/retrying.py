@@ -1,0 +1,151 @@
+"""Which endpoint is asked next, and when: retries with backoff, and failing over.
+
+Another attempt at the same endpoint is made only where the question cannot be answered twice, or
+where the server itself says that it has not answered: the connection failed before the question was
+sent, or the status is one of `RETRIED_STATUSES`. An attempt that ended otherwise (silence, a broken
+answer) may be under way still; asking again would add load and cost, so the next endpoint is asked.
+Nothing is asked again once a piece of the answer was handed out.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from foggen_runtime.errors import HandoffError
+
+# Request timeout, conflict with the same key under way, too many requests, and failures of the
+# server or of a gateway before it.
+RETRIED_STATUSES = frozenset({408, 409, 429, 500, 502, 503, 504})
+_FIRST_BACKOFF = 0.25  # seconds, doubled by each retry
+_MAX_BACKOFF = 8.0  # seconds
+_DAY = 86_400.0  # seconds
+
+# Draws seconds below the limit given to it.
+Jitter = Callable[[float], float]
+
+
+def full_jitter(limit: float) -> float:
+    """Draw a wait evenly from 0 to the limit, so that clients do not come back all at once.
+
+    "Full jitter" of Brooker, Exponential Backoff And Jitter (AWS Architecture Blog, 2015).
+    """
+    return random.uniform(0, limit)
+
+
+def is_safe_to_retry(error: HandoffError) -> bool:
+    """Tell whether the same endpoint may be asked again."""
+    if error.status is not None:
+        return error.status in RETRIED_STATUSES
+    return error.reason == "cloud_unreachable" and not error.sent
+
+
+def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Read `Retry-After`: seconds, or an HTTP date (RFC 9110, section 10.2.3).
+
+    Args:
+        headers: The response's, found whatever their case.
+        now: The time to compare a date with if the server does not tell its own in `Date`: a
+            board's clock may be far off.
+
+    Returns:
+        Seconds from now, at least 0 and at most a day, or None if there is no such header.
+    """
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), _DAY)
+    until = _read_date(value)
+    if until is None:
+        return None
+    seconds = (until - (_read_date(headers.get("Date", "")) or now)).total_seconds()
+    return min(max(seconds, 0.0), _DAY)
+
+
+def _read_date(value: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date
+
+
+@dataclass
+class _Candidate:
+    """An endpoint during one question: when it may be asked, and how often it was."""
+
+    index: int
+    ready: float
+    attempts: int = 0
+
+
+@dataclass(frozen=True)
+class Tries:
+    """How often and how long one question may be tried.
+
+    Attributes:
+        endpoints: How many there are.
+        max_retries: Attempts at each after the first.
+        deadline: When the question's time is up, by the clock that `now` is taken from.
+        jitter: Draws the waits.
+    """
+
+    endpoints: int
+    max_retries: int
+    deadline: float
+    jitter: Jitter = full_jitter
+
+
+class Itinerary:
+    """The attempts of one question; does no waiting itself.
+
+    Attributes:
+        attempts: How many were made.
+    """
+
+    def __init__(self, tries: Tries, now: float) -> None:
+        self.attempts = 0
+        self._tries = tries
+        self._candidates = [_Candidate(index, now) for index in range(tries.endpoints)]
+        self._failure: HandoffError | None = None
+        self._sent = False
+
+    def next(self, now: float) -> tuple[int, float]:
+        """Return the endpoint to ask, and the seconds to wait before: in order, if several may.
+
+        Raises:
+            HandoffError: There is nothing left to try: the last failure.
+        """
+        if self._failure and (not self._candidates or now >= self._tries.deadline):
+            self._failure.sent = self._sent
+            raise self._failure
+        ready = [candidate for candidate in self._candidates if candidate.ready <= now]
+        chosen = ready[0] if ready else min(self._candidates, key=lambda each: each.ready)
+        return chosen.index, max(0.0, chosen.ready - now)
+
+    def began(self, index: int) -> None:
+        """Count an attempt."""
+        self.attempts += 1
+        self._candidate(index).attempts += 1
+
+    def failed(self, index: int, error: HandoffError, now: float) -> None:
+        """Take note of a failure, and of when to ask that endpoint again, if at all."""
+        candidate = self._candidate(index)
+        self._failure = error
+        self._sent = self._sent or error.sent
+        backoff = min(_MAX_BACKOFF, _FIRST_BACKOFF * 2 ** (candidate.attempts - 1))
+        candidate.ready = now + (error.retry_after or 0.0) + self._tries.jitter(backoff)
+        if (
+            candidate.attempts > self._tries.max_retries
+            or candidate.ready >= self._tries.deadline
+            or not is_safe_to_retry(error)
+        ):
+            self._candidates.remove(candidate)
+
+    def refused(self, index: int, error: HandoffError) -> None:
+        """Leave out an endpoint whose breaker is open; what a real attempt met tells more."""
+        self._candidates.remove(self._candidate(index))
+        self._failure = self._failure or error
+
+    def _candidate(self, index: int) -> _Candidate:
+        return next(each for each in self._candidates if each.index == index)

@@ -1,0 +1,190 @@
+"""Prepared models: the same numbers, and never used where they do not fit."""
+
+import json
+import os
+import shutil
+from collections import namedtuple
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from foggen_runtime.bundle import Bundle
+from foggen_runtime.engine import Engine, EngineOptions
+from foggen_runtime.errors import BundleError, ConfigError
+from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
+from foggen_runtime.manifest import file_info
+from foggen_runtime.prepared import (
+    PREPARED_FILE,
+    find_prepared,
+    needed_bytes,
+    prepare,
+    prepared_directory,
+    remove_prepared,
+)
+from tests.conftest import BundleOf
+from tests.runtime.test_foggen import QUESTIONS
+
+OPTIONS = EngineOptions(threads=1, spinning=False)
+Usage = namedtuple("Usage", "total used free")  # of the form of shutil's
+
+
+@pytest.fixture
+def bundle(tiny_bundle: BundleOf, tmp_path: Path) -> Bundle:
+    """A bundle in a directory of its own."""
+    return Bundle.open(Path(shutil.copytree(tiny_bundle("int4"), tmp_path / "bundle")))
+
+
+def edit(directory: Path, path: str, value: object) -> None:
+    """Change a field of `prepared.json`."""
+    file = directory / PREPARED_FILE
+    document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    *parents, name = path.split("/")
+    inner = document
+    for parent in parents:
+        inner = inner[parent]
+    inner[name] = value
+    file.write_text(json.dumps(document), encoding="utf-8")
+
+
+@pytest.mark.parametrize("quant", ["fp32", "int8", "int4"])
+def test_decisions_are_bit_for_bit_the_same(
+    quant: str, tiny_bundle: BundleOf, tmp_path: Path
+) -> None:
+    opened = Bundle.open(tiny_bundle(quant))
+    directory = tmp_path / "prepared"
+    prepare(opened, OPTIONS, directory)
+    models = [
+        LocalModel(opened, OpenOptions(OPTIONS, prepared=False)),
+        LocalModel(opened, OpenOptions(OPTIONS, prepared_directory=directory)),
+    ]
+    used = [model.prepared.status if model.prepared else None for model in models]
+    assert used == [None, "ready"]
+    for question in QUESTIONS[:10]:
+        logits, readings, answers = [], [], []
+        for model in models:
+            decoder = model.decoder(Decoding())
+            prompt = model.tokenizer.prompt_ids(opened.manifest.prompt, question)
+            readings.append(decoder.decide(prompt[model.prefix_length :]))
+            answers.append(list(decoder.answer(8)))
+            model.engine.cache.truncate(model.prefix_length)
+            logits.append(model.engine.forward(prompt[model.prefix_length :]))
+        assert readings[0].reading == readings[1].reading
+        assert answers[0] == answers[1]
+        assert np.array_equal(logits[0], logits[1])
+
+
+def test_the_raw_weights_cannot_go(bundle: Bundle) -> None:
+    """Packed weights are found by packing the raw ones: without those they would be wrong."""
+    onnx = pytest.importorskip("onnx")
+    directory = prepare(bundle, OPTIONS).directory
+    model = onnx.load(directory / "model.onnx", load_external_data=False)
+    with (directory / "model.onnx.data").open("r+b") as file:
+        for tensor in model.graph.initializer:
+            place = {entry.key: entry.value for entry in tensor.external_data}
+            if any(key.startswith("prepacked") for key in place):
+                file.seek(int(place["offset"]))
+                file.write(bytes(int(place["length"])))
+    manifest = bundle.manifest
+    one, other = (
+        Engine(place / "model.onnx", manifest.model, manifest.graph, OPTIONS).forward(range(20, 40))
+        for place in (bundle.directory, directory)
+    )
+    assert not np.allclose(one, other)
+
+
+def test_it_lies_beside_the_bundle_and_is_found(bundle: Bundle) -> None:
+    assert find_prepared(bundle, OPTIONS).status == "none"
+    prepared = prepare(bundle, OPTIONS)
+    assert prepared.directory == bundle.directory.with_name("bundle.prepared")
+    assert find_prepared(bundle, OPTIONS) == prepared
+    assert 0 < prepared.bytes < needed_bytes(bundle)
+    model = LocalModel(bundle, OpenOptions(OPTIONS))
+    assert model.prepared == prepared
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "detail"),
+    [
+        ("key/onnxruntime", "1.0", "made for onnxruntime 1.0, this is "),
+        ("key/processor", "riscv64-0", "made for processor riscv64-0, this is "),
+        ("key/kleidiai", False, "made for kleidiai False, this is True"),
+        ("key/model/model.onnx.data", "0" * 64, "made for another bundle"),
+    ],
+)
+def test_a_stale_one_is_seen_and_not_used(
+    bundle: Bundle, field: str, value: object, detail: str
+) -> None:
+    directory = prepare(bundle, OPTIONS).directory
+    edit(directory, field, value)
+    (directory / "model.onnx").write_bytes(b"of no use")
+    found = find_prepared(bundle, OPTIONS)
+    assert found.status == "stale"
+    assert detail in str(found.detail)
+    model = LocalModel(bundle, OpenOptions(OPTIONS))
+    assert model.prepared == found
+    model.engine.forward([20, 21])
+
+
+def test_preparing_again_replaces_a_stale_one(bundle: Bundle) -> None:
+    directory = prepare(bundle, OPTIONS).directory
+    edit(directory, "key/onnxruntime", "1.0")
+    assert prepare(bundle, OPTIONS).status == "ready"
+    assert sorted(path.name for path in directory.parent.iterdir()) == ["bundle", directory.name]
+
+
+def test_an_altered_file_is_refused(bundle: Bundle) -> None:
+    weights = prepare(bundle, OPTIONS).directory / "model.onnx.data"
+    stat = weights.stat()
+    with weights.open("r+b") as file:
+        file.seek(1000)
+        file.write(b"\xff\x00\xff")
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert find_prepared(bundle, OPTIONS).status == "ready"  # hashed once already
+    with pytest.raises(BundleError, match=r"model\.onnx\.data: SHA-256 must be .* prepare again"):
+        find_prepared(bundle, OPTIONS, verify=True)
+    os.utime(weights)
+    with pytest.raises(BundleError, match="SHA-256 must be"):
+        find_prepared(bundle, OPTIONS)
+    os.truncate(weights, stat.st_size - 1)
+    with pytest.raises(BundleError, match=f"must have {stat.st_size} bytes, has"):
+        LocalModel(bundle, OpenOptions(OPTIONS))
+
+
+def test_its_graph_is_the_one_that_is_opened(bundle: Bundle) -> None:
+    directory = prepare(bundle, OPTIONS).directory
+    (directory / "model.onnx").write_bytes(b"no graph")
+    edit(directory, "files/model.onnx", asdict(file_info(directory / "model.onnx")))
+    with pytest.raises(BundleError, match=r"prepared.model\.onnx: onnxruntime .* refuses it"):
+        LocalModel(bundle, OpenOptions(OPTIONS))
+
+
+def test_want_of_space_is_said_before(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 10**12 - 10**6, 10**6))
+    with pytest.raises(ConfigError, match=r"output: .* must have \d+ MB free, has 1 MB"):
+        prepare(bundle, OPTIONS)
+    assert not prepared_directory(bundle).exists()
+
+
+def test_something_else_is_neither_replaced_nor_removed(bundle: Bundle, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work")
+    for act in (lambda: prepare(bundle, OPTIONS, other), lambda: remove_prepared(bundle, other)):
+        with pytest.raises(ConfigError, match="it is something else"):
+            act()
+    assert (other / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_place_that_is_not_there(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="output: cannot write into"):
+        prepare(bundle, OPTIONS, tmp_path / "no" / "such")
+
+
+def test_removing_frees_what_was_prepared(bundle: Bundle) -> None:
+    assert remove_prepared(bundle) == 0
+    prepared = prepare(bundle, OPTIONS)
+    assert remove_prepared(bundle) == prepared.bytes
+    assert not prepared.directory.exists()
