@@ -1,0 +1,1 @@
+"""Measuring the system of model, threshold and cloud, and choosing the threshold."""

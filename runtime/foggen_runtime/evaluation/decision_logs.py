@@ -1,0 +1,128 @@
+"""Decision logs of real use as data: no answer is known to be right, but shares and drift are."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foggen_runtime.decision_log import RECORD_VERSION
+from foggen_runtime.errors import ConfigError
+from foggen_runtime.evaluation.decisions import ConfidenceKind, Float64
+
+_UNREADABLE = ("malformed", "context_length")
+
+
+@dataclass(frozen=True)
+class LoggedDecisions:
+    """Local decisions of one bundle.
+
+    Attributes:
+        bundle_sha256: The bundle.
+        verbalized: The stated confidence; minus infinity where the output was malformed.
+        expected: The probability-weighted confidence; minus infinity where there is none.
+        went: How many were not answered here when they were made.
+        others: Lines passed over: no local decision, or by another bundle.
+    """
+
+    bundle_sha256: str
+    verbalized: Float64
+    expected: Float64
+    went: int
+    others: int
+
+    def __len__(self) -> int:
+        """Return how many decisions there are."""
+        return len(self.verbalized)
+
+    def routed_share(self, tau: float, on: ConfidenceKind) -> float:
+        """Return the share that goes to the cloud at tau."""
+        confidence = self.verbalized if on == "verbalized" else self.expected
+        return float(np.mean(confidence < tau))
+
+    def level_counts(self, levels: Sequence[float]) -> tuple[int, ...]:
+        """Return how many were malformed, and then how many had each level."""
+        counts = Counter(self.verbalized.tolist())
+        return counts[-np.inf], *(counts[level] for level in levels)
+
+
+def is_decision_log(path: Path) -> bool:
+    """Whether a file begins as a decision log does, not as a record file.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            document = json.loads(file.readline())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    except ValueError:
+        return False
+    return isinstance(document, dict) and "record_version" in document
+
+
+def read_decision_log(path: Path, bundle_sha256: str | None = None) -> LoggedDecisions:
+    """Read the decisions of one bundle.
+
+    What a power cut left of a line is passed over, as are questions that never met the model.
+
+    Args:
+        path: The log.
+        bundle_sha256: The bundle; None for that of the last line.
+
+    Raises:
+        ConfigError: It cannot be read, is of a newer version, or holds no decision of the bundle.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+        rows = list(_documents(lines, path))
+        sha256 = bundle_sha256 or (rows[-1]["bundle"]["sha256"] if rows else "")
+        local = [row for row in rows if row["bundle"]["sha256"] == sha256 and _was_local(row)]
+        if not local:
+            raise ConfigError(f"{path}: must hold a local decision of the bundle, holds none")
+        formed = [_reason(row) not in _UNREADABLE for row in local]
+        return LoggedDecisions(
+            sha256,
+            _confidences([row["confidence"] for row in local], formed),
+            _confidences([row["expected_confidence"] for row in local], formed),
+            went=sum(row["source"] != "local" for row in local),
+            others=len(rows) - len(local),
+        )
+    except (OSError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: is no decision log: {error}") from error
+
+
+def _documents(lines: Sequence[str], path: Path) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        try:
+            document = json.loads(line)
+        except ValueError:
+            continue
+        if document["record_version"] > RECORD_VERSION:
+            raise ConfigError(
+                f"{path}: record_version: must be at most {RECORD_VERSION}, "
+                f"is {document['record_version']}"
+            )
+        yield document
+
+
+def _was_local(row: dict[str, Any]) -> bool:
+    return row["confidence"] is not None or _reason(row) in _UNREADABLE
+
+
+def _reason(row: dict[str, Any]) -> str:
+    return str(row["deferral"] or row["reason"])
+
+
+def _confidences(values: Sequence[float | None], formed: Sequence[bool]) -> Float64:
+    return np.array(
+        [
+            value if ok and value is not None else -np.inf
+            for value, ok in zip(values, formed, strict=True)
+        ],
+        np.float64,
+    )

@@ -1,0 +1,145 @@
+"""Recorded decisions as arrays, one element for each question."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from foggen_runtime.errors import ConfigError
+from foggen_runtime.evaluation.cloud_answers import CloudAnswers
+from foggen_runtime.evaluation.records import SCHEMA_VERSION, Header
+from foggen_runtime.jsonio import FieldError, from_json
+from foggen_runtime.manifest import ConfidenceKind as ConfidenceKind
+
+Bool = npt.NDArray[np.bool_]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+
+_FIELDS: Mapping[ConfidenceKind, str] = {
+    "verbalized": "confidence",
+    "expected": "expected_confidence",
+}
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What was recorded, without texts.
+
+    Attributes:
+        header: What the record file is of.
+        ids: The questions' ids.
+        domains: The questions' domains, None where they have none.
+        verbalized: The stated confidence; minus infinity where the output was malformed.
+        expected: The probability-weighted confidence; minus infinity likewise.
+        local_correct: Whether the local answer is right.
+        cloud_correct: 1 where the cloud's is right, 0 where not, not-a-number where unknown.
+        prompt_tokens: Tokens of the prompt.
+        decoded_tokens: Tokens of the local output.
+    """
+
+    header: Header
+    ids: tuple[str, ...]
+    domains: tuple[str | None, ...]
+    verbalized: Float64
+    expected: Float64
+    local_correct: Bool
+    cloud_correct: Float64
+    prompt_tokens: Int64
+    decoded_tokens: Int64
+
+    def __len__(self) -> int:
+        """Return how many questions there are."""
+        return len(self.ids)
+
+    def confidence(self, kind: ConfidenceKind) -> Float64:
+        """Return the confidence that a threshold is compared with."""
+        return self.verbalized if kind == "verbalized" else self.expected
+
+    @property
+    def knows_cloud(self) -> bool:
+        """Whether the cloud's correctness is known for every question."""
+        return not np.isnan(self.cloud_correct).any()
+
+    def only(self, chosen: Bool | Int64) -> Self:
+        """Return some of the questions."""
+        indices = np.arange(len(self))[chosen]
+        return type(self)(
+            self.header,
+            tuple(self.ids[i] for i in indices),
+            tuple(self.domains[i] for i in indices),
+            self.verbalized[chosen],
+            self.expected[chosen],
+            self.local_correct[chosen],
+            self.cloud_correct[chosen],
+            self.prompt_tokens[chosen],
+            self.decoded_tokens[chosen],
+        )
+
+    @classmethod
+    def read(cls, path: Path, cloud: CloudAnswers | None = None) -> Self:
+        """Read a record file.
+
+        Args:
+            path: The file.
+            cloud: What another cloud answers; it replaces what was recorded of the cloud.
+
+        Raises:
+            ConfigError: It cannot be read, is of a newer version, holds no record, or a line is
+                not as it must be; or the other cloud answers none of its questions.
+        """
+        header, rows = _read_lines(path)
+        try:
+            return cls(
+                header,
+                ids=tuple(row["id"] for row in rows),
+                domains=tuple(row["domain"] for row in rows),
+                verbalized=_confidences(rows, "verbalized"),
+                expected=_confidences(rows, "expected"),
+                local_correct=np.array([row["local_correct"] for row in rows], np.bool_),
+                cloud_correct=np.array([_share(verdict) for verdict in _verdicts(rows, cloud)]),
+                prompt_tokens=np.array([row["tokens"]["prompt"] for row in rows], np.int64),
+                decoded_tokens=np.array([row["tokens"]["decoded"] for row in rows], np.int64),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{path}: a record lacks a field or has a wrong one: {error}"
+            ) from error
+
+
+def _read_lines(path: Path) -> tuple[Header, list[dict[str, Any]]]:
+    try:
+        # A JSON string may hold other line breaks; what follows the last one was interrupted.
+        first, *lines = path.read_text(encoding="utf-8").split("\n")
+        header = from_json(Header, json.loads(first), f"{path}:1")
+        rows: list[dict[str, Any]] = json.loads(f"[{','.join(lines[:-1])}]")
+    except (OSError, ValueError, FieldError) as error:
+        raise ConfigError(f"{path}: is no record file: {error}") from error
+    if header.schema_version > SCHEMA_VERSION:
+        raise ConfigError(
+            f"{path}: schema_version: must be at most {SCHEMA_VERSION}, is {header.schema_version}"
+        )
+    if not rows:
+        raise ConfigError(f"{path}: must hold at least one record, holds none")
+    return header, rows
+
+
+def _confidences(rows: Sequence[Mapping[str, Any]], kind: ConfidenceKind) -> Float64:
+    values = (row[_FIELDS[kind]] for row in rows)
+    return np.array([-np.inf if value is None else value for value in values], np.float64)
+
+
+def _verdicts(rows: Sequence[Mapping[str, Any]], cloud: CloudAnswers | None) -> list[bool | None]:
+    if cloud is None:
+        return [row["cloud_correct"] for row in rows]
+    verdicts = [cloud.is_right(row["id"], row["answer"]) for row in rows]
+    if all(verdict is None for verdict in verdicts):
+        raise ConfigError("cloud_answers: must answer some recorded question, answer none")
+    return verdicts
+
+
+def _share(value: bool | None) -> float:
+    return np.nan if value is None else float(value)

@@ -1,0 +1,115 @@
+"""Who answers the questions of an evaluation: this process, or a pool of processes.
+
+Whoever does, records come in the order of the questions. A worker that dies takes nothing with it
+but its question, which is asked again.
+"""
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import Protocol
+
+from foggen_runtime.errors import EngineError
+from foggen_runtime.evaluation.answering import Answerer, Job
+from foggen_runtime.evaluation.labelled import LabelledQuestion
+from foggen_runtime.evaluation.records import Record
+
+# A question that this many workers died of is given up.
+MAX_DEATHS = 3
+_WAITING_PER_WORKER = 8
+
+
+class Executor(Protocol):
+    """Answers questions."""
+
+    def records(self, questions: Sequence[LabelledQuestion]) -> Iterator[Record]:
+        """Yield a record for each question, in their order.
+
+        Raises:
+            EngineError: A question cannot be answered.
+        """
+        ...
+
+
+class OneProcess:
+    """Answers in this process."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def records(self, questions: Sequence[LabelledQuestion]) -> Iterator[Record]:
+        """Yield a record for each question."""
+        if not questions:
+            return
+        answerer = Answerer(self._job)
+        yield from map(answerer.answer, questions)
+
+
+class ProcessPool:
+    """Answers in processes that each open the bundle once."""
+
+    def __init__(self, job: Job, workers: int) -> None:
+        self._job = job
+        self._workers = workers
+
+    def records(self, questions: Sequence[LabelledQuestion]) -> Iterator[Record]:
+        """Yield a record for each question; a broken pool is replaced by a new one."""
+        first, deaths = 0, 0
+        while first < len(questions):
+            try:
+                for record in self._try(questions[first:]):
+                    yield record
+                    first, deaths = first + 1, 0
+            except BrokenProcessPool:
+                deaths += 1
+                if deaths == MAX_DEATHS:
+                    raise EngineError(
+                        f"question {questions[first].id}: workers died {deaths} times before it "
+                        "was answered, e.g. for want of memory; fewer workers need less"
+                    ) from None
+
+    def _try(self, questions: Sequence[LabelledQuestion]) -> Iterator[Record]:
+        """Yield records until the end, or until a worker dies."""
+        # Threads and locks of onnxruntime do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(self._workers, context, _open, (self._job,))
+        try:
+            left = iter(questions)
+            waiting: deque[Future[Record]] = deque(
+                pool.submit(_answer, question)
+                for question in islice(left, _WAITING_PER_WORKER * self._workers)
+            )
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(_answer, question) for question in islice(left, 1))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_answerer: Answerer | None = None
+
+
+def _open(job: Job) -> None:
+    """Begin a worker process."""
+    global _answerer
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    _answerer = Answerer(job)
+
+
+def _leave_with_parent() -> None:
+    """End this process when its parent does, even by a kill: it would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
+
+
+def _answer(question: LabelledQuestion) -> Record:
+    if _answerer is None:
+        raise EngineError("worker: must have been opened before it is asked, was not")
+    return _answerer.answer(question)

@@ -1,0 +1,184 @@
+"""Record files: what a bundle said to each labelled question, for any threshold to be replayed.
+
+JSON Lines: a header that says what was run on what, then one record for each question in the order
+of the data. A file that ends within a line was interrupted there, and is gone on with.
+"""
+
+import fcntl
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from foggen_runtime.errors import ConfigError
+from foggen_runtime.evaluation.labelled import LabelledQuestion
+from foggen_runtime.jsonio import dumps
+from foggen_runtime.result import Result, Timing
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a record file is of.
+
+    Attributes:
+        bundle: The bundle's name.
+        bundle_sha256: Its hash.
+        recipe: Its quantization.
+        levels: The confidence levels.
+        data_sha256: Hash of the data file.
+        decoding: The decoding mode.
+        cloud: The cloud model that was asked where the data knows nothing of the cloud.
+    """
+
+    bundle: str
+    bundle_sha256: str
+    recipe: str
+    levels: tuple[float, ...]
+    data_sha256: str
+    decoding: str = "constrained"
+    cloud: str | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens of the prompt and of what was decoded."""
+
+    prompt: int
+    decoded: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the bundle said to one question, answered locally whatever the confidence.
+
+    Attributes:
+        id: The question's.
+        domain: The question's.
+        answer: The right answer.
+        local_answer: The bundle's answer; None where there is none.
+        local_choice: The option letter in it.
+        local_correct: Whether it is right.
+        cloud_answer: The cloud's answer, where it is known.
+        cloud_correct: Whether it is right; None where that is not known.
+        confidence: The verbalized level; None when the output was malformed, which defers at any
+            threshold.
+        expected_confidence: Probability-weighted mean of the levels.
+        level_probabilities: One for each level of the header.
+        tokens: Tokens of prompt and output.
+        timing_ms: Milliseconds by phase.
+    """
+
+    id: str
+    domain: str | None
+    answer: str
+    local_answer: str | None
+    local_choice: str | None
+    local_correct: bool
+    cloud_answer: str | None
+    cloud_correct: bool | None
+    confidence: float | None
+    expected_confidence: float | None
+    level_probabilities: tuple[float, ...] | None
+    tokens: Tokens
+    timing_ms: Timing = field(default_factory=Timing)
+
+    @classmethod
+    def of(cls, question: LabelledQuestion, result: Result) -> Self:
+        """Judge a result of the route `local_only`."""
+        malformed = result.reason in ("malformed", "context_length")
+        return cls(
+            id=question.id,
+            domain=question.domain,
+            answer=question.answer,
+            local_answer=result.answer,
+            local_choice=result.choice,
+            local_correct=question.is_right(result.answer, result.choice),
+            cloud_answer=question.cloud_answer,
+            cloud_correct=question.cloud_is_right,
+            confidence=None if malformed else result.confidence,
+            expected_confidence=None if malformed else result.expected_confidence,
+            level_probabilities=result.level_probabilities,
+            tokens=Tokens(result.usage.prompt_tokens, result.usage.decoded_tokens),
+            timing_ms=result.timing_ms,
+        )
+
+
+class RecordWriter:
+    """Appends records to a file; a context manager.
+
+    Attributes:
+        written: The ids that the file holds already.
+    """
+
+    def __init__(self, path: Path, header: Header) -> None:
+        """Open a new file, or one of the same header to go on with it.
+
+        Raises:
+            ConfigError: The file is of another bundle or other data, is being written by another
+                process, or cannot be written.
+        """
+        self._path = path
+        self.written: tuple[str, ...] = ()
+        text = dumps(header) + "\n"
+        try:
+            self._file: BinaryIO = path.open("a+b")
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise ConfigError(f"{path}: is being written by another process") from None
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be written: {error}") from error
+        whole = self._whole_lines(text)
+        if whole is None:
+            self._file.close()
+            raise ConfigError(
+                f"{path}: is of another bundle, other data or another decoding, or no record "
+                "file; name another file, or remove it"
+            )
+        if not whole:
+            self._append(text)
+            return
+        try:
+            self.written = tuple(json.loads(line)["id"] for line in whole[1:])
+        except (ValueError, KeyError, TypeError) as error:
+            self._file.close()
+            raise ConfigError(f"{path}: holds a line that is no record: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def append(self, record: Record) -> None:
+        """Write a record, so that it outlives this process when this returns."""
+        self._append(dumps(record) + "\n")
+
+    def _append(self, text: str) -> None:
+        self._file.write(text.encode())
+        self._file.flush()
+
+    def _whole_lines(self, header: str) -> list[str] | None:
+        """Remove what follows the last line break, and return the whole lines.
+
+        None, with nothing removed, where the file does not begin with the header.
+        """
+        self._file.seek(0)
+        data = self._file.read()
+        expected = header.encode()
+        if data[: len(expected)] != expected[: len(data)]:
+            return None
+        end = data.rfind(b"\n") + 1
+        self._file.truncate(end)
+        return data[:end].decode().split("\n")[:-1]
