@@ -8,7 +8,7 @@ WORK := work
 OPTIMUM := .venvs/optimum
 JAVA_ONNXRUNTIME := 1.29.0
 
-.PHONY: demo test lint test-bare tiny tiny-card flips recipes accuracy-levels loop-equality loop-cost faults test-faults test-handoff handoff-faults memory serve-load fuzz node-modules golden android-core bench-jvm test-package test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
+.PHONY: demo test lint test-bare tiny tiny-card flips recipes accuracy-levels loop-equality loop-cost faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android-core bench-jvm test-package test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -77,6 +77,18 @@ serve-load: $(VENV)/.dev  ## Load `foggen serve` with 200 clients for a minute.
 
 fuzz: $(VENV)/.dev  ## Fuzz the server's OpenAPI description (minutes).
 	$(BIN)/python -m pytest -m slow tests/runtime/serving/test_openapi.py
+
+evaluation: $(VENV)/.dev  ## Evaluate the recipes, calibrate int4, and judge it on fresh questions.
+	$(BIN)/python -m benchmarks.evaluation
+
+replay: $(VENV)/.dev  ## Time the replay of 100,000 decisions.
+	$(BIN)/python -m benchmarks.replay
+
+evaluation-workers: $(VENV)/.dev  ## Measure how evaluating grows with workers (on an idle machine, with ray installed).
+	$(BIN)/python -m benchmarks.evaluation_workers
+
+test-ray: $(VENV)/.dev  ## Evaluate on a local Ray cluster, and lose a worker (with ray installed).
+	$(BIN)/python -m pytest -m slow tests/runtime/evaluation/test_ray_executor.py
 
 node-modules:  ## Install OpenAI's npm client for its test.
 	npm install --prefix tests/node --no-package-lock --no-audit --no-fund --silent
