@@ -8,7 +8,7 @@ WORK := work
 OPTIMUM := .venvs/optimum
 JAVA_ONNXRUNTIME := 1.29.0
 
-.PHONY: demo test lint test-bare tiny tiny-card flips recipes accuracy-levels loop-equality loop-cost faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android-core bench-jvm test-package test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
+.PHONY: demo test lint test-bare tiny tiny-card flips recipes accuracy-levels loop-equality loop-cost faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android test-profile bench-jvm test-package test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -75,6 +75,13 @@ memory: $(VENV)/.dev  ## Measure memory and start, as exported and prepared (on 
 serve-load: $(VENV)/.dev  ## Load `foggen serve` with 200 clients for a minute.
 	$(BIN)/python -m benchmarks.serve_load
 
+test-profile: $(VENV)/.dev  ## Hold the profile's figures against GNU time (on an idle machine).
+	$(BIN)/python -m pytest -m slow tests/runtime/profiling/test_witness.py
+
+android: $(VENV)/.dev  ## Build, test and check the Android demo's APK, without Gradle.
+	$(BIN)/python -m tests.golden.prepare $(WORK)/kotlin
+	android_demo/build.sh --test-data $(WORK)/kotlin --python $(CURDIR)/$(BIN)/python
+
 fuzz: $(VENV)/.dev  ## Fuzz the server's OpenAPI description (minutes).
 	$(BIN)/python -m pytest -m slow tests/runtime/serving/test_openapi.py
 
@@ -119,11 +126,7 @@ bench: $(VENV)/.dev  ## Measure our engine beside the peers, on an idle machine 
 golden: $(VENV)/.dev  ## Write the golden traces again, after a change of the decision or a recipe.
 	$(BIN)/python -m tests.golden.write
 
-android-core: $(VENV)/.dev  ## Build and test the Kotlin core on the desktop JVM.
-	$(BIN)/python -m tests.golden.prepare $(WORK)/kotlin
-	mvn -B -q -f android_demo/core install -Dfoggen.test.data=$(CURDIR)/$(WORK)/kotlin -Dfoggen.python=$(CURDIR)/$(BIN)/python
-
-bench-jvm: android-core  ## Measure the Kotlin core beside the Python runtime, on an idle machine.
+bench-jvm: android  ## Measure the Kotlin core beside the Python runtime, on an idle machine.
 	$(BIN)/python -m benchmarks.jvm $(WORK)/models/foggen-int4
 
 emulated-flips: $(VENV)/.dev  ## Count the decisions that change on emulated processors (hours).

@@ -1,27 +1,28 @@
 #!/usr/bin/env bash
 # Builds a signed debug APK without Gradle and Google's repository:
 #
-#     android_demo/build.sh [--test-data DIRECTORY] [--python PYTHON] [--aar FILE]
+#     android_demo/build.sh [--test-data DIRECTORY] [--python PYTHON] [--aar FILE] [--skip-tests]
 #
 # Needs a JDK 17, Maven, Python 3, zip and unzip; what else it needs it fetches once, from Maven
 # Central and Debian's archive (or takes aapt2, zipalign and apksigner from PATH where all are
 # there). --test-data names what `python -m tests.golden.prepare` made, --python an interpreter that
 # runs the Python runtime; without them the tests that need them are skipped. --aar names
 # onnxruntime-android's AAR; without it Maven is asked, and if it has none either, the APK is built
-# without onnxruntime's library: it installs bundles and asks the cloud, but runs no model.
+# without onnxruntime's library: it installs bundles, but opens none and answers no question.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "$0")" && pwd)
 CACHE=${FOGGEN_ANDROID_CACHE:-$HOME/.cache/foggen-android}
 OUT=$HERE/app/target
 ABI=arm64-v8a
-TEST_DATA='' PYTHON=python3 AAR=''
+TEST_DATA='' PYTHON=python3 AAR='' SKIP_TESTS=false
 
 while [ $# -gt 0 ]; do
   case $1 in
     --test-data) TEST_DATA=$(cd "$2" && pwd); shift 2 ;;
     --python) PYTHON=$2; shift 2 ;;
     --aar) AAR=$(realpath "$2"); shift 2 ;;
+    --skip-tests) SKIP_TESTS=true; shift ;;
     -h|--help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "build.sh: no option '$1'; see --help" >&2; exit 2 ;;
   esac
@@ -82,28 +83,29 @@ link_resources() {
 
 compile_and_test() {
   say "compiling and testing core"
-  maven -f "$HERE/core" install "-Dfoggen.test.data=$TEST_DATA" "-Dfoggen.python=$PYTHON"
+  maven -f "$HERE/core" install "-Dfoggen.test.data=$TEST_DATA" "-Dfoggen.python=$PYTHON" "-DskipTests=$SKIP_TESTS"
   say "compiling and testing app"
-  maven -f "$HERE/app" install "-Dfoggen.test.data=$TEST_DATA"
+  maven -f "$HERE/app" install "-Dfoggen.test.data=$TEST_DATA" "-DskipTests=$SKIP_TESTS"
 }
 
 make_dex() {
   say "dexing"
-  maven dependency:get -Dartifact=com.jakewharton.android.repackaged:dalvik-dx:"$DX" -Dtransitive=false
+  maven dependency:copy -Dartifact=com.jakewharton.android.repackaged:dalvik-dx:"$DX" -DoutputDirectory="$OUT/dx"
   maven -f "$HERE/app" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$OUT/jars"
-  local repository classes=$OUT/classes-for-dex jar
-  repository=$(mvn -q help:evaluate -Dexpression=settings.localRepository -DforceStdout)
+  local classes=$OUT/classes-for-dex jar
   rm -rf "$classes" "$OUT"/apk/*.dex
   mkdir -p "$classes"
   for jar in "$OUT"/jars/*.jar; do
     case $(basename "$jar") in
       junit*|opentest4j*|apiguardian*|android-all*) continue ;;
     esac
-    unzip -qo "$jar" '*.class' -x 'META-INF/*' 'module-info.class' 'DebugProbesKt.class' -d "$classes" || [ $? -eq 11 ]
+    unzip -qo "$jar" '*.class' -d "$classes"
   done
-  cp -r "$OUT"/classes/foggen "$classes/"
-  (cd "$OUT" && java -Xmx1g -cp "$repository/com/jakewharton/android/repackaged/dalvik-dx/$DX/dalvik-dx-$DX.jar" \
-    com.android.dx.command.Main --dex --multi-dex --min-sdk-version=26 --output="$OUT/apk" "$classes")
+  cp -r "$OUT/classes/foggen" "$classes/"
+  # What is for JVMs of later versions, and for debuggers.
+  rm -rf "$classes/META-INF" "$classes/module-info.class" "$classes/DebugProbesKt.class"
+  (cd "$OUT" && java -Xmx1g -cp "$OUT/dx/dalvik-dx-$DX.jar" com.android.dx.command.dexer.Main --multi-dex \
+    --min-sdk-version=26 --output="$OUT/apk" "$classes")
 }
 
 find_aar() {
@@ -136,7 +138,7 @@ sign() {
   local keys=$CACHE/debug.keystore
   mkdir -p "$CACHE"
   [ -e "$keys" ] || keytool -genkeypair -keystore "$keys" -storepass android -keypass android -alias debug \
-    -keyalg RSA -keysize 2048 -validity 10000 -dname 'CN=Debug' 2>/dev/null
+    -keyalg RSA -keysize 2048 -validity 10000 -dname 'CN=Debug' >/dev/null 2>&1
   $APKSIGNER sign --ks "$keys" --ks-pass pass:android --ks-key-alias debug --min-sdk-version 27 \
     --v1-signing-enabled false --v2-signing-enabled true --v3-signing-enabled true \
     --out "$OUT/foggen-demo.apk" "$OUT/apk/aligned.apk"
@@ -145,7 +147,8 @@ sign() {
 verify() {
   say "checking the APK"
   $APKSIGNER verify --verbose --min-sdk-version 27 "$OUT/foggen-demo.apk" | grep -E '^Verifie' >&2
-  python3 "$HERE/check_apk.py" "$OUT/foggen-demo.apk" --aapt2 "$AAPT2" --json "$OUT/foggen-demo.json" >&2
+  python3 "$HERE/check_apk.py" "$OUT/foggen-demo.apk" --aapt2 "$AAPT2" --classes "$OUT/classes-for-dex" \
+    --json "$OUT/foggen-demo.json" >&2
   echo "$OUT/foggen-demo.apk"
 }
 

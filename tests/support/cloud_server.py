@@ -104,6 +104,7 @@ class CloudServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = False
+    request_queue_size = 128  # many clients connect at once
 
     def __init__(self, cloud: CloudServer) -> None:
         # Bound at once, listening only from `server_activate`: until then the port refuses.

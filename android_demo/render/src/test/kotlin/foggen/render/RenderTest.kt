@@ -6,7 +6,10 @@ import android.graphics.Canvas
 import android.view.View
 import android.widget.EditText
 import foggen.Result
+import foggen.Timing
+import foggen.app.R
 import foggen.app.ask.AskState
+import foggen.app.benchmark.BenchmarkState
 import foggen.app.device.DeviceState
 import foggen.app.platform.DemoApplication
 import foggen.app.screens.AskActivity
@@ -14,7 +17,9 @@ import foggen.app.screens.BenchmarkActivity
 import foggen.app.screens.ModelActivity
 import foggen.app.screens.SettingsActivity
 import foggen.json.parseJson
-import foggen.app.R
+import java.io.File
+import java.io.FileOutputStream
+import java.nio.file.Paths
 import kotlinx.coroutines.flow.MutableStateFlow
 import org.junit.Test
 import org.junit.runner.RunWith
@@ -24,12 +29,11 @@ import org.robolectric.RuntimeEnvironment
 import org.robolectric.annotation.Config
 import org.robolectric.annotation.GraphicsMode
 import org.robolectric.shadows.ShadowLooper
-import java.io.File
-import java.io.FileOutputStream
 
+/** Draws each screen as it would be on a phone, with example values. */
 @RunWith(RobolectricTestRunner::class)
 @GraphicsMode(GraphicsMode.Mode.NATIVE)
-@Config(sdk = [34], application = DemoApplication::class)
+@Config(sdk = [35], application = DemoApplication::class)
 class RenderTest {
     private fun picture(name: String, qualifiers: String, screen: Class<out Activity>, fontScale: Float = 1f, fill: (Activity) -> Unit = {}) {
         RuntimeEnvironment.setQualifiers(qualifiers)
@@ -51,8 +55,17 @@ class RenderTest {
 
     private fun answered(activity: Activity) {
         val result = Result.of(parseJson(File(System.getProperty("render.result")).readText()).asJsonObject)
-        activity.findViewById<EditText>(R.id.question).setText("Pick the animal.\nA) camel\nB) flute")
+            .copy(timingMs = Timing(decision = 100.0, total = 200.0))
+        checkNotNull(activity.findViewById<EditText>(R.id.question)).setText("Pick the animal.\nA) camel\nB) flute")
         set((activity.application as DemoApplication).asking, AskState.Answered(result, DeviceState(0.42, 0, 81.0, true)))
+    }
+
+    private fun measured(activity: Activity) {
+        val times = """{"p50":100,"p90":130}"""
+        val summary = """{"summary":{"questions_ms":{"prefill":{"p50":80,"p90":90},"decision":$times,"total":{"p50":200,"p90":400}},
+            "tokens_per_second":{"pp128":$times,"tg64":$times}}}"""
+        val state = BenchmarkState.Finished(parseJson(summary).asJsonObject, Paths.get("profile.json"))
+        set((activity.application as DemoApplication).benchmark, state)
     }
 
     @Test
@@ -62,6 +75,6 @@ class RenderTest {
         picture("ask-night-large", phone.replace("notnight", "night"), AskActivity::class.java, 2f, ::answered)
         picture("model", phone, ModelActivity::class.java)
         picture("settings", phone, SettingsActivity::class.java)
-        picture("benchmark", phone.replace("notnight", "night"), BenchmarkActivity::class.java)
+        picture("benchmark", phone.replace("notnight", "night"), BenchmarkActivity::class.java, fill = ::measured)
     }
 }

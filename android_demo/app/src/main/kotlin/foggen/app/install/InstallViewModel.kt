@@ -42,13 +42,13 @@ class InstallViewModel(
 
     /** Shows what is installed, unless an install runs. */
     fun refresh() {
-        if (job?.isActive == true) return
+        if (states.value is InstallState.Working) return
         scope.launch { states.value = withContext(blocking) { described(library.current()) } }
     }
 
     /** Starts an install; [source] may refuse its address. While one runs, another is not begun. */
     fun install(source: () -> BundleSource) {
-        if (job?.isActive == true) return
+        if (states.value is InstallState.Working) return
         states.value = InstallState.Working(null)
         job = scope.launch {
             states.value = try {
@@ -67,7 +67,7 @@ class InstallViewModel(
 
     /** Ends a running install; what was fetched is kept. */
     fun cancel() {
-        val running = job ?: return
+        val running = job?.takeIf { states.value is InstallState.Working } ?: return
         running.cancel()
         scope.launch {
             running.join()

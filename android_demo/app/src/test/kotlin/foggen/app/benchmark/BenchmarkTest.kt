@@ -14,7 +14,10 @@ import foggen.profile.Profiler
 import kotlinx.coroutines.CompletableDeferred
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
+import kotlinx.coroutines.flow.first
 import kotlinx.coroutines.flow.flow
+import kotlinx.coroutines.runBlocking
+import kotlinx.coroutines.withTimeout
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertFalse
 import org.junit.jupiter.api.Assertions.assertThrows
@@ -92,7 +95,8 @@ class BenchmarkTest {
         val bundle = trainedBundle()
         val viewModel = viewModel { Profiler(surroundings).profile(bundle, it.settings(listOf("Pick the animal.\nA) camel\nB) flute"), BufferAllocator.DIRECT)) }
         viewModel.run(BenchmarkRequest(questions = 2, warmUp = 1, threads = 1, spinning = false))
-        val profile = (viewModel.state.value as BenchmarkState.Finished).profile
+        val ended = runBlocking { withTimeout(60_000) { viewModel.state.first { it !is BenchmarkState.Running } } }
+        val profile = (ended as BenchmarkState.Finished).profile
         val bars = barsOf(profile)
         assertEquals(listOf("prefill", "decision", "letter", "answer", "total"), bars.map { it.phase })
         assertTrue(bars.all { it.median in 0.0..it.slow })
