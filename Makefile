@@ -8,7 +8,7 @@ WORK := work
 OPTIMUM := .venvs/optimum
 JAVA_ONNXRUNTIME := 1.29.0
 
-.PHONY: demo test lint test-bare tiny tiny-card flips recipes accuracy-levels loop-equality loop-cost faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android test-profile bench-jvm test-package test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
+.PHONY: demo test lint test-bare tiny tiny-card flips recipes accuracy-levels loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android test-profile bench-jvm test-package test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,10 @@ accuracy-levels: $(VENV)/.dev  ## Time MatMulNBits at each accuracy level.
 
 loop-equality: $(VENV)/.dev  ## Compare the loop inside the model with the host's on every held-out question.
 	$(BIN)/python -m benchmarks.loop_equality
+
+interoperability: $(VENV)/.dev $(WORK)/languages/.ready  ## Compare the tokens of other runtimes at full size.
+	$(BIN)/python -m benchmarks.checkpoint
+	$(BIN)/python -m benchmarks.interoperability
 
 loop-cost: $(VENV)/.dev  ## Measure the loop inside the model beside the host's at full size.
 	$(BIN)/python -m benchmarks.checkpoint
