@@ -124,9 +124,12 @@ def test_it_answers(board: Board) -> None:
     assert json.loads(done.stdout)["source"] == "local"
 
 
-def test_it_defers(board: Board) -> None:
-    question = json.loads((TINY / "heldout.jsonl").read_text(encoding="utf-8").splitlines()[0])
-    done = board.run("ask", board.bundle, question["question"], "--tau", 1, "--json")
+def test_it_defers(board: Board, tiny_bundle: BundleOf) -> None:
+    lines = (TINY / "heldout.jsonl").read_text(encoding="utf-8").splitlines()
+    script = [decisions.__file__, tiny_bundle(RECIPE), TINY / "heldout.jsonl"]
+    here = _decide([sys.executable], [*script, "--questions", 20, "--tau", 1], None)
+    unsure = next(line for line, one in zip(lines, here, strict=False) if not one.kept)
+    done = board.run("ask", board.bundle, json.loads(unsure)["question"], "--tau", 1, "--json")
     result = json.loads(done.stdout)
     assert (done.returncode, result["source"], result["reason"]) == (5, "none", "below_tau")
 
