@@ -8,7 +8,7 @@ WORK := work
 OPTIMUM := .venvs/optimum
 JAVA_ONNXRUNTIME := 1.29.0
 
-.PHONY: demo test lint test-bare tiny tiny-card flips recipes accuracy-levels loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android test-profile bench-jvm test-package test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
+.PHONY: demo test lint test-bare tiny tiny-card flips recipes accuracy-levels loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android test-profile bench-jvm test-package test-arm64 test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -106,6 +106,9 @@ node-modules:  ## Install OpenAI's npm client for its test.
 
 test-package: $(VENV)/.dev  ## Install the ARM64 package without network and ask it on emulated processors.
 	$(BIN)/python -m pytest -m slow tests/test_arm64_package.py tests/exporter/packaging
+
+test-arm64: $(VENV)/.dev  ## The same on one emulated processor, a Cortex-A76.
+	$(BIN)/python -m pytest -m slow tests/test_arm64_package.py -k cortex-a76
 
 test-languages: $(VENV)/.dev $(WORK)/languages/.ready  ## Run the loop from Node and Java, and bundles in other runtimes.
 	$(BIN)/python -m pytest -m languages tests/languages
