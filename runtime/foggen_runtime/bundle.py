@@ -7,6 +7,9 @@ from typing import Self
 from foggen_runtime.checked_files import CheckedFiles
 from foggen_runtime.manifest import Manifest
 
+# What `foggen tune` found on a device: beside the bundle's files, not one of them.
+DEVICE_PROFILE_FILE = "device.json"
+
 
 @dataclass(frozen=True)
 class Bundle:

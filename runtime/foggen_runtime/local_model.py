@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.bundle import DEVICE_PROFILE_FILE, Bundle
 from foggen_runtime.decoding import Decoder, StepDecoder
 from foggen_runtime.drafting import ChoiceDecoder, ConstrainedDecoder, GreedyDecoder
 from foggen_runtime.engine import Engine, EngineOptions
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.manifest import TOKEN_TABLES_FILE, TOKENIZER_FILE, HeadInfo, Manifest
 from foggen_runtime.prepared import Prepared, find_prepared
-from foggen_runtime.profiling.device_profile import load_device_profile
 from foggen_runtime.snapshot import load_snapshot
 from foggen_runtime.template import TemplateTrie
 from foggen_runtime.tokenizer import QuestionTokenizer
@@ -97,7 +96,7 @@ class LocalModel:
         """
         manifest = bundle.manifest
         self.bundle = bundle
-        settings = options.engine or load_device_profile(bundle)
+        settings = options.engine or _tuned(bundle)
         self.prepared = self._find_prepared(options, settings)
         graph = (self.prepared and self.prepared.graph) or bundle.path(manifest.graph.file)
         with ThreadPoolExecutor(max_workers=1) as pool:
@@ -177,6 +176,15 @@ class LocalModel:
             self.engine.cache.restore(load_snapshot(self.bundle))
             return "snapshot"
         return "none"
+
+
+def _tuned(bundle: Bundle) -> EngineOptions:
+    """Import what reads device profiles only where there is one: it takes long on a board."""
+    if not bundle.path(DEVICE_PROFILE_FILE).exists():
+        return EngineOptions()
+    from foggen_runtime.profiling.device_profile import load_device_profile
+
+    return load_device_profile(bundle)
 
 
 def tokenizer_file(manifest: Manifest) -> str:

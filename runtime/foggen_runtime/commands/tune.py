@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.bundle import DEVICE_PROFILE_FILE, Bundle
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.hub import locate_bundle
 from foggen_runtime.jsonio import dumps
-from foggen_runtime.profiling.device_profile import DEVICE_PROFILE_FILE, DeviceProfile
+from foggen_runtime.profiling.device_profile import DeviceProfile
 from foggen_runtime.profiling.page import table
 from foggen_runtime.profiling.question_set import built_in_questions
 from foggen_runtime.profiling.runner import Plan

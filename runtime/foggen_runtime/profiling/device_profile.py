@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.bundle import DEVICE_PROFILE_FILE, Bundle
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.files import write_text_atomically
 from foggen_runtime.jsonio import FieldError, dumps, from_json
@@ -21,7 +21,6 @@ from foggen_runtime.profiling.software import onnxruntime_version
 if TYPE_CHECKING:
     from foggen_runtime.engine import EngineOptions
 
-DEVICE_PROFILE_FILE = "device.json"
 DEVICE_PROFILE_VERSION = 1
 
 

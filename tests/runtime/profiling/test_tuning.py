@@ -11,12 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from foggen_runtime import EngineOptions
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.bundle import DEVICE_PROFILE_FILE, Bundle
 from foggen_runtime.cli import foggen
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.profiling import tuning
 from foggen_runtime.profiling.device_profile import (
-    DEVICE_PROFILE_FILE,
     Candidate,
     DeviceProfile,
     find_device_profile,
