@@ -12,19 +12,12 @@ from foggen_runtime.flushing import FlushOptions, FlushReport, flush
 from foggen_runtime.handoff import Handoff
 from foggen_runtime.outbox import Outbox
 from foggen_runtime.policy import Budget, OutboxLimits, Policy
+from tests.support.clock import Clock
 from tests.support.clouds import FakeCloud, failing
 from tests.support.results import queued
 
 UNREACHABLE = HandoffError("cloud_unreachable", "gone")
 INVALID = HandoffError("cloud_invalid", "nonsense", sent=True)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1e9
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -13,15 +13,8 @@ from foggen_runtime.errors import ConfigError, OutboxFullError, StateError
 from foggen_runtime.outbox import MAX_LEASE, MAX_WAIT, Counts, Entry, Outbox
 from foggen_runtime.policy import OutboxLimits
 from foggen_runtime.result import Result
+from tests.support.clock import Clock
 from tests.support.results import queued
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1e9
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ from typing import Any, TypeVar, get_args
 
 import click
 
+from foggen_runtime.comparison_page import require_matplotlib
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.evaluation.html_page import html_page
-from foggen_runtime.evaluation.pictures import Series, picture, require_matplotlib
+from foggen_runtime.evaluation.pictures import Series, picture
 from foggen_runtime.evaluation.routing import Prices
 from foggen_runtime.evaluation.tables import Table, page
 from foggen_runtime.files import write_text_atomically

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foggen_runtime.errors import ConfigError
+from foggen_runtime.comparison_page import require_matplotlib
 from foggen_runtime.evaluation.decisions import Decisions
 from foggen_runtime.evaluation.metrics import Curve
 from foggen_runtime.evaluation.routing import sweep
@@ -29,18 +29,6 @@ class Series:
     label: str
     decisions: Decisions
     threshold: Threshold
-
-
-def require_matplotlib() -> None:
-    """Check that pictures can be drawn.
-
-    Raises:
-        ConfigError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ConfigError("picture: needs matplotlib: pip install 'foggen[report]'") from None
 
 
 def picture(series: Sequence[Series], kind: str) -> bytes:
