@@ -90,7 +90,7 @@ class EventLoopThread:
         if self._loop is not None and not self._closed:
             self.run(_cancel_others())
             self.run(last())
-            self.run(_await_others())
+            self.run(_end_generators())
         with self._lock:
             closed, self._closed = self._closed, True
         if self._loop is not None and self._thread is not None and not closed:
@@ -168,3 +168,11 @@ async def _await_others() -> None:
     """Wait for what runs, and for what its end starts: generators are closed one in another."""
     while others := asyncio.all_tasks() - {asyncio.current_task()}:
         await asyncio.gather(*others, return_exceptions=True)
+
+
+async def _end_generators() -> None:
+    """Close what is suspended, and wait for what the garbage collector has begun to close."""
+    await _await_others()
+    await asyncio.get_running_loop().shutdown_asyncgens()
+    await asyncio.sleep(0)
+    await _await_others()

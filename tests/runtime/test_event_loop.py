@@ -125,6 +125,27 @@ def test_the_loop_can_finish_things_from_its_own_thread(thread: EventLoopThread)
     assert closed.wait(2)
 
 
+def test_closing_ends_generators_that_are_suspended() -> None:
+    thread = EventLoopThread("test-loop")
+    ended = threading.Event()
+
+    async def items() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            ended.set()
+
+    generator = items()
+
+    async def first() -> int:
+        return await anext(generator)
+
+    assert thread.run(first()) == 1
+    thread.close(nothing)
+    assert ended.is_set()
+
+
 def test_an_abandoned_stream_is_closed_by_the_garbage_collector_of_any_thread() -> None:
     with CloudServer(str, Fault.STALL) as server:
         client = CloudClient(Cloud(server.url, "big"))
