@@ -259,11 +259,13 @@ def test_retries_end_in_time(
     ask: Ask, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(async_cloud, "full_jitter", lambda limit: limit)
-    cloud = Cloud(server.url(Fault.UNAVAILABLE), MODEL, total_timeout=0.6, max_retries=50)
+    # Attempts at 0, 0.25 and 0.75 s; the next would come at 1.75.
+    cloud = Cloud(server.url(Fault.UNAVAILABLE), MODEL, total_timeout=1.6, max_retries=50)
     start = time.perf_counter()
     error = failure(ask, replace(cloud, breaker_failures=100))
-    assert time.perf_counter() - start < 0.95
+    assert 0.75 <= time.perf_counter() - start < 1.6
     assert error.status == 503
+    assert server.stats.faults == {"unavailable": 3}
 
 
 @pytest.mark.parametrize(
