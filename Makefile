@@ -65,10 +65,10 @@ faults: $(VENV)/.dev  ## Ask a faulty cloud 10,000 questions.
 	$(BIN)/python -m benchmarks.faults
 
 test-faults: $(VENV)/.dev  ## The same as tests, through the client and through the outbox.
-	$(BIN)/python -m pytest -m slow tests/runtime/test_cloud_faults.py
+	$(BIN)/python -m pytest -m slow tests/runtime/cloud/test_faults.py
 
 test-handoff: $(VENV)/.dev  ## Kill a queueing workload 400 times, ask a failing cloud 20,000 questions (over half an hour).
-	$(BIN)/python -m pytest -m slow tests/runtime/test_outbox_kill.py tests/runtime/test_handoff_faults.py
+	$(BIN)/python -m pytest -m slow tests/runtime/handoff/test_outbox_kill.py tests/runtime/handoff/test_faults.py
 
 handoff-faults: $(VENV)/.dev  ## Count what a failing cloud loses (nothing may be).
 	$(BIN)/python -m benchmarks.handoff_faults

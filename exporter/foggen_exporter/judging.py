@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Self
 
 from foggen_runtime.bundle import Bundle
-from foggen_runtime.comparison import Comparison, compare
-from foggen_runtime.comparison_page import markdown
+from foggen_runtime.comparison.counting import Comparison, compare
+from foggen_runtime.comparison.page import markdown
+from foggen_runtime.comparison.verdicts import Answers, answer_all
 from foggen_runtime.engine import EngineOptions
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.files import write_text_atomically
@@ -17,7 +18,6 @@ from foggen_runtime.jsonio import dumps
 from foggen_runtime.local_model import LocalModel, OpenOptions
 from foggen_runtime.manifest import Manifest
 from foggen_runtime.questions import Question, read_questions
-from foggen_runtime.verdicts import Answers, answer_all
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from foggen_runtime.cloud import Cloud
+    from foggen_runtime.cloud.endpoints import Cloud
     from foggen_runtime.engine import EngineOptions
     from foggen_runtime.errors import (
         BundleError,
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
         StateError,
     )
     from foggen_runtime.foggen import Foggen
+    from foggen_runtime.handoff.policy import Budget, LogSettings, OutboxLimits, Policy, Redaction
     from foggen_runtime.local_model import Decoding, OpenOptions
-    from foggen_runtime.policy import Budget, LogSettings, OutboxLimits, Policy, Redaction
     from foggen_runtime.result import Result
 
 __all__ = [
@@ -51,16 +51,16 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Budget": "policy",
-    "Cloud": "cloud",
+    "Budget": "handoff.policy",
+    "Cloud": "cloud.endpoints",
     "Decoding": "local_model",
     "EngineOptions": "engine",
     "Foggen": "foggen",
-    "LogSettings": "policy",
+    "LogSettings": "handoff.policy",
     "OpenOptions": "local_model",
-    "OutboxLimits": "policy",
-    "Policy": "policy",
-    "Redaction": "policy",
+    "OutboxLimits": "handoff.policy",
+    "Policy": "handoff.policy",
+    "Redaction": "handoff.policy",
     "Result": "result",
 }
 

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from foggen_runtime.choice import parse_choice
-from foggen_runtime.completions import CloudAnswer
+from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.decoding import Decision, Decoder
 from foggen_runtime.errors import EngineError, HandoffError, OutboxFullError, StateError
+from foggen_runtime.handoff.policy import Route as Route
+from foggen_runtime.handoff.services import Services
 from foggen_runtime.local_model import Decoding, LocalModel
-from foggen_runtime.policy import Route as Route
 from foggen_runtime.result import Result, Timing, Usage
-from foggen_runtime.services import Services
 from foggen_runtime.template import Reading
 
 

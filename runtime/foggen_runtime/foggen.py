@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Self
 from foggen_runtime.asking import Asking, Request
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.handoff.policy import Policy, Route, check_route, check_tau
+from foggen_runtime.handoff.services import Services
 from foggen_runtime.hub import locate_bundle
 from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
-from foggen_runtime.policy import Policy, Route, check_route, check_tau
 from foggen_runtime.result import BundleRef, Result
-from foggen_runtime.services import Services
 from foggen_runtime.snapshot import SNAPSHOT_FILE
 
 if TYPE_CHECKING:
-    from foggen_runtime.cloud import Cloud
-    from foggen_runtime.flushing import FlushOptions, FlushReport
+    from foggen_runtime.cloud.endpoints import Cloud
+    from foggen_runtime.handoff.flushing import FlushOptions, FlushReport
 
 
 class Foggen:
@@ -138,7 +138,7 @@ class Foggen:
             ConfigError: There is no cloud, or the policy does not queue.
             StateError: The outbox cannot be read or written.
         """
-        from foggen_runtime.flushing import flush
+        from foggen_runtime.handoff.flushing import flush
 
         outbox, handoff = self._services.outbox, self._services.handoff
         if outbox is None:

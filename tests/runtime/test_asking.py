@@ -23,13 +23,13 @@ from foggen_runtime import (
     StateError,
 )
 from foggen_runtime.asking import Asking, Request
-from foggen_runtime.flushing import FlushOptions
-from foggen_runtime.handoff import Handoff
+from foggen_runtime.handoff.flushing import FlushOptions
+from foggen_runtime.handoff.outbox import Outbox
+from foggen_runtime.handoff.sending import Handoff
+from foggen_runtime.handoff.services import Services
 from foggen_runtime.local_model import Decoding, LocalModel
 from foggen_runtime.manifest import MANIFEST_FILE
-from foggen_runtime.outbox import Outbox
 from foggen_runtime.result import BundleRef
-from foggen_runtime.services import Services
 from tests.conftest import BundleOf
 from tests.runtime.test_foggen import QUESTIONS, first
 from tests.support.calibrations import calibration

@@ -9,9 +9,9 @@ from click.testing import CliRunner, Result
 
 from foggen_runtime import LogSettings
 from foggen_runtime.cli import foggen
-from foggen_runtime.decision_log import DecisionLog
 from foggen_runtime.evaluation.decisions import Decisions
 from foggen_runtime.evaluation.records import Record, RecordWriter, Tokens
+from foggen_runtime.handoff.decision_log import DecisionLog
 from foggen_runtime.result import BundleRef
 from foggen_runtime.result import Result as Asked
 from tests.support.recorded import HEADER, LEVELS

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from foggen_runtime.completions import CloudAnswer
+from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.errors import HandoffError
 
 

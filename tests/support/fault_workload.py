@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from foggen_runtime.cloud import Cloud, CloudAnswer, CloudClient
+from foggen_runtime.cloud.client import CloudClient
+from foggen_runtime.cloud.completions import CloudAnswer
+from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.errors import HandoffError
 from tests.support.faults import MODEL, Fault, digest
 

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from foggen_runtime.cloud import CloudClient
-from foggen_runtime.completions import CloudAnswer
+from foggen_runtime.cloud.client import CloudClient
+from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.errors import HandoffError
-from foggen_runtime.flushing import FlushOptions, FlushReport, flush
-from foggen_runtime.handoff import Handoff
-from foggen_runtime.outbox import Outbox
-from foggen_runtime.policy import OutboxLimits, Policy
+from foggen_runtime.handoff.flushing import FlushOptions, FlushReport, flush
+from foggen_runtime.handoff.outbox import Outbox
+from foggen_runtime.handoff.policy import OutboxLimits, Policy
+from foggen_runtime.handoff.sending import Handoff
 from foggen_runtime.result import Result
 from tests.support.fault_workload import Workload, fault_server, question
 from tests.support.faults import digest

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from foggen_runtime.completions import CloudAnswer
-from foggen_runtime.flushing import FlushOptions, flush
-from foggen_runtime.handoff import Handoff
-from foggen_runtime.outbox import Outbox
-from foggen_runtime.policy import OutboxLimits, Policy
+from foggen_runtime.cloud.completions import CloudAnswer
+from foggen_runtime.handoff.flushing import FlushOptions, flush
+from foggen_runtime.handoff.outbox import Outbox
+from foggen_runtime.handoff.policy import OutboxLimits, Policy
+from foggen_runtime.handoff.sending import Handoff
 from tests.support.clouds import FakeCloud
 from tests.support.results import queued
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from foggen_runtime.comparison import Comparison, check_comparable, compare
-from foggen_runtime.comparison_page import markdown, picture, require_matplotlib
+from foggen_runtime.comparison.counting import Comparison, check_comparable, compare
+from foggen_runtime.comparison.page import markdown, picture, require_matplotlib
+from foggen_runtime.comparison.verdicts import Answers, answer_all
 from foggen_runtime.engine import EngineOptions
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.files import write_text_atomically
@@ -19,7 +20,6 @@ from foggen_runtime.jsonio import dumps
 from foggen_runtime.local_model import OpenOptions
 from foggen_runtime.manifest import Manifest
 from foggen_runtime.questions import Question, read_questions
-from foggen_runtime.verdicts import Answers, answer_all
 
 
 @dataclass(frozen=True)

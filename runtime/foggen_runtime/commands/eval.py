@@ -25,11 +25,11 @@ from foggen_runtime.evaluation.pictures import Series
 from foggen_runtime.evaluation.routing import Prices
 from foggen_runtime.evaluation.summary import Threshold, summarize
 from foggen_runtime.evaluation.tables import heading, page, summary_tables
+from foggen_runtime.handoff.policy import check_tau
 from foggen_runtime.hub import locate_bundle
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.local_model import Decoding, DecodingMode
 from foggen_runtime.manifest import ConfidenceKind, Manifest
-from foggen_runtime.policy import check_tau
 
 
 @dataclass(frozen=True)

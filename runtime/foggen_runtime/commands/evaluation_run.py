@@ -21,7 +21,7 @@ from foggen_runtime.local_model import Decoding, OpenOptions
 from foggen_runtime.manifest import Manifest
 
 if TYPE_CHECKING:
-    from foggen_runtime.cloud import Cloud
+    from foggen_runtime.cloud.endpoints import Cloud
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def recorded(run: Run, cloud: CloudArguments | None = None) -> Decisions:
         endpoint = cloud.cloud() if cloud else None
         if endpoint is None:
             return _record(run, path, data, None)
-        from foggen_runtime.cloud import CloudClient as Client
+        from foggen_runtime.cloud.client import CloudClient as Client
 
         return _record(run, path, data, (endpoint, stack.enter_context(Client(endpoint))))
 

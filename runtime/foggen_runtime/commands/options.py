@@ -14,11 +14,11 @@ import click
 
 from foggen_runtime.engine import EngineOptions
 from foggen_runtime.errors import ConfigError, StateError
+from foggen_runtime.handoff.policy import LogSettings, OnUnreachable, Policy, Route
 from foggen_runtime.local_model import OpenOptions
-from foggen_runtime.policy import LogSettings, OnUnreachable, Policy, Route
 
 if TYPE_CHECKING:
-    from foggen_runtime.cloud import Cloud
+    from foggen_runtime.cloud.endpoints import Cloud
 
 API_KEY_VARIABLE = "FOGGEN_CLOUD_API_KEY"
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -84,7 +84,7 @@ class CloudArguments:
             if self.cloud_fallback:
                 raise ConfigError("cloud: --cloud-fallback goes with --cloud-url, which is missing")
             return None
-        from foggen_runtime.cloud import Cloud, Endpoint
+        from foggen_runtime.cloud.endpoints import Cloud, Endpoint
 
         fallbacks = tuple(
             Endpoint(url, model, os.environ.get(f"{API_KEY_VARIABLE}_{number}") or None)

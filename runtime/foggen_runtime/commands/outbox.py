@@ -17,11 +17,11 @@ from foggen_runtime.commands.options import (
     with_default_files,
 )
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.flushing import FlushOptions, FlushReport, flush
+from foggen_runtime.handoff.flushing import FlushOptions, FlushReport, flush
+from foggen_runtime.handoff.outbox import Entry, Outbox, State
+from foggen_runtime.handoff.policy import Policy
+from foggen_runtime.handoff.services import open_handoff
 from foggen_runtime.jsonio import dumps
-from foggen_runtime.outbox import Entry, Outbox, State
-from foggen_runtime.policy import Policy
-from foggen_runtime.services import open_handoff
 
 _SHOWN = 60  # characters of a question in a list
 _MARGIN = 30.0  # seconds that a lease outlasts the cloud's total timeout

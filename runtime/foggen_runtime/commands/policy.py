@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from foggen_runtime.policy import Policy
+from foggen_runtime.handoff.policy import Policy
 
 
 @click.group()

@@ -33,9 +33,9 @@ from foggen_runtime.evaluation.tables import (
     summary_tables,
     sweep_table,
 )
+from foggen_runtime.handoff.policy import check_tau
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.manifest import ConfidenceKind
-from foggen_runtime.policy import check_tau
 
 SCHEMA_VERSION = 1
 DEFAULT_TAU = 0.5

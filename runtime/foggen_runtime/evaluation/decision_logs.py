@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from foggen_runtime.decision_log import RECORD_VERSION
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.evaluation.decisions import ConfidenceKind, Float64
+from foggen_runtime.handoff.decision_log import RECORD_VERSION
 
 _UNREADABLE = ("malformed", "context_length")
 

@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from foggen_runtime.choice import parse_choice, question_options
-from foggen_runtime.completions import is_text
+from foggen_runtime.cloud.completions import is_text
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.jsonio import FieldError, from_json
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foggen_runtime.comparison_page import require_matplotlib
+from foggen_runtime.comparison.page import require_matplotlib
 from foggen_runtime.evaluation.decisions import Decisions
 from foggen_runtime.evaluation.metrics import Curve
 from foggen_runtime.evaluation.routing import sweep

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from foggen_runtime.completions import CloudAnswer
+from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.evaluation.executors import Executor
 from foggen_runtime.evaluation.labelled import LabelledQuestion

@@ -22,7 +22,7 @@ from foggen_runtime.profiling.sensors import Sensors
 from foggen_runtime.result import Result
 
 if TYPE_CHECKING:
-    from foggen_runtime.cloud import Cloud
+    from foggen_runtime.cloud.endpoints import Cloud
 
 _TRACED_QUESTIONS = 4
 _TRACED_TOKENS = 8
@@ -98,7 +98,7 @@ def _is_prepared(model: LocalModel) -> bool:
 def _cloud(request: RoundRequest) -> "Cloud | None":
     if request.cloud is None:
         return None
-    from foggen_runtime.cloud import Cloud
+    from foggen_runtime.cloud.endpoints import Cloud
 
     return Cloud(request.cloud.url, request.cloud.model, request.cloud.api_key)
 

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from foggen_runtime.errors import RequestError
-from foggen_runtime.policy import Route
+from foggen_runtime.handoff.policy import Route
 from foggen_runtime.result import BundleRef, Result
 from foggen_runtime.serving.desk import AbandonedError, Desk, Job
 from foggen_runtime.serving.gate import read_json_body

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, get_args
 
 from foggen_runtime.errors import RequestError
-from foggen_runtime.policy import Route
+from foggen_runtime.handoff.policy import Route
 
 _MAX_NAME = 64  # characters of an unknown field's name that are shown
 

@@ -11,15 +11,15 @@ from foggen_runtime.bundle import Bundle
 from foggen_runtime.decoding import Decision, Decoder
 from foggen_runtime.engine import Engine
 from foggen_runtime.foggen import Foggen
+from foggen_runtime.handoff.policy import Policy
 from foggen_runtime.hub import locate_bundle
 from foggen_runtime.kv_cache import KvCache
 from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
-from foggen_runtime.policy import Policy
 from foggen_runtime.snapshot import SNAPSHOT_FILE
 from foggen_runtime.template import Float32
 
 if TYPE_CHECKING:
-    from foggen_runtime.cloud import Cloud
+    from foggen_runtime.cloud.endpoints import Cloud
 
 # An answer, if it is given here, begins right after the decision: seconds.
 _MOMENT = 0.005

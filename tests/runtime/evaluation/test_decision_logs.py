@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from foggen_runtime import ConfigError, LogSettings
-from foggen_runtime.decision_log import DecisionLog
 from foggen_runtime.evaluation.decision_logs import is_decision_log, read_decision_log
+from foggen_runtime.handoff.decision_log import DecisionLog
 from foggen_runtime.result import BundleRef, Result, Source
 
 TINY = BundleRef("tiny", "0" * 64)

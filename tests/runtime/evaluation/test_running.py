@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from foggen_runtime import ConfigError
-from foggen_runtime.completions import CloudAnswer
+from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.evaluation.labelled import LabelledQuestion
 from foggen_runtime.evaluation.records import Record, RecordWriter
 from foggen_runtime.evaluation.running import record_all, remaining

@@ -4,9 +4,9 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from foggen_runtime.cloud import Cloud
+from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.foggen import Foggen
-from foggen_runtime.policy import Policy
+from foggen_runtime.handoff.policy import Policy
 from foggen_runtime.result import Result
 from foggen_runtime.serving.turns import Turns, open_shared
 from tests.conftest import BundleOf

@@ -1,0 +1,1 @@
+"""Asking any OpenAI-compatible chat completions endpoint."""

@@ -1,0 +1,142 @@
+"""The cloud a question is handed to, for code that runs in an asyncio event loop.
+
+What leaves the device is the user's message, and a system prompt where the deployer set one. No
+proxy, key or certificate is taken from the environment; no cookie is kept, no redirect followed.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Self
+
+from foggen_runtime.cloud.breaker import BreakerOpenError
+from foggen_runtime.cloud.completions import CloudAnswer
+from foggen_runtime.cloud.endpoints import Cloud
+from foggen_runtime.cloud.exchange import Port, Query
+from foggen_runtime.cloud.patience import Patience
+from foggen_runtime.cloud.retrying import Itinerary, Jitter, Tries, full_jitter
+from foggen_runtime.errors import HandoffError
+
+
+class AsyncCloudClient:
+    """Asks a cloud's endpoints in order; an async context manager, for one event loop.
+
+    Every question has a connection of its own, perhaps one opened ahead by `warm`.
+    """
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        jitter: Jitter = full_jitter,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            cloud: Where to, and how long to wait.
+            jitter: Draws the waits between attempts.
+            clock: Times the circuit breakers, in seconds.
+
+        Raises:
+            ConfigError: A `ca_file` cannot be used.
+        """
+        self._cloud = cloud
+        self._jitter = jitter
+        self._ports = tuple(Port(endpoint, cloud, clock) for endpoint in cloud.endpoints)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close what is open; the client cannot be used afterwards."""
+        for port in self._ports:
+            await port.aclose()
+
+    def warm(self) -> None:
+        """Begin to connect, so that a question soon after finds TCP and TLS done; returns at once.
+
+        Nothing is sent, and nothing is raised. A connection that is not used is closed after 10
+        seconds. Where the first endpoint's breaker is open, the next one is connected to; where
+        there is a proxy, nothing is done.
+        """
+        for port in self._ports:
+            if port.breaker.passes:
+                port.connections.warm()
+                return
+
+    async def complete(self, question: str, *, idempotency_key: str | None = None) -> CloudAnswer:
+        """Ask, and wait for the whole answer.
+
+        Args:
+            question: What the user said.
+            idempotency_key: Sent with every attempt, so that a server can tell them from new
+                questions; None makes one.
+
+        Raises:
+            HandoffError: The cloud did not answer. Its reason is `cloud_unreachable`,
+                `cloud_timeout`, `cloud_rejected` (HTTP 4xx), `cloud_error` (5xx) or
+                `cloud_invalid` (what came is no answer).
+            QuestionError: The question cannot be written as UTF-8.
+            ConfigError: The key is no header's value.
+        """
+        query = Query.of(question, idempotency_key, stream=False)
+        async with aclosing(self._ask(query)) as items:
+            async for item in items:
+                if isinstance(item, CloudAnswer):
+                    return item
+        raise AssertionError("asking ends with an answer or an error")
+
+    async def stream(
+        self, question: str, *, idempotency_key: str | None = None
+    ) -> AsyncGenerator[str | CloudAnswer, None]:
+        """Ask, and yield the answer's text piece by piece, at last the whole `CloudAnswer`.
+
+        Nothing is sent before the first piece is asked for. Closing the iterator closes the
+        connection. Time the consumer takes between two pieces counts towards `total_timeout`.
+        Arguments and errors are those of `complete`; errors may come after some pieces.
+        """
+        query = Query.of(question, idempotency_key, stream=True)
+        async with aclosing(self._ask(query)) as items:
+            async for item in items:
+                yield item
+
+    async def _ask(self, query: Query) -> AsyncGenerator[str | CloudAnswer, None]:
+        """Make attempts until one gives a piece; that one is the last."""
+        loop = asyncio.get_running_loop()
+        cloud = self._cloud
+        deadline = loop.time() + cloud.total_timeout
+        tries = Tries(len(self._ports), cloud.max_retries, deadline, self._jitter)
+        itinerary = Itinerary(tries, loop.time())
+        begun = False
+        while True:
+            index, wait = itinerary.next(loop.time())
+            await asyncio.sleep(wait)
+            port = self._ports[index]
+            try:
+                with port.breaker.attempt():
+                    itinerary.began(index)
+                    patience = Patience(cloud, deadline)
+                    async with aclosing(port.attempt(query, patience)) as items:
+                        async for item in items:
+                            begun = True
+                            yield _counted(item, itinerary.attempts)
+            except BreakerOpenError as error:
+                itinerary.refused(index, error)
+            except HandoffError as error:
+                if begun:
+                    raise
+                itinerary.failed(index, error, loop.time())
+            else:
+                return
+
+
+def _counted(item: str | CloudAnswer, attempts: int) -> str | CloudAnswer:
+    """Add the attempts before this one, which may itself have been sent twice."""
+    if isinstance(item, CloudAnswer):
+        return replace(item, attempts=attempts - 1 + item.attempts)
+    return item

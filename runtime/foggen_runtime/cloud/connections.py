@@ -1,0 +1,207 @@
+"""Connections to one endpoint: a fresh one for every question, or one opened ahead of it.
+
+Handoffs are rare, and an idle connection that a mobile network dropped would fail the next one, so
+none is kept. One may be opened while the device still decides; the handoff then finds TCP and TLS
+done.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import cached_property
+
+import httpcore
+import httpx
+
+from foggen_runtime.cloud.endpoints import Endpoint
+from foggen_runtime.errors import ConfigError
+
+WARM_SECONDS = 10.0  # how long a connection that nobody asked for is held
+
+# What is raised where the network or the server fails.
+FAILURES = (
+    httpx.HTTPError,  # through a proxy
+    httpcore.NetworkError,
+    httpcore.TimeoutException,
+    httpcore.ProtocolError,
+    OSError,
+)
+
+
+class Connections(httpx.AsyncBaseTransport):
+    """Carries httpx's requests to one endpoint, over the same httpcore as httpx's own transport.
+
+    That one has no way to connect ahead; it serves where there is a proxy.
+    """
+
+    def __init__(self, endpoint: Endpoint, connect_timeout: float) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            endpoint: Where to.
+            connect_timeout: Seconds that connecting ahead may take.
+
+        Raises:
+            ConfigError: The endpoint's `ca_file` cannot be used.
+        """
+        self._endpoint = endpoint
+        self._connect_timeout = connect_timeout
+        url = httpx.URL(endpoint.completions_url)
+        self._url = httpcore.URL(
+            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+        )
+        self._backend = httpcore.AnyIOBackend()
+        self._ahead: asyncio.Task[httpcore.AsyncNetworkStream] | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None
+        if endpoint.ca_file is not None:
+            _ = self._tls
+
+    def warm(self) -> None:
+        """Begin to connect, unless that was done; sends nothing, and needs a running event loop.
+
+        What fails here fails again, and is told, when a question is sent. A proxy is left alone: it
+        would have to be told where to.
+        """
+        if self._ahead is None and self._endpoint.proxy is None:
+            loop = asyncio.get_running_loop()
+            self._ahead = loop.create_task(self._open_in_time())
+            self._expiry = loop.call_later(WARM_SECONDS, self._expire)
+
+    async def aclose(self) -> None:
+        """Close what was opened ahead."""
+        self._expire()
+        if self._closing is not None:
+            await self._closing
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request on a connection of its own.
+
+        Raises:
+            FAILURES: The network or the server failed.
+        """
+        if self._proxied is not None:
+            return await self._proxied.handle_async_request(request)
+        stream = await self._opened_ahead()
+        if stream is not None:
+            try:
+                return await self._exchange(stream, request)
+            except (httpcore.ReadError, httpcore.RemoteProtocolError) as error:
+                if isinstance(error, httpcore.RemoteProtocolError) and error.__cause__:
+                    raise  # it answered, though not in HTTP
+            # The server closed it meanwhile, as it may. To send again on a fresh connection is what
+            # Go's net/http does with requests that have an idempotency key.
+            await request.extensions["trace"]("connection.connect_tcp.started", {})
+        return await self._exchange(await self._open(), request)
+
+    async def _exchange(
+        self, stream: httpcore.AsyncNetworkStream, request: httpx.Request
+    ) -> httpx.Response:
+        connection = httpcore.AsyncHTTP11Connection(self._url.origin, stream)
+        try:
+            response = await connection.handle_async_request(
+                httpcore.Request(
+                    request.method,
+                    self._url,
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions=request.extensions,
+                )
+            )
+        except BaseException:
+            await connection.aclose()
+            raise
+        return httpx.Response(
+            response.status,
+            headers=response.headers,
+            stream=_Body(connection, response),
+            extensions=response.extensions,
+        )
+
+    async def _open(self) -> httpcore.AsyncNetworkStream:
+        origin = self._url.origin
+        stream = await self._backend.connect_tcp(origin.host.decode(), origin.port)
+        if origin.scheme == b"https":
+            try:
+                return await stream.start_tls(self._tls, origin.host.decode())
+            except BaseException:
+                await stream.aclose()
+                raise
+        return stream
+
+    async def _open_in_time(self) -> httpcore.AsyncNetworkStream:
+        async with asyncio.timeout(self._connect_timeout):
+            return await self._open()
+
+    async def _opened_ahead(self) -> httpcore.AsyncNetworkStream | None:
+        """Take over the connection opened ahead, waiting for it if it is still being made."""
+        task, self._ahead = self._ahead, None
+        if task is None:
+            return None
+        if self._expiry is not None:
+            self._expiry.cancel()
+        with suppress(*FAILURES):
+            return await task
+        return None
+
+    def _expire(self) -> None:
+        task, self._ahead = self._ahead, None
+        if self._expiry is not None:
+            self._expiry.cancel()
+        if task is not None:
+            self._closing = asyncio.get_running_loop().create_task(_close(task))
+
+    @cached_property
+    def _proxied(self) -> httpx.AsyncHTTPTransport | None:
+        if self._endpoint.proxy is None:
+            return None
+        return httpx.AsyncHTTPTransport(
+            verify=self._tls,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+            proxy=self._endpoint.proxy,
+            trust_env=False,
+        )
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """The context is made where it is first needed: reading the public authorities takes long.
+
+        Raises:
+            ConfigError: The endpoint's `ca_file` cannot be used.
+        """
+        path = self._endpoint.ca_file
+        try:
+            context = (
+                httpx.create_ssl_context(trust_env=False)
+                if path is None
+                else ssl.create_default_context(cafile=path)
+            )
+        except OSError as error:
+            rule = "must be a PEM file of certificates"
+            raise ConfigError(f"ca_file: {rule}, {path!r}: {error}") from error
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+
+class _Body(httpx.AsyncByteStream):
+    """A response's bytes; closes the connection with them."""
+
+    def __init__(
+        self, connection: httpcore.AsyncHTTP11Connection, response: httpcore.Response
+    ) -> None:
+        self._connection = connection
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._response.aiter_stream():
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._connection.aclose()
+
+
+async def _close(opening: "asyncio.Task[httpcore.AsyncNetworkStream]") -> None:
+    opening.cancel()
+    with suppress(asyncio.CancelledError, *FAILURES):
+        await (await opening).aclose()

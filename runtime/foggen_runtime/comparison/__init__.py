@@ -1,0 +1,1 @@
+"""Two bundles over the same questions."""

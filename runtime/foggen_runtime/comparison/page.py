@@ -1,0 +1,234 @@
+"""A comparison to read: as Markdown, and as a picture."""
+
+import io
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from foggen_runtime.comparison.counting import Comparison, DomainRow, Figures, Rate, Rates
+from foggen_runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NO_LEVEL = "malformed"
+_INK, _FAINT, _ACCENT, _QUIET = "#1f2933", "#b8c0c8", "#c2410c", "#2563a8"
+
+
+def labels(comparison: Comparison) -> tuple[str, str]:
+    """Return how the two bundles are called: by recipe, or where it is the same, A and B."""
+    reference, other = comparison.reference.recipe, comparison.other.recipe
+    return ("A", "B") if reference == other else (reference, other)
+
+
+def markdown(comparison: Comparison) -> str:
+    """Return the comparison as a Markdown page."""
+    parts = [
+        _summary(comparison),
+        _figures_table(comparison),
+        "## Levels\n\nQuestions by the level that each bundle gave them.\n\n" + _levels(comparison),
+        "## Flips over tau\n\n" + _taus(comparison),
+    ]
+    if comparison.domains:
+        parts.append("## Domains\n\n" + _domains(comparison))
+    return "\n\n".join(parts) + "\n"
+
+
+def require_matplotlib() -> None:
+    """Check that pictures can be drawn.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise ConfigError("picture: needs matplotlib: pip install 'foggen[report]'") from None
+
+
+def picture(comparison: Comparison, kind: str) -> bytes:
+    """Return the levels and the flips over tau, side by side, as a file's content.
+
+    Args:
+        comparison: What to draw.
+        kind: `svg` or `png`.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    require_matplotlib()
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    file = io.BytesIO()
+    with rc_context({"svg.hashsalt": "foggen", "font.size": 11, "text.color": _INK}):
+        figure = Figure(figsize=(12, 5.2), facecolor="white", layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
+        _draw_levels(left, comparison)
+        _draw_taus(right, comparison)
+        reference, other = labels(comparison)
+        figure.suptitle(
+            f"{other} against {reference}: {_percent(comparison.flips.rate)} of "
+            f"{comparison.questions} decisions flip at tau = {comparison.tau:g}",
+            fontsize=15,
+            fontweight="bold",
+        )
+        metadata = {"Date": None} if kind == "svg" else None
+        figure.savefig(file, format=kind, dpi=150, metadata=metadata)
+    return file.getvalue()
+
+
+def _summary(comparison: Comparison) -> str:
+    names = [
+        f"- {label}: {_cell(bundle.name)}, recipe {_cell(bundle.recipe)}, bundle {bundle.sha256}"
+        for label, bundle in zip(
+            labels(comparison), (comparison.reference, comparison.other), strict=True
+        )
+    ]
+    reference, other = labels(comparison)
+    flips = comparison.flips
+    return "\n".join(
+        [
+            f"# {_cell(other)} against {_cell(reference)}\n",
+            *names,
+            f"\n**{_percent(flips.rate)} of decisions flip** at tau = {comparison.tau:g}: "
+            f"{flips.count} of {flips.total}, 95 % interval {_range(flips)}. With 95 % confidence "
+            f"the rate is at most {_percent(comparison.flip_rate_upper_bound)}.",
+        ]
+    )
+
+
+def _figures_table(comparison: Comparison) -> str:
+    reference, other = labels(comparison)
+    rows = [_rates_row("deferred", comparison.deferred)]
+    if comparison.accuracy:
+        rows.append(_rates_row("local accuracy", comparison.accuracy))
+    for name, figures in (("AUROC", comparison.auroc), ("ECE", comparison.ece)):
+        if figures:
+            rows.append(_figures_row(name, figures))
+    change = comparison.expected_confidence_change
+    rows.append(["expected confidence", "", "", "-" if change is None else f"±{change:.4f}"])
+    table = _table(["", reference, other, "change"], rows)
+    agreement = comparison.answer_agreement
+    if agreement is None:
+        return table
+    return (
+        f"{table}\n\nAnswers agree on {_percent(agreement.rate)} {_range(agreement)} of "
+        f"{agreement.total} answered questions. Brackets hold 95 % intervals."
+    )
+
+
+def _rates_row(name: str, rates: Rates) -> list[str]:
+    delta = f"{rates.delta:+.2%}"
+    return [name, _with_range(rates.reference), _with_range(rates.other), delta]
+
+
+def _figures_row(name: str, figures: Figures) -> list[str]:
+    both = [
+        "-" if value is None else f"{value:.4f}" for value in (figures.reference, figures.other)
+    ]
+    return [name, *both, "-" if figures.delta is None else f"{figures.delta:+.4f}"]
+
+
+def _levels(comparison: Comparison) -> str:
+    reference, other = labels(comparison)
+    names = [*comparison.levels, NO_LEVEL]
+    rows = [
+        [name, *(str(count) for count in counts)]
+        for name, counts in zip(names, comparison.confusion, strict=True)
+    ]
+    return _table([f"{reference} \\ {other}", *names], rows)
+
+
+def _taus(comparison: Comparison) -> str:
+    rows = [
+        [f"{row.tau:g}", str(row.flips.count), _with_range(row.flips)]
+        for row in comparison.flips_by_tau
+    ]
+    return _table(["tau", "flips", "rate"], rows)
+
+
+def _domains(comparison: Comparison) -> str:
+    reference, other = labels(comparison)
+    head = ["domain", "questions", "flips", "answers agree"]
+    if comparison.accuracy:
+        head += [f"accuracy {reference}", f"accuracy {other}"]
+    return _table(head, [_domain(row, len(head)) for row in comparison.domains])
+
+
+def _domain(row: DomainRow, width: int) -> list[str]:
+    agreement = "-" if row.answer_agreement is None else _with_range(row.answer_agreement)
+    cells = [row.domain or "(none)", str(row.questions), _with_range(row.flips), agreement]
+    if row.accuracy:
+        cells += [_with_range(row.accuracy.reference), _with_range(row.accuracy.other)]
+    return cells + ["-"] * (width - len(cells))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table whose columns also line up as plain text."""
+    cells = [[_cell(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in cells]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _percent(share: float) -> str:
+    return f"{share:.2%}"
+
+
+def _range(rate: Rate) -> str:
+    return f"[{100 * rate.low:.2f}, {100 * rate.high:.2f}]"
+
+
+def _with_range(rate: Rate) -> str:
+    return f"{_percent(rate.rate)} {_range(rate)}"
+
+
+def _draw_levels(axes: "Axes", comparison: Comparison) -> None:
+    """Draw the confusion matrix, each row shaded by its own shares, and where tau cuts it."""
+    names = [*comparison.levels, NO_LEVEL]
+    values = [*map(float, comparison.levels), -math.inf]
+    order = sorted(range(len(names)), key=values.__getitem__)
+    counts = [[comparison.confusion[i][j] for j in order] for i in order]
+    if not any(counts[0]) and not any(row[0] for row in counts):
+        order, counts = order[1:], [row[1:] for row in counts[1:]]
+    shares = [[count / max(1, sum(row)) for count in row] for row in counts]
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for i, row in enumerate(counts):
+        for j, count in enumerate(row):
+            color = "white" if shares[i][j] > 0.5 else _INK if count else _FAINT
+            axes.text(j, i, str(count), ha="center", va="center", color=color)
+    cut = sum(values[i] < comparison.tau for i in order) - 0.5
+    axes.axhline(cut, color=_ACCENT, linewidth=2)
+    axes.axvline(cut, color=_ACCENT, linewidth=2)
+    reference, other = labels(comparison)
+    axes.set_xticks(range(len(order)), [names[i] for i in order])
+    axes.set_yticks(range(len(order)), [names[i] for i in order])
+    axes.set_xlabel(f"confidence by {other}")
+    axes.set_ylabel(f"confidence by {reference}")
+    axes.set_title("Questions by level; top right and bottom left of tau flip", fontsize=12)
+
+
+def _draw_taus(axes: "Axes", comparison: Comparison) -> None:
+    """Draw the flip rate at every level as tau, with intervals, and in red the one that counts."""
+    points = {row.tau: (row.flips, _QUIET) for row in comparison.flips_by_tau}
+    points[comparison.tau] = (comparison.flips, _ACCENT)
+    for tau, (flips, color) in points.items():
+        rate, low, high = 100 * flips.rate, 100 * flips.low, 100 * flips.high
+        spread = ([rate - low], [high - rate])
+        axes.errorbar([tau], [rate], yerr=spread, fmt="o", capsize=5, color=color, clip_on=False)
+        axes.annotate(f"{rate:.2f}", (tau, rate), (8, 4), textcoords="offset points", color=color)
+    axes.set_xticks(sorted(points), [f"{tau:g}" for tau in sorted(points)])
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.1)
+    axes.set_xlabel("tau")
+    axes.set_ylabel("flipped decisions, %")
+    axes.set_title("Flip rate over tau, with 95 % intervals", fontsize=12)
+    axes.grid(axis="y", color="#e4e7eb")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,1 @@
+"""What may be sent to a cloud, and what becomes of it: policy, budget, outbox, decision log."""
