@@ -9,10 +9,10 @@ from pathlib import Path
 
 import httpx
 
-from foggen_runtime.cloud import Cloud
+from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.engine import EngineOptions
+from foggen_runtime.handoff.policy import Policy
 from foggen_runtime.local_model import OpenOptions
-from foggen_runtime.policy import Policy
 from foggen_runtime.serving.server import Server, open_socket
 from foggen_runtime.serving.settings import Settings
 from foggen_runtime.serving.turns import open_shared
@@ -71,21 +71,9 @@ def serving(
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
             with httpx.Client(base_url=server.url, headers=headers, timeout=30) as http:
-                _wait_until_up(http)
+                assert http.get("/healthz").status_code == 200
                 yield Gateway(server.url, http)
         finally:
             server.stop()
             thread.join(30)
             assert not thread.is_alive(), "the server must end when told to"
-
-
-def _wait_until_up(http: httpx.Client) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            assert http.get("/healthz").status_code == 200
-        except httpx.ConnectError:
-            assert time.monotonic() < deadline, "the server must come up"
-            time.sleep(0.01)
-        else:
-            return

@@ -22,6 +22,7 @@ from foggen_runtime.serving.requests import ChatRequest
 from foggen_runtime.serving.settings import Settings
 from foggen_runtime.serving.turns import SharedModel
 
+_BACKLOG = 2048  # connections; uvicorn's default
 _KEEP_ALIVE = 75  # seconds
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
@@ -34,13 +35,14 @@ class Server:
     """
 
     def __init__(self, foggen: Foggen, settings: Settings, listener: socket.socket) -> None:
-        """Prepare to serve.
+        """Prepare to serve; who connects from now on waits for `run`.
 
         Args:
             foggen: The bundle; one of `open_shared` answers while handoffs wait.
             settings: How to serve it.
             listener: What `open_socket` gave for these settings.
         """
+        listener.listen(_BACKLOG)
         self._socket = listener
         host, port = listener.getsockname()[:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"

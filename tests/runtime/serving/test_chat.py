@@ -6,14 +6,17 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
-from foggen_runtime.cloud import Cloud
+from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.foggen import Foggen
-from foggen_runtime.policy import LogSettings, OutboxLimits, Policy
+from foggen_runtime.handoff.policy import LogSettings, OutboxLimits, Policy
+from foggen_runtime.serving.server import Server, open_socket
 from foggen_runtime.serving.settings import Settings
+from foggen_runtime.serving.turns import open_shared
 from tests.conftest import BundleOf
 from tests.runtime.test_foggen import QUESTIONS
 from tests.support.cloud_server import CloudServer, Fault
@@ -326,6 +329,16 @@ def test_many_at_once_get_what_they_would_get_alone(
         provenance = document["x_foggen"]
         assert provenance["level_probabilities"] == list(result.level_probabilities or ())
         assert provenance["usage"]["forward_passes"] == result.usage.forward_passes
+
+
+def test_its_address_is_good_before_it_runs(tiny_bundle: BundleOf) -> None:
+    settings = Settings(port=0)
+    with (
+        open_shared(tiny_bundle("int4"), None, OPTIONS, Policy()) as foggen,
+        open_socket(settings) as listener,
+    ):
+        url = urlsplit(Server(foggen, settings, listener).url)
+        socket.create_connection((url.hostname, url.port), timeout=5).close()
 
 
 def test_a_stopped_server_finishes_what_it_took(tiny_bundle: BundleOf, sure: str) -> None:
