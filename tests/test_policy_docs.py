@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from foggen_runtime.cli import foggen
-from foggen_runtime.policy import Policy
+from foggen_runtime.handoff.policy import Policy
 from tests.conftest import BundleOf
 from tests.support.cloud_server import CloudServer
 
