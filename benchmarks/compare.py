@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from benchmarks.machine import machine, machine_kind, write_results
 from benchmarks.outcome import Outcome, Run
@@ -65,7 +65,9 @@ def measure_round(workspace: Workspace, outcomes: Sequence[Outcome], base: Reque
         if outcome.failure:
             continue
         model = str(workspace.model(row.model))
-        request = Request(**{**asdict(base), "model": model, "option": row.option})
+        request = replace(base, model=model, option=row.option)
+        if not row.writes_text:
+            request = replace(request, pp128=[], pp512=[])
         try:
             outcome.runs.append(start_process(workspace, row, request))
         except RuntimeError as error:

@@ -13,8 +13,10 @@ from benchmarks.workspace import Workspace, run, workspace_argument
 BUNDLES = {
     "foggen-int4": ["--quant", "int4"],
     "foggen-int4-plain": ["--quant", "int4", "--no-prefix-snapshot"],
+    "foggen-int4-choices": ["--quant", "int4", "--head", "choices"],
     "foggen-int8": ["--quant", "int8"],
     "foggen-int8-plain": ["--quant", "int8", "--no-prefix-snapshot"],
+    "foggen-int8-choices": ["--quant", "int8", "--head", "choices"],
 }
 GENAI_OPTIONS: dict[str, list[str]] = {
     "genai-b32": [],

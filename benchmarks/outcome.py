@@ -30,8 +30,11 @@ class Outcome:
         return statistics.median(self.rounds(metric))
 
     def rounds(self, metric: str) -> list[float]:
-        """Return a metric of each round, the median of its prompts."""
+        """Return a metric of each round, the median of its prompts; of none, if it has none."""
         if metric == "load_s":
             return [run.load_s for run in self.runs]
         values = [getattr(run.measurement, metric) for run in self.runs]
-        return [statistics.median(value) if isinstance(value, list) else value for value in values]
+        measured = [value for value in values if value != []]
+        return [
+            statistics.median(value) if isinstance(value, list) else value for value in measured
+        ]

@@ -76,9 +76,9 @@ def _cells(outcome: Outcome) -> list[str]:
         "yes" if outcome.row.reuses_prefix else "no",
         _spread(outcome.rounds("decision_ms"), "{:.0f}"),
         _spread(outcome.rounds("letter_ms"), "{:.0f}"),
-        f"{128e3 / outcome.median('pp128_ms'):.0f}",
-        f"{512e3 / outcome.median('pp512_ms'):.0f}",
-        f"{DECODED_TOKENS * 1e3 / outcome.median('tg64_ms'):.1f}",
+        _speed(outcome, "pp128_ms", 128, "{:.0f}"),
+        _speed(outcome, "pp512_ms", 512, "{:.0f}"),
+        _speed(outcome, "tg64_ms", DECODED_TOKENS, "{:.1f}"),
         f"{outcome.median('load_s'):.2f}",
         f"{outcome.median('peak_rss_mb'):.0f}",
         f"{outcome.disk_mb:.0f}",
@@ -106,7 +106,14 @@ def _best(peers: Iterable[Outcome], target: Target) -> Outcome | None:
     return min(allowed, key=lambda peer: peer.median(target.metric), default=None)
 
 
+def _speed(outcome: Outcome, metric: str, tokens: int, form: str) -> str:
+    """Return tokens per second, as far as the row writes text."""
+    return form.format(tokens * 1e3 / outcome.median(metric)) if outcome.rounds(metric) else ""
+
+
 def _ratio(own: Outcome, best: Outcome, target: Target) -> str:
+    if not own.rounds(target.metric):
+        return ""
     pairs = zip(best.rounds(target.metric), own.rounds(target.metric), strict=False)
     ratios = [theirs / ours for theirs, ours in pairs]
     missed = "" if statistics.median(ratios) >= target.least else ", missed"

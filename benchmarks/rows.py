@@ -31,6 +31,11 @@ class Row:
         return self.venv == "foggen" and not self.option
 
     @property
+    def writes_text(self) -> bool:
+        """Whether every token has logits: with `--head choices` only a decision's and letters'."""
+        return not self.model.endswith("-choices")
+
+    @property
     def peer(self) -> bool:
         """Whether it is another's engine."""
         return self.venv != "foggen"
@@ -57,8 +62,10 @@ _OPENVINO = ("openvino-genai", "openvino")
 ROWS = (
     _foggen("foggen int4, snapshot", "foggen-int4"),
     _foggen("foggen int4", "foggen-int4-plain"),
+    _foggen("foggen int4, snapshot, `--head choices`", "foggen-int4-choices"),
     _foggen("foggen int8, snapshot", "foggen-int8"),
     _foggen("foggen int8", "foggen-int8-plain"),
+    _foggen("foggen int8, snapshot, `--head choices`", "foggen-int8-choices"),
     _foggen("foggen int4, snapshot, `--decoding step`", "foggen-int4", "step"),
     _genai("onnxruntime-genai int4 b32, defaults", "genai-b32"),
     _genai("onnxruntime-genai int4 b128, pruned head", "genai-b128"),
