@@ -31,6 +31,7 @@ from foggen_exporter.tensor_files import TensorFiles
 from foggen_exporter.tokenizer_files import load_tokenizer, write_tokenizer
 from foggen_runtime.engine import Engine, EngineOptions
 from foggen_runtime.errors import CheckpointError, ConfigError
+from foggen_runtime.kv_cache import KvCache
 from foggen_runtime.manifest import (
     FORMAT_VERSION,
     GraphInfo,
@@ -162,7 +163,7 @@ class OptimumExport:
             model, info = self._describe(graph)
             if self._settings.prefix_snapshot:
                 yield "prefix snapshot"
-                self._write_snapshot(Engine(graph, model, info, EngineOptions()))
+                self._write_snapshot(Engine(graph, info, EngineOptions(), KvCache(model)))
             yield "weights"
             store_graph(graph, self._directory / GRAPH_FILE, self._settings.recipe.layers)
         yield "manifest"

@@ -12,7 +12,7 @@ from foggen_runtime.cache_binding import CacheBinding, SeparateCache, SharedCach
 from foggen_runtime.cores import big_cores
 from foggen_runtime.errors import BundleError, ConfigError, EngineError
 from foggen_runtime.kv_cache import Float32, KvCache
-from foggen_runtime.manifest import GraphInfo, ModelInfo
+from foggen_runtime.manifest import GraphInfo
 
 # Long prompts go through in chunks, or attention's scratch memory would grow with their square.
 # Even chunk lengths keep int4 products bit-identical to those of one long chunk.
@@ -60,13 +60,21 @@ class Engine:
     """
 
     def __init__(
-        self, path: Path, model: ModelInfo, graph: GraphInfo, options: EngineOptions
+        self, path: Path, graph: GraphInfo, options: EngineOptions, cache: KvCache
     ) -> None:
         """Load the graph.
+
+        Args:
+            path: The graph's file.
+            graph: What the manifest says of it.
+            options: How to use the device.
+            cache: To append to. What it holds comes before the first tokens; others may still be
+                filling it while the graph loads.
 
         Raises:
             BundleError: onnxruntime refuses the file.
         """
+        model = cache.model
         self._session = _open_session(path, options)
         self._binding = self._session.io_binding()
         self._logits_size = len(graph.head.token_ids) if graph.head else model.vocab_size
@@ -75,7 +83,7 @@ class Engine:
         self._logits_rows = graph.logits_tail
         self.logits_tail = min(graph.logits_tail, _CHUNK_TOKENS)
         self.forward_passes = 0
-        self.cache = KvCache(model)
+        self.cache = cache
         kind = SharedCache if graph.shared_cache else SeparateCache
         self._cache_binding: CacheBinding = kind(self._binding, self.cache)
 
@@ -170,6 +178,8 @@ def _session_options(options: EngineOptions) -> ort.SessionOptions:
     session_options.inter_op_num_threads = 1
     session_options.log_severity_level = 3
     session_options.enable_cpu_mem_arena = options.arena
+    # Patterns are kept for every length of a question: 10 MB each at full size, no time saved.
+    session_options.enable_mem_pattern = False
     if options.trace:
         session_options.enable_profiling = True
         session_options.profile_file_prefix = str(options.trace)

@@ -15,6 +15,7 @@ class KvCache:
     """Keys and values of `length` tokens in buffers of `capacity` tokens.
 
     Attributes:
+        model: Has the sizes.
         length: Tokens whose keys and values are valid.
         capacity: Tokens the buffers hold.
         keys: One array per layer, (1, num_key_value_heads, capacity, head_dim), float32.
@@ -22,7 +23,7 @@ class KvCache:
     """
 
     def __init__(self, model: ModelInfo) -> None:
-        self._model = model
+        self.model = model
         self.length = 0
         self.capacity = 0
         shape = (1, model.num_key_value_heads, 0, model.head_dim)
@@ -83,7 +84,7 @@ class KvCache:
         self.capacity = capacity
 
     def _resized(self, old: Float32, capacity: int) -> Float32:
-        model = self._model
+        model = self.model
         new = np.zeros((1, model.num_key_value_heads, capacity, model.head_dim), np.float32)
         new[:, :, : self.length] = old[:, :, : self.length]
         return new

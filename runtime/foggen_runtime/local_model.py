@@ -1,6 +1,7 @@
 """The model on this device: a checked bundle, its engine and its tokenizer."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from foggen_runtime.decoding import Decoder, StepDecoder
 from foggen_runtime.drafting import ChoiceDecoder, ConstrainedDecoder, GreedyDecoder
 from foggen_runtime.engine import Engine, EngineOptions
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.kv_cache import KvCache
 from foggen_runtime.manifest import TOKEN_TABLES_FILE, TOKENIZER_FILE, HeadInfo, Manifest
 from foggen_runtime.prepared import Prepared, find_prepared
 from foggen_runtime.snapshot import load_snapshot
@@ -83,7 +85,7 @@ class LocalModel:
         tokenizer: For the question and the answer.
         prepared: The prepared model that was opened, or why none was; None where none was wanted.
         prefix_source: Where the cached prefix came from: `snapshot`, `recomputed` or `none`.
-        prefix_ms: Milliseconds that took.
+        prefix_ms: Milliseconds that took; a snapshot is read while the session opens.
     """
 
     def __init__(self, bundle: Bundle, options: OpenOptions) -> None:
@@ -99,16 +101,20 @@ class LocalModel:
         settings = options.engine or _tuned(bundle)
         self.prepared = self._find_prepared(options, settings)
         graph = (self.prepared and self.prepared.graph) or bundle.path(manifest.graph.file)
+        cache = KvCache(manifest.model)
+        self.prefix_source, self.prefix_ms = "none", 0.0
         with ThreadPoolExecutor(max_workers=1) as pool:
-            engine = pool.submit(Engine, graph, manifest.model, manifest.graph, settings)
+            engine = pool.submit(Engine, graph, manifest.graph, settings, cache)
             time.sleep(_HEAD_START)
             self.tokenizer = QuestionTokenizer.from_file(bundle.path(tokenizer_file(manifest)))
+            if manifest.prefix_snapshot and not options.recompute_prefix:
+                self._cache_prefix("snapshot", lambda: cache.restore(load_snapshot(bundle)))
             self.engine = engine.result()
+        if options.recompute_prefix:
+            prefix_ids = manifest.prompt.prefix_ids
+            self._cache_prefix("recomputed", lambda: self.engine.forward(prefix_ids))
         self._trie = TemplateTrie.of(manifest.template)
-        start = time.perf_counter()
-        self.prefix_source = self._cache_prefix(options.recompute_prefix)
-        self.prefix_ms = 1e3 * (time.perf_counter() - start)
-        self.prefix_length = self.engine.cache.length
+        self.prefix_length = cache.length
 
     def _find_prepared(self, options: OpenOptions, settings: EngineOptions) -> Prepared | None:
         if not options.prepared:
@@ -167,15 +173,11 @@ class LocalModel:
         texts = [f"{template.answer_prefix} {choice}" for choice in choices]
         return tuple(self.tokenizer.encode(text)[start] for text in texts)
 
-    def _cache_prefix(self, recompute: bool) -> str:
-        manifest = self.bundle.manifest
-        if recompute:
-            self.engine.forward(manifest.prompt.prefix_ids)
-            return "recomputed"
-        if manifest.prefix_snapshot:
-            self.engine.cache.restore(load_snapshot(self.bundle))
-            return "snapshot"
-        return "none"
+    def _cache_prefix(self, source: str, fill: Callable[[], object]) -> None:
+        start = time.perf_counter()
+        fill()
+        self.prefix_ms = 1e3 * (time.perf_counter() - start)
+        self.prefix_source = source
 
 
 def _tuned(bundle: Bundle) -> EngineOptions:

@@ -29,6 +29,7 @@ from foggen_exporter.template import load_template
 from foggen_exporter.tokenizer_files import load_tokenizer
 from foggen_runtime import Decoding, EngineOptions, Foggen, OpenOptions
 from foggen_runtime.engine import Engine
+from foggen_runtime.kv_cache import KvCache
 from foggen_runtime.local_model import DecodingMode
 from foggen_runtime.manifest import GraphInfo, Manifest
 from foggen_runtime.template import TemplateTrie, read_levels
@@ -272,7 +273,7 @@ def test_appending_and_rolling_back_give_transformers_logits(
     checkpoint = OptimumCheckpoint.open(tmp_path / "checkpoint")
     info = checkpoint.model_info(Origin("random"), shape, 256)
     graph = GraphInfo(path.name, 256, "1.27", shared_cache=False, position_ids=shape.position_ids)
-    engine = Engine(path, info, graph, EngineOptions(threads=1, spinning=False))
+    engine = Engine(path, graph, EngineOptions(threads=1, spinning=False), KvCache(info))
     ids = random_ids(60, 300)
     rows = [engine.forward(ids[:40])]
     engine.forward([5, 6, 7, 8])

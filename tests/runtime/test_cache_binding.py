@@ -25,7 +25,9 @@ def separate(bundle: Bundle) -> Bundle:
 
 def engine_of(bundle: Bundle) -> Engine:
     manifest = bundle.manifest
-    return Engine(bundle.path(manifest.graph.file), manifest.model, manifest.graph, OPTIONS)
+    return Engine(
+        bundle.path(manifest.graph.file), manifest.graph, OPTIONS, KvCache(manifest.model)
+    )
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ class TestOtherGraphs:
         write_arithmetic_graph(path)
         model = ModelInfo("", None, "", 1, 1, 1, 1, 4, 2000, (1,))
         graph = GraphInfo(path.name, 2000, "1.27", shared_cache=False, position_ids=True)
-        return Engine(path, model, graph, OPTIONS)
+        return Engine(path, graph, OPTIONS, KvCache(model))
 
     def test_positions_and_mask_go_on_where_the_cache_ends(self, engine: Engine) -> None:
         engine.forward([5, 6, 7])

@@ -1,10 +1,12 @@
 """Prepared models: the same numbers, and never used where they do not fit."""
 
+import hashlib
 import json
 import os
 import shutil
 from collections import namedtuple
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.engine import Engine, EngineOptions
 from foggen_runtime.errors import BundleError, ConfigError
+from foggen_runtime.kv_cache import KvCache
 from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
 from foggen_runtime.manifest import file_info
 from foggen_runtime.prepared import (
@@ -24,6 +27,7 @@ from foggen_runtime.prepared import (
     prepared_directory,
     remove_prepared,
 )
+from foggen_runtime.processor import processor_id
 from tests.conftest import BundleOf
 from tests.runtime.test_foggen import QUESTIONS
 
@@ -89,7 +93,9 @@ def test_the_raw_weights_cannot_go(bundle: Bundle) -> None:
                 file.write(bytes(int(place["length"])))
     manifest = bundle.manifest
     one, other = (
-        Engine(place / "model.onnx", manifest.model, manifest.graph, OPTIONS).forward(range(20, 40))
+        Engine(place / "model.onnx", manifest.graph, OPTIONS, KvCache(manifest.model)).forward(
+            range(20, 40)
+        )
         for place in (bundle.directory, directory)
     )
     assert not np.allclose(one, other)
@@ -126,6 +132,39 @@ def test_a_stale_one_is_seen_and_not_used(
     model = LocalModel(bundle, OpenOptions(OPTIONS))
     assert model.prepared == found
     model.engine.forward([20, 21])
+
+
+def test_the_key_is_of_this_device_this_bundle_and_these_options(bundle: Bundle) -> None:
+    directory = prepare(bundle, replace(OPTIONS, kleidiai=False)).directory
+    recorded = json.loads((directory / PREPARED_FILE).read_text(encoding="utf-8"))["key"]
+    files = {name: bundle.path(name).read_bytes() for name in ("model.onnx", "model.onnx.data")}
+    assert recorded == {
+        "onnxruntime": version("onnxruntime"),
+        "processor": processor_id(),
+        "kleidiai": False,
+        "model": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }
+
+
+def test_it_is_stale_wherever_something_else_is_wanted(
+    bundle: Bundle, tiny_bundle: BundleOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = prepare(bundle, OPTIONS).directory
+    other = Bundle.open(tiny_bundle("fp32"))
+    found = [
+        find_prepared(bundle, replace(OPTIONS, kleidiai=False), directory),
+        find_prepared(other, OPTIONS, directory),
+    ]
+    for name, value in (("ONNXRUNTIME_VERSION", "99.0"), ("processor_id", lambda: "riscv64-0")):
+        with monkeypatch.context() as changed:
+            changed.setattr(f"foggen_runtime.prepared.{name}", value)
+            found.append(find_prepared(bundle, OPTIONS, directory))
+    assert [one.status for one in found] == ["stale"] * 4
+    details = ("kleidiai True, this is False", "another bundle", "this is 99.0", "is riscv64-0")
+    for one, detail in zip(found, details, strict=True):
+        assert str(one.detail).endswith(detail)
+    # Threads and spinning choose no kernels.
+    assert find_prepared(bundle, EngineOptions(threads=2), directory).status == "ready"
 
 
 def test_preparing_again_replaces_a_stale_one(bundle: Bundle) -> None:

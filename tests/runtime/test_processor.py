@@ -3,7 +3,7 @@ from pathlib import Path
 from foggen_runtime.processor import processor_id
 
 X86 = "processor\t: 0\nflags\t\t: fpu avx2 avx512_vnni\ncpu MHz\t\t: 2000.0\n"
-ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp\nCPU part\t: 0xd0b\n"
+ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n"
 
 
 def identify(tmp_path: Path, text: str) -> str:
@@ -18,7 +18,16 @@ def test_what_does_not_choose_kernels_does_not_count(tmp_path: Path) -> None:
 
 
 def test_instructions_and_cores_count(tmp_path: Path) -> None:
-    texts = (X86, X86.replace(" avx512_vnni", ""), ARM, ARM.replace("0xd0b", "0xd08"), "")
+    texts = (
+        X86,
+        X86.replace(" avx512_vnni", ""),
+        ARM,
+        ARM.replace(" asimddp", ""),
+        ARM.replace("0x41", "0x51"),
+        ARM.replace("0xd0b", "0xd08"),
+        ARM + ARM.replace("0xd0b", "0xd05"),  # big and little cores
+        "",
+    )
     assert len({identify(tmp_path, text) for text in texts}) == len(texts)
 
 

@@ -11,6 +11,7 @@ from foggen_exporter.checkpoint import TensorSource
 from foggen_exporter.graph import GraphBuilder, WeightFile
 from foggen_exporter.recipes import Recipe
 from foggen_runtime.engine import Engine, EngineOptions
+from foggen_runtime.kv_cache import KvCache
 from foggen_runtime.manifest import GraphInfo, HeadInfo, ModelInfo
 
 POSITIONS = 512
@@ -25,7 +26,7 @@ class GraphOnly:
     graph: GraphInfo
 
     def engine(self) -> Engine:
-        return Engine(self.path, self.model, self.graph, EngineOptions(threads=1))
+        return Engine(self.path, self.graph, EngineOptions(threads=1), KvCache(self.model))
 
 
 def export_graph(
