@@ -8,7 +8,7 @@ from benchmarks.emulation.arm64_root import Arm64Root
 from benchmarks.emulation.decisions import Decided
 from benchmarks.emulation.difference import differ
 from benchmarks.emulation.flips import ask_everywhere, rows_of
-from benchmarks.emulation.machines import NATIVE, Asker, Run
+from benchmarks.emulation.machines import NATIVE, Asker, EmulationError, Run
 from benchmarks.emulation.report import Report
 from tests.conftest import BundleOf
 
@@ -45,6 +45,17 @@ def test_a_run_that_fails_is_reported_with_its_reason(tmp_path: Path) -> None:
     assert "missing" in failures[0]
     report = Report("x86_64", "qemu 7", "1.32", 0.5, 1, rows=(), failures=tuple(failures))
     assert failures[0] in report.page()
+
+
+def test_nothing_more_is_asked_where_only_what_is_kept_counts(
+    tmp_path: Path, tiny_bundle: BundleOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Arm64Root, "emulator_version", lambda _: "qemu 7")
+    run, bundle, root = Run("int4", NATIVE), tiny_bundle("int4"), Arm64Root(tmp_path)
+    with pytest.raises(EmulationError, match="int4 on native: not asked"):
+        Asker(root, 2, 0.5, tmp_path, only_kept=True).ask(run, bundle)
+    asked = Asker(root, 2, 0.5, tmp_path).ask(run, bundle)
+    assert Asker(root, 2, 0.5, tmp_path, only_kept=True).ask(run, bundle) == asked
 
 
 def test_every_run_is_compared_with_fp32_and_with_its_own_recipe() -> None:

@@ -103,12 +103,13 @@ def rows_of(runs: Sequence[Run], found: Mapping[Run, Sequence[Decided]]) -> tupl
     )
 
 
-def measure(questions: int, jobs: int) -> Report:
+def measure(questions: int, jobs: int, *, only_kept: bool) -> Report:
     """Export every recipe, ask everywhere and compare.
 
     Args:
         questions: Ask so many, the first of the held-out ones.
         jobs: Machines emulated at a time.
+        only_kept: Compare what was asked before, and ask nothing more.
 
     Raises:
         EmulationError: Not even fp32 runs on this machine.
@@ -122,7 +123,8 @@ def measure(questions: int, jobs: int) -> Report:
             recipe.name: export(recipe, Path(directory) / recipe.name)
             for recipe in (*RECIPES.values(), symmetric)
         }
-        found, failures = ask_everywhere(runs, Asker(root, questions, TAU, KEPT), bundles, jobs)
+        asker = Asker(root, questions, TAU, KEPT, only_kept)
+        found, failures = ask_everywhere(runs, asker, bundles, jobs)
     if REFERENCE not in found:
         raise EmulationError("; ".join(failures))
     return Report(
@@ -141,8 +143,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--questions", type=int, default=QUESTIONS)
     parser.add_argument("--jobs", type=int, default=2, help="machines emulated at a time")
+    parser.add_argument("--only-kept", action="store_true", help="ask nothing more")
     arguments = parser.parse_args()
-    report = measure(arguments.questions, arguments.jobs)
+    report = measure(arguments.questions, arguments.jobs, only_kept=arguments.only_kept)
     write_results("emulated-flips", asdict(report), report.page())
     print(report.page())
 

@@ -60,21 +60,26 @@ class Asker:
         questions: Ask so many, the first of the tiny FogGen's held-out ones.
         tau: Confidence below this defers.
         kept: Where the answers of finished runs are kept, so that an interrupted count goes on.
+        only_kept: Whether to ask nothing more.
     """
 
     root: Arm64Root
     questions: int
     tau: float
     kept: Path
+    only_kept: bool = False
 
     def ask(self, run: Run, bundle: Path) -> list[Decided]:
         """Return the decision on each question.
 
         Raises:
-            EmulationError: The run failed, e.g. the bundle does not load there.
+            EmulationError: The run failed, e.g. the bundle does not load there; or nothing is kept
+                and nothing more is to be asked.
         """
         kept = self.kept / f"{self._key(run, bundle)}.jsonl"
         if not kept.exists():
+            if self.only_kept:
+                raise EmulationError(f"{run}: not asked")
             answers = self._answers(run, bundle)
             self.kept.mkdir(parents=True, exist_ok=True)
             write_text_atomically(kept, answers)

@@ -88,7 +88,7 @@ class Report:
             against_fp32=_table([(row, row.against_fp32) for row in self.rows]),
         )
         if self.failures:
-            text += "\n## Failures\n\n" + "".join(f"- {failure}\n" for failure in self.failures)
+            text += "\n## Not counted\n\n" + "".join(f"- {failure}\n" for failure in self.failures)
         return text
 
 
