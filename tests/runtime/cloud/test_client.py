@@ -258,9 +258,9 @@ def test_text_comes_before_the_stream_breaks() -> None:
 def test_silence_ends_at_the_first_token_timeout(ask: Ask, fault: Fault) -> None:
     with CloudServer(fault=fault) as server:
         start = time.perf_counter()
-        error = failure(ask, replace(cloud_of(server), first_token_timeout=0.1))
-        assert 0.1 <= time.perf_counter() - start < 3
-        assert (error.reason, "first_token_timeout of 0.1 s" in str(error)) == (
+        error = failure(ask, replace(cloud_of(server), first_token_timeout=0.4))
+        assert 0.4 <= time.perf_counter() - start < 3
+        assert (error.reason, "first_token_timeout of 0.4 s" in str(error)) == (
             "cloud_timeout",
             True,
         )
@@ -271,7 +271,7 @@ def test_silence_ends_at_the_first_token_timeout(ask: Ask, fault: Fault) -> None
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.DRIP_HEAD, Fault.DRIP, Fault.FLOOD])
 def test_the_total_timeout_holds_whatever_arrives(ask: Ask, fault: Fault) -> None:
     with CloudServer(fault=fault) as server:
-        cloud = replace(cloud_of(server), total_timeout=0.3)
+        cloud = replace(cloud_of(server), total_timeout=1.0)
         with CloudClient(cloud) as client:
             start = time.perf_counter()
             with pytest.raises(HandoffError) as caught:
@@ -280,16 +280,16 @@ def test_the_total_timeout_holds_whatever_arrives(ask: Ask, fault: Fault) -> Non
         assert server.disconnected.wait(10)
     assert caught.value.reason == "cloud_timeout"
     # To a tenth: the long test of faults. This one has to pass on a busy machine.
-    assert 0.3 <= seconds < 1.5
+    assert 1.0 <= seconds < 2.5
 
 
 def test_the_total_timeout_holds_while_the_consumer_waits() -> None:
     with CloudServer(str, Fault.STALL) as server:
-        cloud = replace(cloud_of(server), total_timeout=0.2)
+        cloud = replace(cloud_of(server), total_timeout=1.0)
         with CloudClient(cloud) as client:
             stream = client.stream("ab" * 1000)
             assert next(stream) == "ab" * 500
-            time.sleep(0.3)
+            time.sleep(1.1)
             with pytest.raises(HandoffError) as caught:
                 next(stream)
     assert caught.value.reason == "cloud_timeout"
