@@ -1,13 +1,25 @@
-"""Writing a bundle so that it appears whole or not at all."""
+"""Writing a bundle so that it appears whole or not at all.
 
+It is written to `.NAME.partial-PROCESS-RANDOM` beside its place. The directory is locked as long as
+its process lives, however that ends, so what a killed export left can be told from what another is
+writing.
+"""
+
+import fcntl
+import glob
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.manifest import MANIFEST_FILE
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 def check_target(target: Path, *, force: bool) -> None:
@@ -38,7 +50,7 @@ def bundle_directory(target: Path) -> Iterator[Path]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.partial-"))
+        partial, lock = _claim(target)
     except OSError as error:
         raise ConfigError(f"output: cannot write beside {target}: {error}") from error
     try:
@@ -49,6 +61,75 @@ def bundle_directory(target: Path) -> Iterator[Path]:
         raise ConfigError(f"output: cannot write {target}: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        os.close(lock)
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What lay beside a bundle's place from other exports to it.
+
+    Attributes:
+        removed: Left by exports that are no more.
+        kept: Of exports that may still run.
+    """
+
+    removed: tuple[Path, ...]
+    kept: tuple[Path, ...]
+
+
+def remove_leftovers(target: Path) -> Leftovers:
+    """Remove what exports to `target` left that were killed.
+
+    That is directories of this user with the name that exports give them, whose lock nobody holds,
+    and what their process wrote beside them under the same name.
+    """
+    pattern = re.compile(rf"(\.{re.escape(target.name)}\.partial-\d+-\w{{8}})(\.\w{{8}})?")
+    removed: list[Path] = []
+    kept: list[Path] = []
+    # In this order a directory comes before those named after it, which are not locked themselves.
+    for path in sorted(target.parent.glob(f".{glob.escape(target.name)}.partial-*")):
+        found = pattern.fullmatch(path.name)
+        orphan = found and not (found[2] and path.with_name(found[1]).exists())
+        (removed if orphan and _remove_unlocked(path) else kept).append(path)
+    return Leftovers(tuple(removed), tuple(kept))
+
+
+def _claim(target: Path) -> tuple[Path, int]:
+    """Make a directory beside the target; return it and what holds its lock."""
+    prefix = f".{target.name}.partial-{os.getpid()}-"
+    while True:
+        partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix))
+        # Until it is locked, another export may take it for a leftover.
+        with suppress(FileNotFoundError):
+            lock = os.open(partial, _DIRECTORY)
+            if _lock(lock) is not False and partial.exists():
+                return partial, lock
+            os.close(lock)
+
+
+def _remove_unlocked(path: Path) -> bool:
+    """Remove a directory of this user if nobody holds its lock; tell whether it is gone."""
+    try:
+        lock = os.open(path, _DIRECTORY)
+    except OSError:
+        return False
+    try:
+        if os.fstat(lock).st_uid == os.getuid() and _lock(lock):
+            shutil.rmtree(path, ignore_errors=True)
+    finally:
+        os.close(lock)
+    return not path.exists()
+
+
+def _lock(directory: int) -> bool | None:
+    """Lock an open directory: False if another has it, None where files cannot be locked."""
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _swap(new: Path, target: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import click
 from tqdm import tqdm
 
-from foggen_exporter.bundle_directory import bundle_directory, check_target
+from foggen_exporter.bundle_directory import bundle_directory, check_target, remove_leftovers
 from foggen_exporter.bundle_files import BundleExport
 from foggen_exporter.calibration import CalibrationSet
 from foggen_exporter.checkpoint import Checkpoint, TensorSource
@@ -232,11 +232,21 @@ def _export(request: Request) -> Manifest:
     click.echo(f"{request.checkpoint} -> {target} ({request.quant})", err=True)
     path, commit = resolve_checkpoint(request.checkpoint, request.revision, _announce)
     make = _opened(request, path, Origin(request.name, commit, adapter))
+    _clear(target)
     with bundle_directory(target) as directory:
         _write(make(settings, directory))
         if judging:
             _judge(judging, make, settings, directory)
     return Manifest.load(target)
+
+
+def _clear(target: Path) -> None:
+    """Free the space that exports which were killed still take."""
+    leftovers = remove_leftovers(target)
+    for path in leftovers.removed:
+        _announce(f"Removed {path}, left by an export that was killed")
+    for path in leftovers.kept:
+        _announce(f"Warning: {path} is of another export; if none runs, remove it")
 
 
 def _opened(request: Request, path: Path, origin: Origin) -> MakeExport:

@@ -71,6 +71,18 @@ def test_decisions_are_the_full_heads(choices: LocalModel, full: LocalModel) -> 
         assert list(ours.answer(8)) == [*answer[: len(template.answer_prefix_ids) + 1], eos]
 
 
+def test_every_row_of_the_bundle_is_the_full_heads(choices: LocalModel, full: LocalModel) -> None:
+    """Also the ends, which decide nothing, and letters that no question asked for."""
+    head = choices.bundle.manifest.graph.head
+    assert head is not None
+    logits = []
+    for model in (full, choices):
+        model.engine.cache.truncate(model.prefix_length)
+        logits.append(model.engine.forward(prompt_of(full, QUESTIONS[0])))
+    expected = logits[0][:, list(head.token_ids)]
+    assert np.abs(logits[1] - expected).max() <= 1e-6 * np.abs(expected).max()
+
+
 def test_the_end_costs_no_pass(choices: LocalModel) -> None:
     decoder = choices.decoder(Decoding())
     decoder.decide(prompt_of(choices, QUESTIONS[0]))
