@@ -76,7 +76,8 @@ def compare_command(**options: Any) -> None:
     """Compare the decisions of bundle B with those of A, the reference.
 
     Both are directories or hub ids. Each is asked every question in turn, and answers locally
-    whatever its confidence; nothing goes to a cloud.
+    whatever its confidence; nothing goes to a cloud. Tau is compared with the confidence that each
+    bundle was calibrated on.
 
     \b
     Example:

@@ -92,7 +92,7 @@ class Comparison:
     Attributes:
         reference: The bundle compared with.
         other: The bundle compared.
-        tau: Confidence below this defers; malformed output always does.
+        tau: Confidence below this defers, each bundle's `tau_on`; malformed output always does.
         levels: The template's levels, of both bundles.
         questions: How many were asked.
         flips: Decisions that differ at tau.
@@ -186,7 +186,7 @@ def compare(
 
 
 def _deferred(answers: Answers, tau: float) -> list[bool]:
-    return [confidence < tau for confidence in answers.confidences]
+    return [confidence < tau for confidence in answers.compared]
 
 
 def _flips(pair: _Pair, tau: float) -> Rate:

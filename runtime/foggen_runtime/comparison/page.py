@@ -80,7 +80,8 @@ def picture(comparison: Comparison, kind: str) -> bytes:
 
 def _summary(comparison: Comparison) -> str:
     names = [
-        f"- {label}: {_cell(bundle.name)}, recipe {_cell(bundle.recipe)}, bundle {bundle.sha256}"
+        f"- {label}: {_cell(bundle.name)}, recipe {_cell(bundle.recipe)}, bundle {bundle.sha256}; "
+        f"tau is compared with its {bundle.tau_on} confidence"
         for label, bundle in zip(
             labels(comparison), (comparison.reference, comparison.other), strict=True
         )
@@ -190,7 +191,10 @@ def _with_range(rate: Rate) -> str:
 
 
 def _draw_levels(axes: "Axes", comparison: Comparison) -> None:
-    """Draw the confusion matrix, each row shaded by its own shares, and where tau cuts it."""
+    """Draw the confusion matrix, each row shaded by its own shares, and where tau cuts it.
+
+    It cuts levels only where it is compared with them.
+    """
     names = [*comparison.levels, NO_LEVEL]
     values = [*map(float, comparison.levels), -math.inf]
     order = sorted(range(len(names)), key=values.__getitem__)
@@ -204,14 +208,19 @@ def _draw_levels(axes: "Axes", comparison: Comparison) -> None:
             color = "white" if shares[i][j] > 0.5 else _INK if count else _FAINT
             axes.text(j, i, str(count), ha="center", va="center", color=color)
     cut = sum(values[i] < comparison.tau for i in order) - 0.5
-    axes.axhline(cut, color=_ACCENT, linewidth=2)
-    axes.axvline(cut, color=_ACCENT, linewidth=2)
+    by_level = [
+        bundle.tau_on == "verbalized" for bundle in (comparison.reference, comparison.other)
+    ]
+    for draw, cuts in zip((axes.axhline, axes.axvline), by_level, strict=True):
+        if cuts:
+            draw(cut, color=_ACCENT, linewidth=2)
     reference, other = labels(comparison)
     axes.set_xticks(range(len(order)), [names[i] for i in order])
     axes.set_yticks(range(len(order)), [names[i] for i in order])
     axes.set_xlabel(f"confidence by {other}")
     axes.set_ylabel(f"confidence by {reference}")
-    axes.set_title("Questions by level; top right and bottom left of tau flip", fontsize=12)
+    flips = "; top right and bottom left of tau flip" if all(by_level) else ""
+    axes.set_title(f"Questions by level{flips}", fontsize=12)
 
 
 def _draw_taus(axes: "Axes", comparison: Comparison) -> None:

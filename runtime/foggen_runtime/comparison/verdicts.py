@@ -7,6 +7,7 @@ from typing import Self
 
 from foggen_runtime.errors import EngineError
 from foggen_runtime.foggen import Foggen
+from foggen_runtime.manifest import ConfidenceKind
 from foggen_runtime.questions import Question
 from foggen_runtime.result import Result
 
@@ -45,11 +46,19 @@ class Verdict:
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """Which bundle was compared."""
+    """Which bundle was compared.
+
+    Attributes:
+        name: The model's.
+        recipe: How it is quantized.
+        sha256: The bundle's hash.
+        tau_on: Which of its confidences tau is compared with: what it was calibrated on.
+    """
 
     name: str
     recipe: str
     sha256: str
+    tau_on: ConfidenceKind = "verbalized"
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,15 @@ class Answers:
         """The verbalized confidence by question; malformed output is below every tau."""
         values = [float(level) for level in self.levels]
         return tuple(-math.inf if v.level is None else values[v.level] for v in self.verdicts)
+
+    @property
+    def compared(self) -> tuple[float, ...]:
+        """By question, what tau is compared with; malformed output is below every tau."""
+        if self.bundle.tau_on == "verbalized":
+            return self.confidences
+        return tuple(
+            -math.inf if v.level is None else v.expected_confidence or 0.0 for v in self.verdicts
+        )
 
     def only(self, indices: Sequence[int]) -> Self:
         """Return the answers to some of the questions."""
@@ -92,5 +110,7 @@ def answer_all(
             raise EngineError(f"question {question.id or number}: {result.detail}")
         verdicts.append(Verdict.of(result, manifest.template.level_values))
         on_answer()
-    facts = BundleFacts(manifest.model.name, manifest.quantization.recipe, manifest.sha256)
+    facts = BundleFacts(
+        manifest.model.name, manifest.quantization.recipe, manifest.sha256, manifest.routing.on
+    )
     return Answers(facts, manifest.template.levels, tuple(verdicts))

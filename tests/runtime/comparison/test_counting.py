@@ -65,6 +65,24 @@ def test_tau_itself_is_confident_enough() -> None:
     assert compare(QUESTIONS[:1], below, at, tau=0.51).flips.count == 1
 
 
+def test_tau_is_compared_with_what_each_bundle_was_calibrated_on() -> None:
+    questions = [Question(f"{i}?") for i in range(3)]
+    stated = answers("fp32", [1, 1, 1])
+    expected = replace(
+        stated,
+        bundle=replace(stated.bundle, tau_on="expected"),
+        verdicts=(Verdict(1, 0.49), Verdict(1, 0.51), Verdict(None, 0.9)),
+    )
+    for pair in ((stated, expected), (expected, stated)):
+        found = compare(questions, *pair, tau=0.5)
+        assert found.flips == rate(2, 3)
+        assert [row.flips.count for row in found.flips_by_tau] == [1, 2, 0]
+    assert compare(questions, expected, expected, tau=0.5).deferred.other == rate(2, 3)
+    # A level of 0.5 alone would keep all but the malformed one.
+    verbalized = replace(expected, bundle=stated.bundle)
+    assert compare(questions, stated, verbalized, tau=0.5).flips == rate(1, 3)
+
+
 def test_confusion_has_a_row_for_each_level_of_the_reference(comparison: Comparison) -> None:
     assert comparison.confusion == (
         (1, 0, 0, 0),
@@ -161,7 +179,8 @@ def test_json_has_every_figure_and_its_version_first(comparison: Comparison) -> 
     assert next(iter(document)) == "schema_version"
     assert document["schema_version"] == 1
     assert document["flips"]["rate"] == 2 / 6
-    assert document["reference"] == {"name": "tiny", "recipe": "fp32", "sha256": "fp32" * 8}
+    facts = {"name": "tiny", "recipe": "fp32", "sha256": "fp32" * 8, "tau_on": "verbalized"}
+    assert document["reference"] == facts
     assert document["domains"][0]["accuracy"]["delta"] == -0.5
 
 

@@ -40,6 +40,24 @@ def test_the_flip_rate_comes_first(comparison: Comparison) -> None:
     )
 
 
+def test_it_says_what_tau_is_compared_with(comparison: Comparison) -> None:
+    on_expected = replace(comparison.other, tau_on="expected")
+    page = markdown(replace(comparison, other=on_expected))
+    assert "bundle fp32fp32fp32fp32fp32fp32fp32fp32; tau is compared with its verbalized" in page
+    assert "bundle int4int4int4int4int4int4int4int4; tau is compared with its expected" in page
+
+
+def test_levels_are_cut_by_tau_only_where_it_is_compared_with_them(comparison: Comparison) -> None:
+    pytest.importorskip("matplotlib")
+    on_expected = replace(comparison.other, tau_on="expected")
+    drawn = [
+        picture(one, "svg").decode() for one in (comparison, replace(comparison, other=on_expected))
+    ]
+    assert ["top right and bottom left of tau flip" in one for one in drawn] == [True, False]
+    # The lines are the only ones of this width.
+    assert [one.count("stroke-width: 2;") for one in drawn] == [2, 1]
+
+
 def test_figures_of_both_stand_side_by_side(comparison: Comparison) -> None:
     page = markdown(comparison)
     accuracy = ["local accuracy", "66.67% [9.43, 99.16]", "33.33% [0.84, 90.57]", "-33.33%"]

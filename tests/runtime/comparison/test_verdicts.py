@@ -1,15 +1,20 @@
 """What is taken from a bundle's results."""
 
+import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from foggen_runtime import EngineError, EngineOptions, Foggen, OpenOptions, Result
 from foggen_runtime.comparison.verdicts import Verdict, answer_all
 from foggen_runtime.kv_cache import Float32
+from foggen_runtime.manifest import Manifest, RoutingInfo
 from foggen_runtime.questions import Question, read_questions
 from foggen_runtime.result import BundleRef
 from tests.conftest import TINY, BundleOf
+from tests.support.calibrations import calibration
 
 QUESTIONS = read_questions(TINY / "heldout.jsonl")[::40]
 
@@ -48,7 +53,24 @@ def test_without_a_meaningful_level_there_is_none(reason: str, confidence: float
 def test_decisions_are_those_of_asking(foggen: Foggen, tau: float) -> None:
     found = answer_all(foggen, QUESTIONS, lambda: None)
     kept = [foggen.ask(question.question, tau).source == "local" for question in QUESTIONS]
-    assert [confidence >= tau for confidence in found.confidences] == kept
+    assert found.bundle.tau_on == "verbalized"
+    assert [confidence >= tau for confidence in found.compared] == kept
+
+
+@pytest.mark.parametrize("tau", [0.7, 0.95])
+def test_decisions_on_expected_confidence_are_those_of_asking(
+    tiny_bundle: BundleOf, tmp_path: Path, tau: float
+) -> None:
+    directory = Path(shutil.copytree(tiny_bundle("int4"), tmp_path / "bundle"))
+    manifest = Manifest.load(directory)
+    replace(manifest, routing=RoutingInfo(0.5, calibration(0.5, "expected"))).save(directory)
+    options = OpenOptions(engine=EngineOptions(threads=1, spinning=False))
+    with Foggen.open(directory, options=options) as opened:
+        found = answer_all(opened, QUESTIONS, lambda: None)
+        kept = [opened.ask(question.question, tau).source == "local" for question in QUESTIONS]
+    assert found.bundle.tau_on == "expected"
+    assert [confidence >= tau for confidence in found.compared] == kept
+    assert [confidence >= tau for confidence in found.confidences] != kept
 
 
 def test_every_question_is_answered_here_and_counted(foggen: Foggen) -> None:
