@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import click
 
@@ -10,16 +10,18 @@ from foggen_runtime.choice import question_options
 from foggen_runtime.commands.options import (
     BundleArguments,
     CloudArguments,
+    DecodingArguments,
     PolicyArguments,
     bundle_options,
     cloud_options,
+    decoding_options,
     policy_options,
     take,
 )
 from foggen_runtime.errors import ConfigError, QuestionError
 from foggen_runtime.foggen import Foggen
 from foggen_runtime.jsonio import dumps
-from foggen_runtime.local_model import Decoding, DecodingMode
+from foggen_runtime.local_model import Decoding
 from foggen_runtime.result import Result
 
 
@@ -29,18 +31,8 @@ class Arguments:
 
     bundle: str
     question: str | None
-    mode: DecodingMode
-    max_new_tokens: int
-    hold: bool
     stream: bool | None
     as_json: bool
-
-    def decoding(self, question: str) -> Decoding:
-        """How to decode this question."""
-        choices = question_options(question) if self.hold else None
-        if choices == ():
-            raise ConfigError("options: the question has no lines such as `A) ...`")
-        return Decoding(self.mode, self.max_new_tokens, choices)
 
     @property
     def streamed(self) -> bool:
@@ -75,20 +67,7 @@ Exit codes:
 @click.argument("question", required=False)
 @policy_options
 @cloud_options
-@click.option(
-    "--decoding",
-    "mode",
-    type=click.Choice(get_args(DecodingMode)),
-    default="constrained",
-    show_default=True,
-    help="How to decode.",
-)
-@click.option(
-    "--max-new-tokens", default=256, show_default=True, help="Most tokens after the confidence."
-)
-@click.option(
-    "--options", "hold", is_flag=True, help="Hold the answer to the options in the question."
-)
+@decoding_options
 @bundle_options
 @click.option(
     "--stream/--no-stream",
@@ -113,9 +92,10 @@ def ask(ctx: click.Context, /, **options: Any) -> None:
     bundle = take(BundleArguments, options)
     cloud = take(CloudArguments, options).cloud()
     policy = take(PolicyArguments, options).to_policy()
+    decoding_arguments = take(DecodingArguments, options)
     arguments = take(Arguments, options)
     question = arguments.question if arguments.question is not None else _read_stdin()
-    decoding = arguments.decoding(question)
+    decoding = _decoding(decoding_arguments, question)
     with Foggen.open(arguments.bundle, cloud, bundle.open_options(), policy) as foggen:
         if arguments.streamed:
             result = _stream(foggen, question, decoding, arguments)
@@ -126,6 +106,14 @@ def ask(ctx: click.Context, /, **options: Any) -> None:
     else:
         click.echo(_line(result, streamed=arguments.streamed, cloud_set=cloud is not None))
     ctx.exit(_exit_code(result))
+
+
+def _decoding(arguments: DecodingArguments, question: str) -> Decoding:
+    """Return how to decode this question."""
+    choices = question_options(question) if arguments.hold else None
+    if choices == ():
+        raise ConfigError("options: the question has no lines such as `A) ...`")
+    return Decoding(arguments.mode, arguments.max_new_tokens, choices)
 
 
 def _read_stdin() -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import click
 
@@ -19,6 +19,7 @@ from foggen_runtime.commands.options import (
     CloudArguments,
     bundle_options,
     cloud_options,
+    decoding_mode_option,
     take,
 )
 from foggen_runtime.evaluation.pictures import Series
@@ -67,14 +68,7 @@ class Arguments:
     show_default=True,
     help="Where workers run; ray needs the extra foggen[ray].",
 )
-@click.option(
-    "--decoding",
-    "mode",
-    type=click.Choice(get_args(DecodingMode)),
-    default="constrained",
-    show_default=True,
-    help="How to decode.",
-)
+@decoding_mode_option
 @bundle_options
 @cloud_options
 @output_options

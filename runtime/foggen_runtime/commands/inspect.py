@@ -9,7 +9,7 @@ from foggen_runtime.hub import locate_bundle
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.manifest import Manifest, WeightFormat
 from foggen_runtime.prepared import Prepared, find_prepared
-from foggen_runtime.profiling.device_profile import find_device_profile, load_device_profile
+from foggen_runtime.profiling.device_profile import find_device_profile, tuned_options
 from foggen_runtime.weight_groups import WeightGroup, weight_groups
 
 
@@ -29,7 +29,7 @@ def inspect(bundle: str, *, verify: bool, as_json: bool) -> None:
     """
     opened = Bundle.open(locate_bundle(bundle), verify=verify)
     tuned = find_device_profile(opened)
-    prepared = find_prepared(opened, load_device_profile(opened), verify=verify)
+    prepared = find_prepared(opened, tuned_options(tuned), verify=verify)
     if as_json:
         here = {
             "prepared": {**dataclasses.asdict(prepared), "directory": str(prepared.directory)},

@@ -15,7 +15,7 @@ import click
 from foggen_runtime.engine import EngineOptions
 from foggen_runtime.errors import ConfigError, StateError
 from foggen_runtime.handoff.policy import LogSettings, OnUnreachable, Policy, Route
-from foggen_runtime.local_model import OpenOptions
+from foggen_runtime.local_model import DecodingMode, OpenOptions
 
 if TYPE_CHECKING:
     from foggen_runtime.cloud.endpoints import Cloud
@@ -139,6 +139,15 @@ class PolicyArguments:
                 raise ConfigError("log_content: --log-content goes with --decision-log FILE")
             settings = replace(settings, content=True)
         return settings
+
+
+@dataclass(frozen=True)
+class DecodingArguments:
+    """How to decode; `hold` is whether answers are held to the options in the question."""
+
+    mode: DecodingMode
+    max_new_tokens: int
+    hold: bool
 
 
 def load_policy(path: Path | None) -> Policy:
@@ -268,6 +277,41 @@ def policy_options(command: Command) -> Command:
         ),
         click.option("--decision-log", type=_FILE, help="Append each decision to this file."),
         click.option("--log-content", is_flag=True, help="Log questions and answers too."),
+    )
+
+
+def decoding_mode_option(command: Command) -> Command:
+    """Add the option of `DecodingArguments.mode` alone."""
+    return _decorated(
+        command,
+        click.option(
+            "--decoding",
+            "mode",
+            type=click.Choice(get_args(DecodingMode)),
+            default="constrained",
+            show_default=True,
+            help="How to decode.",
+        ),
+    )
+
+
+def decoding_options(command: Command) -> Command:
+    """Add the options of `DecodingArguments`."""
+    return _decorated(
+        command,
+        decoding_mode_option,
+        click.option(
+            "--max-new-tokens",
+            default=256,
+            show_default=True,
+            help="Most tokens after the confidence.",
+        ),
+        click.option(
+            "--options",
+            "hold",
+            is_flag=True,
+            help="Hold the answer to the options in the question.",
+        ),
     )
 
 

@@ -20,11 +20,10 @@ from foggen_runtime.errors import ConfigError
 from foggen_runtime.handoff.flushing import FlushOptions, FlushReport, flush
 from foggen_runtime.handoff.outbox import Entry, Outbox, State
 from foggen_runtime.handoff.policy import Policy
-from foggen_runtime.handoff.services import open_handoff
+from foggen_runtime.handoff.services import open_handoff, outbox_lease
 from foggen_runtime.jsonio import dumps
 
 _SHOWN = 60  # characters of a question in a list
-_MARGIN = 30.0  # seconds that a lease outlasts the cloud's total timeout
 _FILE = click.Path(path_type=Path, dir_okay=False)
 EXIT_REMAINING = 8
 
@@ -147,7 +146,7 @@ def flush_command(ctx: click.Context, /, *, limit: int | None, now: bool, **opti
     if cloud is None:
         raise ConfigError("cloud: --cloud-url and --cloud-model must be set to flush")
     arguments = take(OutboxArguments, options)
-    flushing = FlushOptions(limit, waiting=now, lease_seconds=cloud.total_timeout + _MARGIN)
+    flushing = FlushOptions(limit, waiting=now, lease_seconds=outbox_lease(cloud))
     with arguments.open() as opened:
         handoff = open_handoff(cloud, arguments.to_policy())
         try:

@@ -1,13 +1,12 @@
 """`foggen prepare`: pack a bundle's weights for this device, once."""
 
-import dataclasses
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
 from foggen_runtime.bundle import Bundle
-from foggen_runtime.engine import EngineOptions
 from foggen_runtime.hub import locate_bundle
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.prepared import (
@@ -17,6 +16,7 @@ from foggen_runtime.prepared import (
     prepared_directory,
     remove_prepared,
 )
+from foggen_runtime.profiling.device_profile import load_device_profile
 
 
 @click.command("prepare")
@@ -30,14 +30,13 @@ from foggen_runtime.prepared import (
 )
 @click.option(
     "--kleidiai/--no-kleidiai",
-    default=True,
-    show_default=True,
-    help="Prepare for ARM's KleidiAI kernels, as with `foggen ask`.",
+    default=None,
+    help="Prepare for ARM's KleidiAI kernels.  [default: as tuned, else kleidiai]",
 )
 @click.option("--remove", is_flag=True, help="Remove the prepared model and free its space.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 def prepare_command(
-    bundle: str, *, output: Path | None, kleidiai: bool, remove: bool, as_json: bool
+    bundle: str, *, output: Path | None, kleidiai: bool | None, remove: bool, as_json: bool
 ) -> None:
     """Pack the weights of BUNDLE, a directory or a hub id, for this device's processor.
 
@@ -58,11 +57,14 @@ def prepare_command(
     check_space(opened, directory)
     needed = needed_bytes(opened) / 1e6
     click.echo(f"Needs about {needed:.0f} MB of disk for {directory}", err=True)
+    options = load_device_profile(opened)
+    if kleidiai is not None:
+        options = replace(options, kleidiai=kleidiai)
     started = time.perf_counter()
-    prepared = prepare(opened, EngineOptions(kleidiai=kleidiai), directory)
+    prepared = prepare(opened, options, directory)
     seconds = time.perf_counter() - started
     if as_json:
-        facts = {**dataclasses.asdict(prepared), "directory": str(prepared.directory)}
+        facts = {**asdict(prepared), "directory": str(prepared.directory)}
         click.echo(dumps({**facts, "seconds": round(seconds, 3)}))
         return
     click.echo(f"{directory}: {prepared.bytes / 1e6:.1f} MB, prepared in {seconds:.1f} s")

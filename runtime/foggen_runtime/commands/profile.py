@@ -10,6 +10,7 @@ import click
 
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.commands.profile_compare import compare_command
+from foggen_runtime.commands.profile_options import asking_options, launcher_option, rounds_option
 from foggen_runtime.commands.profile_outputs import Outputs
 from foggen_runtime.commands.profile_remote import connection_to, measure_there
 from foggen_runtime.errors import ConfigError
@@ -44,27 +45,8 @@ class _WithCompare(click.Command):
 
 @click.command("profile", cls=_WithCompare)
 @click.argument("bundle")
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="Fresh processes, one after the other.",
-)
-@click.option(
-    "--questions",
-    type=click.IntRange(min=1),
-    default=12,
-    show_default=True,
-    help="Measured questions of each process.",
-)
-@click.option(
-    "--warm-up",
-    type=click.IntRange(min=0),
-    default=2,
-    show_default=True,
-    help="Questions before them that do not count.",
-)
+@rounds_option(5, "Fresh processes, one after the other.")
+@asking_options
 @click.option(
     "--cool-down",
     "cool_down_s",
@@ -142,11 +124,7 @@ class _WithCompare(click.Command):
 )
 @click.option("--cloud-url", help="Hand deferred questions off to this OpenAI-compatible server.")
 @click.option("--cloud-model", help="The model's name on that server.")
-@click.option(
-    "--launcher",
-    default="",
-    help="Words before the command of each process, e.g. 'taskset -c 4-7'.",
-)
+@launcher_option
 @click.option("--json", "as_json", is_flag=True, help="Print the profile as one JSON object.")
 @click.option("--output", type=_FILE, help="Write the profile there as JSON.")
 @click.option("--html", type=_FILE, help="Write one page with plots there.")

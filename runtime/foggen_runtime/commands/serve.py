@@ -5,21 +5,22 @@ import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from foggen_runtime.commands.options import (
     BundleArguments,
     CloudArguments,
+    DecodingArguments,
     PolicyArguments,
     bundle_options,
     cloud_options,
+    decoding_options,
     policy_options,
     take,
 )
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.local_model import DecodingMode
 
 SERVER_KEY_VARIABLE = "FOGGEN_API_KEY"
 _EXTRA = ("starlette", "uvicorn", "prometheus_client")
@@ -34,9 +35,6 @@ class Arguments:
     port: int
     api_key_file: Path | None
     allow_host: tuple[str, ...]
-    mode: DecodingMode
-    max_new_tokens: int
-    hold: bool
     queue: int
     handoffs: int
     max_body: int
@@ -81,20 +79,7 @@ class Arguments:
 )
 @policy_options
 @cloud_options
-@click.option(
-    "--decoding",
-    "mode",
-    type=click.Choice(get_args(DecodingMode)),
-    default="constrained",
-    show_default=True,
-    help="How to decode.",
-)
-@click.option(
-    "--max-new-tokens", default=256, show_default=True, help="Most tokens after the confidence."
-)
-@click.option(
-    "--options", "hold", is_flag=True, help="Hold answers to a question's options, if it has any."
-)
+@decoding_options
 @bundle_options
 @click.option("--queue", default=32, show_default=True, help="Most questions that wait in line.")
 @click.option(
@@ -126,6 +111,7 @@ def serve(**options: Any) -> None:
     bundle = take(BundleArguments, options)
     cloud = take(CloudArguments, options).cloud()
     policy = take(PolicyArguments, options).to_policy()
+    decoding = take(DecodingArguments, options)
     arguments = take(Arguments, options)
     if missing := [name for name in _EXTRA if find_spec(name) is None]:
         raise ConfigError(f"serve: needs {', '.join(missing)}: pip install 'foggen[serve]'")
@@ -138,9 +124,9 @@ def serve(**options: Any) -> None:
         port=arguments.port,
         api_key=arguments.api_key(),
         allowed_hosts=arguments.allow_host,
-        mode=arguments.mode,
-        max_new_tokens=arguments.max_new_tokens,
-        hold_options=arguments.hold,
+        mode=decoding.mode,
+        max_new_tokens=decoding.max_new_tokens,
+        hold_options=decoding.hold,
         queue=arguments.queue,
         handoffs=arguments.handoffs,
         max_body=arguments.max_body,

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from foggen_runtime.bundle import DEVICE_PROFILE_FILE, Bundle
+from foggen_runtime.commands.profile_options import asking_options, launcher_option, rounds_option
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.hub import locate_bundle
 from foggen_runtime.jsonio import dumps
@@ -71,27 +72,8 @@ class Arguments:
 @click.command("tune")
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True)
 @click.option("--threads", help="Thread counts to try, e.g. 1,2,4.  [default: up to all]")
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    default=3,
-    show_default=True,
-    help="Fresh processes of each candidate.",
-)
-@click.option(
-    "--questions",
-    type=click.IntRange(min=1),
-    default=12,
-    show_default=True,
-    help="Measured questions of each process.",
-)
-@click.option(
-    "--warm-up",
-    type=click.IntRange(min=0),
-    default=2,
-    show_default=True,
-    help="Questions before them that do not count.",
-)
+@rounds_option(3, "Fresh processes of each candidate.")
+@asking_options
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
@@ -99,9 +81,7 @@ class Arguments:
     show_default=True,
     help="Slower by no more than this counts as as fast; of those the most frugal wins.",
 )
-@click.option(
-    "--launcher", default="", help="Words before each process's command, e.g. 'taskset -c 4-7'."
-)
+@launcher_option
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -123,9 +123,13 @@ def load_device_profile(bundle: Bundle) -> "EngineOptions":
     Raises:
         ConfigError: There is a device profile, but it cannot be read.
     """
+    return tuned_options(find_device_profile(bundle))
+
+
+def tuned_options(profile: DeviceProfile | None) -> "EngineOptions":
+    """Return how to run a bundle as a device profile has it; without one, the defaults."""
     from foggen_runtime.engine import EngineOptions
 
-    profile = find_device_profile(bundle)
     if profile is None:
         return EngineOptions()
     chosen = profile.chosen
