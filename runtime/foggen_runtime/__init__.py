@@ -11,10 +11,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from foggen_runtime.cloud.cancellation import Cancellation
     from foggen_runtime.cloud.endpoints import Cloud
     from foggen_runtime.engine import EngineOptions
     from foggen_runtime.errors import (
         BundleError,
+        CancelledError,
         CheckpointError,
         ConfigError,
         EngineError,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Budget",
     "BundleError",
+    "Cancellation",
+    "CancelledError",
     "CheckpointError",
     "Cloud",
     "ConfigError",
@@ -52,6 +56,7 @@ __all__ = [
 
 _MODULES = {
     "Budget": "handoff.policy",
+    "Cancellation": "cloud.cancellation",
     "Cloud": "cloud.endpoints",
     "Decoding": "local_model",
     "EngineOptions": "engine",

@@ -5,9 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from foggen_runtime.choice import parse_choice
+from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.decoding import Decision, Decoder
-from foggen_runtime.errors import EngineError, HandoffError, OutboxFullError, StateError
+from foggen_runtime.errors import (
+    CancelledError,
+    EngineError,
+    HandoffError,
+    OutboxFullError,
+    StateError,
+)
 from foggen_runtime.handoff.policy import Route as Route
 from foggen_runtime.handoff.services import Services
 from foggen_runtime.local_model import Decoding, LocalModel
@@ -24,12 +31,14 @@ class Request:
         route: Who may answer.
         decoding: How to decode.
         stream: Whether the cloud is to answer piece by piece.
+        cancellation: Ends a wait for the cloud from another thread.
     """
 
     question: str
     route: Route
     decoding: Decoding
     stream: bool = False
+    cancellation: Cancellation | None = None
 
 
 class Asking:
@@ -58,12 +67,13 @@ class Asking:
 
         Raises:
             QuestionError: The question is empty or not valid Unicode.
+            CancelledError: The request's `cancellation` ended a wait for the cloud.
         """
         manifest = self._model.bundle.manifest
         prompt = self._model.tokenizer.prompt_ids(manifest.prompt, request.question)
         try:
             yield from self._answer_somehow(prompt, request)
-        except GeneratorExit:
+        except (GeneratorExit, CancelledError):
             self._note("cancelled")
             self._finish(request.question)
             raise
@@ -212,7 +222,7 @@ class Asking:
         handoff = self._services.handoff
         if handoff is not None:
             ask = handoff.stream if request.stream else handoff.complete
-            yield from ask(request.question, self.result.id)
+            yield from ask(request.question, self.result.id, request.cancellation)
         elif self._policy.on_unreachable != "fail":
             raise HandoffError("no_cloud", "no cloud is set")
 

@@ -9,6 +9,7 @@ FoggenError
 ├── DeviceError        another device to profile on cannot be reached, or foggen fails there
 ├── QuestionError      the question cannot be asked: empty, broken text or too long
 ├── HandoffError       the cloud did not answer
+├── CancelledError     whoever asked the cloud no longer wants the answer
 ├── StateError         a file that foggen keeps cannot be read or written
 │   └── OutboxFullError    the outbox holds as much as it may
 └── RequestError       a client asks the server for what it does not serve
@@ -71,6 +72,10 @@ class HandoffError(FoggenError):
         self.status = status
         self.retry_after = retry_after
         self.sent = sent
+
+
+class CancelledError(FoggenError):
+    """Whoever asked the cloud no longer wants the answer."""
 
 
 class RequestError(FoggenError):

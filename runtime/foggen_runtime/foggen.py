@@ -2,6 +2,8 @@
 
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -17,6 +19,7 @@ from foggen_runtime.result import BundleRef, Result
 from foggen_runtime.snapshot import SNAPSHOT_FILE
 
 if TYPE_CHECKING:
+    from foggen_runtime.cloud.cancellation import Cancellation
     from foggen_runtime.cloud.endpoints import Cloud
     from foggen_runtime.handoff.flushing import FlushOptions, FlushReport
 
@@ -121,15 +124,18 @@ class Foggen:
         tau: float | None = None,
         route: Route | None = None,
         decoding: Decoding | None = None,
+        cancellation: "Cancellation | None" = None,
     ) -> Iterator[str | Result]:
         """As `ask`, but yield the answer's text as it comes, and the result last.
 
         Closing the iterator cancels the work. When the cloud fails in the middle of its answer,
         what it said before has been yielded already: no local answer follows it, and the result
-        has none. Arguments and errors are those of `ask`.
+        has none. `cancellation` ends a wait for the cloud from another thread: the iterator then
+        raises CancelledError. The other arguments and errors are those of `ask`.
         """
         asking = Asking(self.model, self._services, self._blank(tau))
-        return asking.run(self._request(question, route, decoding, stream=True))
+        request = self._request(question, route, decoding)
+        return asking.run(replace(request, stream=True, cancellation=cancellation))
 
     def flush(self, options: "FlushOptions | None" = None) -> "FlushReport":
         """Deliver what waits in the outbox to the cloud.
@@ -138,7 +144,7 @@ class Foggen:
             ConfigError: There is no cloud, or the policy does not queue.
             StateError: The outbox cannot be read or written.
         """
-        from foggen_runtime.handoff.flushing import flush
+        from foggen_runtime.handoff.flushing import FlushOptions, flush
 
         outbox, handoff = self._services.outbox, self._services.handoff
         if outbox is None:
@@ -147,15 +153,27 @@ class Foggen:
             )
         if handoff is None:
             raise ConfigError("cloud: must be set to flush, is not")
+        options = options or FlushOptions(lease_seconds=self._services.lease_seconds)
         return flush(outbox, handoff, options)
+
+    def flushing(self) -> AbstractContextManager[object]:
+        """Deliver what waits every `outbox.flush_seconds` of the policy, as long as a block lasts.
+
+        Does nothing where there is no cloud, or the policy does not queue or says 0 seconds.
+        """
+        outbox, handoff = self._services.outbox, self._services.handoff
+        seconds = self.policy.outbox.flush_seconds
+        if outbox is None or handoff is None or not seconds:
+            return nullcontext()
+        from foggen_runtime.handoff.periodic_flushing import PeriodicFlusher
+
+        return PeriodicFlusher(outbox, handoff, seconds, self._services.lease_seconds)
 
     def _request(
         self,
         question: str,
         route: Route | None,
         decoding: Decoding | None,
-        *,
-        stream: bool = False,
     ) -> Request:
         route = self.policy.route if route is None else route
         check_route(route)
@@ -165,7 +183,7 @@ class Foggen:
                 "decoding: must be constrained with a bundle calibrated on expected confidence, "
                 f"is {decoding.mode}"
             )
-        return Request(question, route, decoding, stream)
+        return Request(question, route, decoding)
 
     def _blank(self, tau: float | None) -> Result:
         """Return an empty result with tau from the call, else the policy, else the bundle."""

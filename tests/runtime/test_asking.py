@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from foggen_runtime import (
     Budget,
+    Cancellation,
+    CancelledError,
     Cloud,
     ConfigError,
     Foggen,
@@ -23,8 +26,11 @@ from foggen_runtime import (
     StateError,
 )
 from foggen_runtime.asking import Asking, Request
+from foggen_runtime.handoff.budget import DailyBudget
+from foggen_runtime.handoff.decision_log import DecisionLog
 from foggen_runtime.handoff.flushing import FlushOptions
 from foggen_runtime.handoff.outbox import Outbox
+from foggen_runtime.handoff.policy import OnUnreachable
 from foggen_runtime.handoff.sending import Handoff
 from foggen_runtime.handoff.services import Services
 from foggen_runtime.local_model import Decoding, LocalModel
@@ -133,7 +139,13 @@ def test_after_a_part_of_the_clouds_answer_no_local_one_follows(
     model: LocalModel, unsure: str
 ) -> None:
     class Breaking(FakeCloud):
-        def stream(self, question: str, *, idempotency_key: str | None = None) -> Iterator[str]:
+        def stream(
+            self,
+            question: str,
+            *,
+            idempotency_key: str | None = None,
+            cancellation: Cancellation | None = None,
+        ) -> Iterator[str]:
             yield "The ans"
             raise HandoffError("cloud_timeout", "too slow")
 
@@ -143,6 +155,34 @@ def test_after_a_part_of_the_clouds_answer_no_local_one_follows(
     assert isinstance(result, Result)
     assert pieces == ["The ans"]
     assert (result.source, result.reason, result.answer) == ("none", "cloud_timeout", None)
+
+
+@pytest.mark.parametrize("rule", ["queue", "answer_locally", "fail"])
+def test_what_is_no_longer_wanted_goes_nowhere(
+    model: LocalModel, tmp_path: Path, unsure: str, rule: OnUnreachable
+) -> None:
+    cancellation = Cancellation()
+
+    def leave(_: str) -> str:
+        cancellation.cancel()
+        cancellation.check()
+        raise AssertionError("cancelled")
+
+    limits = Budget(calls=9, file=tmp_path / "budget")
+    policy = Policy(on_unreachable=rule, outbox=OutboxLimits(tmp_path / "outbox"), budget=limits)
+    cloud, log = FakeCloud(leave), DecisionLog(LogSettings(tmp_path / "log"))
+    with Outbox(policy.outbox) as outbox, closing(DailyBudget(limits)) as budget:
+        services = Services(policy, Handoff(cloud, policy, budget), outbox, log)
+        blank = Result(None, "none", "", 0.5, "default", BundleRef("tiny", ""), id="id-1")
+        request = Request(unsure, "auto", Decoding(), cancellation=cancellation)
+        for _ in range(2):  # the second time before anything is sent
+            with pytest.raises(CancelledError):
+                list(Asking(model, services, blank).run(request))
+        assert outbox.entries() == []
+        assert len(cloud.asked) == 1
+        assert budget.spent().calls == 1
+    lines = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["reason"] for line in lines] == ["cancelled"] * 2
 
 
 def test_a_stream_that_fails_at_once_is_answered_here(model: LocalModel, unsure: str) -> None:

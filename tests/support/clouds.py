@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.errors import HandoffError
 
@@ -21,13 +22,23 @@ class FakeCloud:
         self.warmed = 0
         self.counts: tuple[int | None, int | None] = (3, 4)
 
-    def complete(self, question: str, *, idempotency_key: str | None = None) -> CloudAnswer:
+    def complete(
+        self,
+        question: str,
+        *,
+        idempotency_key: str | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> CloudAnswer:
         self.asked.append((question, idempotency_key))
         text = self.answer(question)
         return CloudAnswer(text, "stop", *self.counts, endpoint="http://cloud/v1", model="big")
 
     def stream(
-        self, question: str, *, idempotency_key: str | None = None
+        self,
+        question: str,
+        *,
+        idempotency_key: str | None = None,
+        cancellation: Cancellation | None = None,
     ) -> Iterator[str | CloudAnswer]:
         answer = self.complete(question, idempotency_key=idempotency_key)
         yield from answer.text

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.handoff.flushing import FlushOptions, flush
 from foggen_runtime.handoff.outbox import Outbox
@@ -34,7 +35,13 @@ class FileCloud(FakeCloud):
         super().__init__()
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-    def complete(self, question: str, *, idempotency_key: str | None = None) -> CloudAnswer:
+    def complete(
+        self,
+        question: str,
+        *,
+        idempotency_key: str | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> CloudAnswer:
         os.write(self._file, f"{question}\n".encode())
         return CloudAnswer(question.upper(), "stop", 1, 1)
 

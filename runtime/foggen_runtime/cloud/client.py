@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Generator
 from typing import Self
 
 from foggen_runtime.cloud.async_client import AsyncCloudClient
+from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.cloud.endpoints import Cloud, Endpoint
 from foggen_runtime.cloud.event_loop import EventLoopThread
@@ -51,25 +52,38 @@ class CloudClient:
         """
         self._thread.call_soon(self._client.warm)
 
-    def complete(self, question: str, *, idempotency_key: str | None = None) -> CloudAnswer:
+    def complete(
+        self,
+        question: str,
+        *,
+        idempotency_key: str | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> CloudAnswer:
         """Ask, and wait for the whole answer.
 
         Args:
             question: What the user said.
             idempotency_key: Sent with every attempt, so that a server can tell them from new
                 questions; None makes one.
+            cancellation: Ends the wait from another thread, and closes the connection.
 
         Raises:
+            CancelledError: `cancellation` said so.
             HandoffError: The cloud did not answer. Its reason is `cloud_unreachable`,
                 `cloud_timeout`, `cloud_rejected` (HTTP 4xx), `cloud_error` (5xx) or
                 `cloud_invalid` (what came is no answer).
             QuestionError: The question cannot be written as UTF-8.
             ConfigError: The key is no header's value.
         """
-        return self._thread.run(self._client.complete(question, idempotency_key=idempotency_key))
+        answer = self._client.complete(question, idempotency_key=idempotency_key)
+        return self._thread.run(answer, cancellation)
 
     def stream(
-        self, question: str, *, idempotency_key: str | None = None
+        self,
+        question: str,
+        *,
+        idempotency_key: str | None = None,
+        cancellation: Cancellation | None = None,
     ) -> Generator[str | CloudAnswer, None, None]:
         """Ask, and yield the answer's text piece by piece, at last the whole `CloudAnswer`.
 
@@ -80,7 +94,7 @@ class CloudClient:
         items = self._client.stream(question, idempotency_key=idempotency_key)
         self._streams.add(items)
         try:
-            while (item := self._thread.run(_next(items))) is not None:
+            while (item := self._thread.run(_next(items), cancellation)) is not None:
                 yield item
         finally:
             self._streams.discard(items)

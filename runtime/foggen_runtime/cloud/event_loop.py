@@ -9,6 +9,9 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from foggen_runtime.cloud.cancellation import Cancellation
+from foggen_runtime.errors import CancelledError
+
 T = TypeVar("T")
 
 
@@ -31,12 +34,18 @@ class EventLoopThread:
         self._thread: threading.Thread | None = None
         self._finishing: set[asyncio.Task[None]] = set()
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def run(self, coroutine: Coroutine[Any, Any, T], cancellation: Cancellation | None = None) -> T:
         """Wait for a coroutine's result; interrupting the waiting thread cancels it.
+
+        Args:
+            coroutine: What to run.
+            cancellation: Cancels it, too.
 
         Raises:
             RuntimeError: The loop was closed.
+            CancelledError: `cancellation` said so.
         """
+        cancellation = cancellation or Cancellation()
         tasks: list[asyncio.Task[T]] = []
         done: Future[T] = Future()
 
@@ -44,17 +53,25 @@ class EventLoopThread:
             tasks.append(asyncio.ensure_future(coroutine))
             tasks[0].add_done_callback(lambda task: _copy(task, done))
 
+        def cancel() -> None:
+            with suppress(RuntimeError):  # the loop was closed, which cancels it as well
+                self.call_soon(lambda: tasks[0].cancel())
+
         try:
+            cancellation.check()
             self.call_soon(start)
-        except RuntimeError:
+        except (CancelledError, RuntimeError):
             coroutine.close()
             raise
         try:
-            return done.result()
-        except BaseException:
+            with cancellation.ends_by(cancel):
+                return done.result()
+        except BaseException as error:
             if not done.done():
-                self.call_soon(lambda: tasks[0].cancel())
+                cancel()
                 wait([done])
+            if isinstance(error, RuntimeError):
+                cancellation.check()
             raise
 
     def finish(self, coroutine: Coroutine[Any, Any, None]) -> None:

@@ -4,8 +4,9 @@ import random
 import time
 from dataclasses import dataclass, replace
 
+from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.cloud.completions import CloudAnswer
-from foggen_runtime.errors import HandoffError
+from foggen_runtime.errors import CancelledError, HandoffError
 from foggen_runtime.handoff.outbox import MAX_WAIT, Entry, Outbox
 from foggen_runtime.handoff.sending import Handoff
 from foggen_runtime.result import Result
@@ -28,11 +29,13 @@ class FlushOptions:
         waiting: Also those whose next attempt is not due yet.
         lease_seconds: How long other flushers leave an entry alone; above the cloud's total
             timeout.
+        cancellation: Ends the flush from another thread, in the middle of a delivery too.
     """
 
     limit: int | None = None
     waiting: bool = False
     lease_seconds: float = 300.0
+    cancellation: Cancellation | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def flush(outbox: Outbox, handoff: Handoff, options: FlushOptions | None = None)
 
     It ends early when the next entry would fail as well: the cloud cannot be reached, takes too
     long, asks to wait or refuses the key, the budget is used up, or three deliveries in a row
-    failed.
+    failed. It ends when it is cancelled, with `stopped` saying `cancelled`.
 
     Raises:
         StateError: The outbox cannot be read or written; answers stored before are safe.
@@ -77,7 +80,10 @@ def flush(outbox: Outbox, handoff: Handoff, options: FlushOptions | None = None)
             break
         seq, delivered = entry.seq, delivered + 1
         try:
-            result = _deliver(entry, handoff)
+            result = _deliver(entry, handoff, options.cancellation)
+        except CancelledError:
+            outbox.put_back(entry, "cancelled", 0.0, attempted=False)
+            report = replace(report, stopped="cancelled")
         except HandoffError as error:
             report = _failed(report, outbox, entry, error)
             in_a_row += error.reason != "never_send"
@@ -97,11 +103,11 @@ def flush(outbox: Outbox, handoff: Handoff, options: FlushOptions | None = None)
     return replace(report, remaining=outbox.counts().accepted)
 
 
-def _deliver(entry: Entry, handoff: Handoff) -> Result:
+def _deliver(entry: Entry, handoff: Handoff, cancellation: Cancellation | None) -> Result:
     started = time.perf_counter()
     (answer,) = (
         event
-        for event in handoff.complete(entry.question, entry.id)
+        for event in handoff.complete(entry.question, entry.id, cancellation)
         if isinstance(event, CloudAnswer)
     )
     timing = replace(entry.result.timing_ms, handoff=1e3 * (time.perf_counter() - started))

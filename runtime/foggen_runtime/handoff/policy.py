@@ -18,6 +18,7 @@ Route = Literal["auto", "local_only", "cloud_only"]
 OnUnreachable = Literal["answer_locally", "queue", "fail"]
 
 QUESTION_MARK = "{question}"
+_DAY = 86_400  # seconds
 _CODE_ONLY = ("tau_source", "never_send_if", "answer_parser")
 
 
@@ -73,22 +74,28 @@ class Budget:
 
 @dataclass(frozen=True)
 class OutboxLimits:
-    """Where questions wait for the cloud, and how many.
+    """Where questions wait for the cloud, how many, and how long until they are tried again.
 
     Attributes:
         file: The SQLite file.
         max_entries: The most entries, answered ones included; more questions are refused.
         max_bytes: The most bytes of questions and results, likewise.
+        flush_seconds: How often a server delivers what waits; 0 leaves it to others.
     """
 
     file: Path | None = None
     max_entries: int = 10_000
     max_bytes: int = 64 << 20
+    flush_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         for name in ("max_entries", "max_bytes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"outbox.{name}: must be at least 1, is {getattr(self, name)}")
+        if not 0 <= self.flush_seconds <= _DAY:
+            raise ConfigError(
+                f"outbox.flush_seconds: must be within [0, {_DAY}], is {self.flush_seconds:g}"
+            )
 
 
 @dataclass(frozen=True)

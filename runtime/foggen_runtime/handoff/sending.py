@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.errors import HandoffError, StateError
 from foggen_runtime.handoff.policy import Policy
@@ -20,11 +21,21 @@ _BYTES_PER_TOKEN = 4
 class Client(Protocol):
     """What asks a cloud; `CloudClient` does."""
 
-    def complete(self, question: str, *, idempotency_key: str | None = None) -> CloudAnswer:
+    def complete(
+        self,
+        question: str,
+        *,
+        idempotency_key: str | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> CloudAnswer:
         """Ask, and wait for the whole answer."""
 
     def stream(
-        self, question: str, *, idempotency_key: str | None = None
+        self,
+        question: str,
+        *,
+        idempotency_key: str | None = None,
+        cancellation: Cancellation | None = None,
     ) -> Iterator[str | CloudAnswer]:
         """Ask, and yield the answer's text piece by piece, the whole at last."""
 
@@ -57,30 +68,39 @@ class Handoff:
             self._policy.redacted(question)
             self._client.warm()
 
-    def complete(self, question: str, key: str) -> Iterator[str | CloudAnswer]:
+    def complete(
+        self, question: str, key: str, cancellation: Cancellation | None = None
+    ) -> Iterator[str | CloudAnswer]:
         """Ask, and yield the whole answer.
 
         Args:
             question: As the user typed it.
             key: Marks further deliveries of the same question as such.
+            cancellation: Ends the wait for the cloud from another thread.
 
         Raises:
+            CancelledError: `cancellation` said so.
             HandoffError: The policy forbids to send the question (`never_send`), the day's budget
                 is used up (`budget`) or cannot be kept (`budget_failed`), or the cloud did not
                 answer.
         """
         message = self._policy.message(question)
-        yield from self._charged(message, self._complete(message, key))
+        answer = self._complete(message, key, cancellation)
+        yield from self._charged(message, answer, cancellation)
 
-    def stream(self, question: str, key: str) -> Iterator[str | CloudAnswer]:
+    def stream(
+        self, question: str, key: str, cancellation: Cancellation | None = None
+    ) -> Iterator[str | CloudAnswer]:
         """As `complete`, but yield the text as it comes, and the answer last.
 
         The key gets an ending: servers may refuse one that comes again with another body, and a
         question that failed as a stream is later delivered from the outbox as none.
         """
         message = self._policy.message(question)
-        events = self._client.stream(message, idempotency_key=f"{key}-stream")
-        yield from self._charged(message, events)
+        events = self._client.stream(
+            message, idempotency_key=f"{key}-stream", cancellation=cancellation
+        )
+        yield from self._charged(message, events, cancellation)
 
     def answered(self, result: Result, question: str, answer: CloudAnswer) -> Result:
         """Return a question's result with the cloud's answer in it."""
@@ -101,13 +121,23 @@ class Handoff:
             usage=usage,
         )
 
-    def _complete(self, message: str, key: str) -> Iterator[CloudAnswer]:
-        yield self._client.complete(message, idempotency_key=key)
+    def _complete(
+        self, message: str, key: str, cancellation: Cancellation | None
+    ) -> Iterator[CloudAnswer]:
+        yield self._client.complete(message, idempotency_key=key, cancellation=cancellation)
 
     def _charged(
-        self, message: str, events: Iterator[str | CloudAnswer]
+        self,
+        message: str,
+        events: Iterator[str | CloudAnswer],
+        cancellation: Cancellation | None,
     ) -> Iterator[str | CloudAnswer]:
-        """Pass events on, and count them against the budget."""
+        """Pass events on, and count them against the budget.
+
+        A question that was cancelled on its way counts: it may have reached a server.
+        """
+        if cancellation is not None:
+            cancellation.check()
         if self._budget is None:
             yield from events
             return

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from foggen_runtime.handoff.decision_log import DecisionLog
     from foggen_runtime.handoff.outbox import Outbox
 
+_LEASE_MARGIN = 30.0  # seconds that a lease in the outbox outlasts the cloud's total timeout
+
 
 @dataclass(frozen=True)
 class Services:
@@ -23,12 +25,14 @@ class Services:
         handoff: Asks the cloud, if there is one.
         outbox: Where questions wait, if the policy queues them.
         log: Where decisions are logged, if they are.
+        lease_seconds: How long a delivery from the outbox may take.
     """
 
     policy: Policy
     handoff: Handoff | None = None
     outbox: "Outbox | None" = None
     log: "DecisionLog | None" = None
+    lease_seconds: float = 300.0
 
     @classmethod
     def open(cls, cloud: "Cloud | None", policy: Policy) -> Self:
@@ -52,7 +56,9 @@ class Services:
             if outbox is not None:
                 outbox.close()
             raise
-        return cls(policy, handoff, outbox, log)
+        if cloud is None:
+            return cls(policy, handoff, outbox, log)
+        return cls(policy, handoff, outbox, log, outbox_lease(cloud))
 
     def close(self) -> None:
         """Close the connection to the cloud, and the files."""
@@ -60,6 +66,11 @@ class Services:
             self.handoff.close()
         if self.outbox:
             self.outbox.close()
+
+
+def outbox_lease(cloud: "Cloud") -> float:
+    """Return the seconds an entry of the outbox is leased to who delivers it to this cloud."""
+    return cloud.total_timeout + _LEASE_MARGIN
 
 
 def open_outbox(policy: Policy) -> "Outbox":

@@ -8,14 +8,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from foggen_runtime.errors import RequestError
+from foggen_runtime.cloud.cancellation import Cancellation
+from foggen_runtime.errors import CancelledError, RequestError
 from foggen_runtime.result import Result
 from foggen_runtime.serving.requests import ChatRequest
 
 _MAX_RETRY_AFTER = 60  # seconds
 _SMOOTHING = 0.2  # share of the newest question in the mean time of one
 
-Ask = Callable[[ChatRequest], Iterator[str | Result]]
+Ask = Callable[[ChatRequest, Cancellation], Iterator[str | Result]]
 
 
 class AbandonedError(Exception):
@@ -27,7 +28,7 @@ class Job:
 
     def __init__(self, request: ChatRequest) -> None:
         self.request = request
-        self.cancelled = threading.Event()
+        self.cancellation = Cancellation()
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[str | Result | Exception] = asyncio.Queue()
 
@@ -99,8 +100,8 @@ class Desk:
         return job
 
     def cancel(self, job: Job) -> None:
-        """Take a question out of the line, or end its asking at the next piece."""
-        job.cancelled.set()
+        """Take a question out of the line, or end its wait for the cloud or the next piece."""
+        job.cancellation.cancel()
         with self._changed, suppress(ValueError):
             self._line.remove(job)
         job.tell(AbandonedError())
@@ -147,13 +148,15 @@ class Desk:
         """Ask, tell the job of every piece, and return what ends it; errors of any kind do."""
         events = None
         try:
-            events = self._ask(job.request)
+            events = self._ask(job.request, job.cancellation)
             for event in events:
                 if isinstance(event, Result):
                     return event
-                if job.cancelled.is_set() or self._closed:
+                if job.cancellation.cancelled or self._closed:
                     return AbandonedError()
                 job.tell(event)
+        except CancelledError:
+            return AbandonedError()
         except Exception as error:
             return error
         else:

@@ -3,19 +3,20 @@
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 
 import uvicorn
 
 from foggen_runtime.choice import question_options
+from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.foggen import Foggen
 from foggen_runtime.local_model import Decoding
 from foggen_runtime.result import BundleRef, Result
 from foggen_runtime.serving.app import make_app
 from foggen_runtime.serving.chat import Chat
-from foggen_runtime.serving.desk import Desk
+from foggen_runtime.serving.desk import Ask, Desk
 from foggen_runtime.serving.gate import Gate, is_loopback
 from foggen_runtime.serving.ledger import Ledger
 from foggen_runtime.serving.requests import ChatRequest
@@ -42,6 +43,7 @@ class Server:
             settings: How to serve it.
             listener: What `open_socket` gave for these settings.
         """
+        self._foggen = foggen
         listener.listen(_BACKLOG)
         self._socket = listener
         host, port = listener.getsockname()[:2]
@@ -70,37 +72,41 @@ class Server:
         )
 
     def run(self) -> None:
-        """Serve until `stop`, SIGTERM or SIGINT; then finish the questions that were taken."""
+        """Serve until `stop`, SIGTERM or SIGINT; then finish the questions that were taken.
+
+        Meanwhile what waits in the outbox is delivered, as the policy says.
+        """
         if threading.current_thread() is threading.main_thread():
             # uvicorn raises the signal again when all is done; by then it means nothing more.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
-        self._uvicorn.run(sockets=[self._socket])
+        with self._foggen.flushing():
+            self._uvicorn.run(sockets=[self._socket])
 
     def stop(self) -> None:
         """Make `run` end, from any thread."""
         self._uvicorn.should_exit = True
 
 
-def _asker(foggen: Foggen, settings: Settings) -> Callable[[ChatRequest], Iterator[str | Result]]:
+def _asker(foggen: Foggen, settings: Settings) -> Ask:
     model = foggen.model
     room = len(model.bundle.manifest.template.answer_prefix_ids)
 
-    def ask(request: ChatRequest) -> Iterator[str | Result]:
+    def ask(request: ChatRequest, cancellation: Cancellation) -> Iterator[str | Result]:
         limit = settings.max_new_tokens
         if request.max_tokens is not None:
             limit = min(limit, request.max_tokens + room)
         options = question_options(request.question) if settings.hold_options else ()
         decoding = Decoding(settings.mode, limit, options or None)
-        return foggen.stream(request.question, request.tau, request.route, decoding)
+        return foggen.stream(request.question, request.tau, request.route, decoding, cancellation)
 
-    def ask_in_turn(request: ChatRequest) -> Iterator[str | Result]:
+    def ask_in_turn(request: ChatRequest, cancellation: Cancellation) -> Iterator[str | Result]:
         # Waited for before the clock of the question starts.
         if (request.route or foggen.policy.route) != "cloud_only":
             turns.take()
             turns.leave()
         try:
-            yield from ask(request)
+            yield from ask(request, cancellation)
         finally:
             turns.give()
 

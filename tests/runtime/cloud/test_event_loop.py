@@ -12,10 +12,11 @@ from collections.abc import AsyncGenerator, Iterator
 
 import pytest
 
+from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.cloud.client import CloudClient
 from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.cloud.event_loop import EventLoopThread
-from foggen_runtime.errors import HandoffError
+from foggen_runtime.errors import CancelledError, HandoffError
 from tests.support.cloud_server import CloudServer, Fault
 
 
@@ -70,6 +71,54 @@ def test_an_interrupt_cancels_and_waits_for_the_end(thread: EventLoopThread) -> 
     assert ended.is_set()
     timer.join()
     signal.signal(signal.SIGINT, before)
+
+
+def test_another_thread_cancels_and_the_loop_goes_on(thread: EventLoopThread) -> None:
+    begun, ended, cancellation = threading.Event(), threading.Event(), Cancellation()
+
+    async def hang() -> None:
+        try:
+            begun.set()
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+            ended.set()
+
+    def cancel() -> None:
+        assert begun.wait(10)
+        time.sleep(0.1)  # for the thread to wait
+        cancellation.cancel()
+
+    other = threading.Thread(target=cancel)
+    other.start()
+    with pytest.raises(CancelledError, match="no longer wanted"):
+        thread.run(hang(), cancellation)
+    assert ended.is_set()
+    other.join()
+    assert thread.run(asyncio.sleep(0, "next")) == "next"
+
+
+def test_what_was_cancelled_before_never_begins(thread: EventLoopThread) -> None:
+    cancellation = Cancellation()
+    begun: list[bool] = []
+
+    async def begin() -> None:
+        begun.append(True)
+
+    cancellation.cancel()
+    with pytest.raises(CancelledError):
+        thread.run(begin(), cancellation)
+    thread.run(nothing())
+    assert begun == []
+
+
+def test_a_result_that_came_is_given_and_cancelling_later_ends_nothing(
+    thread: EventLoopThread,
+) -> None:
+    cancellation = Cancellation()
+    assert thread.run(asyncio.sleep(0, "first"), cancellation) == "first"
+    cancellation.cancel()
+    assert thread.run(asyncio.sleep(0.05, "another's")) == "another's"
 
 
 def test_closing_cancels_what_runs_and_ends_the_thread() -> None:

@@ -34,6 +34,7 @@ file = "budget.sqlite3"
 file = "/var/outbox.sqlite3"
 max_entries = 5
 max_bytes = 1000
+flush_seconds = 30
 
 [decision_log]
 file = "log/decisions.jsonl"
@@ -60,7 +61,7 @@ def test_every_field_is_read(tmp_path: Path) -> None:
         never_send=("(?i)password",),
         redact=(Redaction(r"\d{4}", "[number]"), Redaction(r"(\w+)@(\w+)", r"\2")),
         budget=Budget(10, 1000, tmp_path / "budget.sqlite3"),
-        outbox=OutboxLimits(Path("/var/outbox.sqlite3"), 5, 1000),
+        outbox=OutboxLimits(Path("/var/outbox.sqlite3"), 5, 1000, 30.0),
         decision_log=LogSettings(tmp_path / "log" / "decisions.jsonl", 100, 2, content=True),
         warm=False,
     )
@@ -99,6 +100,15 @@ def test_an_empty_file_is_the_default_policy(tmp_path: Path) -> None:
         ("[budget]\ncalls = -1", "budget.calls: must be at least 0, is -1"),
         ("[budget]\ncalls = true", "budget: calls: must be an integer, is true"),
         ("[outbox]\nmax_entries = 0", "outbox.max_entries: must be at least 1, is 0"),
+        ("[outbox]\nflush_seconds = -1", "outbox.flush_seconds: must be within [0, 86400], is -1"),
+        (
+            "[outbox]\nflush_seconds = nan",
+            "outbox.flush_seconds: must be within [0, 86400], is nan",
+        ),
+        (
+            "[outbox]\nflush_seconds = inf",
+            "outbox.flush_seconds: must be within [0, 86400], is inf",
+        ),
         ("[outbox]\nfile = 1", "outbox: file: must be a path, is 1"),
         ("[decision_log]\nmax_files = 0", "decision_log.max_files: must be at least 1, is 0"),
         ("tau_source = 'flag'", "tau_source: must be set in code, not in a file"),

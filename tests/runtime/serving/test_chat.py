@@ -1,5 +1,6 @@
 """Chat completions over a real socket: answers, provenance, streams, failures, cancelling."""
 
+import http.client
 import json
 import socket
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.foggen import Foggen
+from foggen_runtime.handoff.outbox import Outbox
 from foggen_runtime.handoff.policy import LogSettings, OutboxLimits, Policy
 from foggen_runtime.serving.server import Server, open_socket
 from foggen_runtime.serving.settings import Settings
@@ -281,6 +283,35 @@ def test_a_client_that_leaves_a_stream_ends_the_asking(
             gateway.wait_for(running=0)
     (line,) = log.read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["reason"] == "cancelled"
+
+
+@pytest.mark.parametrize("fault", [Fault.HANG, Fault.DRIP_HEAD, Fault.STALL])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_ends_the_wait_for_the_cloud(
+    tiny_bundle: BundleOf, tmp_path: Path, unsure: str, sure: str, fault: Fault, stream: bool
+) -> None:
+    log, outbox = tmp_path / "decisions.jsonl", tmp_path / "outbox.sqlite3"
+    policy = Policy(
+        on_unreachable="queue", outbox=OutboxLimits(outbox), decision_log=LogSettings(log)
+    )
+    settings = Settings(handoffs=1, queue=0)
+    with CloudServer(lambda _: "words " * 1000, fault) as server:
+        cloud = Cloud(server.url, "big")
+        with serving(tiny_bundle("int4"), settings, cloud, policy) as gateway:
+            client = http.client.HTTPConnection(urlsplit(gateway.url).netloc)
+            body = json.dumps(request(unsure, stream=stream))
+            client.request("POST", CHAT, body, {"Content-Type": "application/json"})
+            deadline = time.monotonic() + 20
+            while not server.requests and time.monotonic() < deadline:
+                time.sleep(0.01)
+            client.close()
+            assert server.disconnected.wait(5)  # the cloud's time limits are 30 and 60 s
+            gateway.wait_for(running=0, waiting=0)
+            assert gateway.chat(sure).headers["X-Foggen-Source"] == "local"
+        with Outbox(OutboxLimits(outbox)) as opened:
+            assert opened.entries() == []
+    reasons = [json.loads(line)["reason"] for line in log.read_text().splitlines()]
+    assert reasons == ["cancelled", "confident"]
 
 
 def test_a_cloud_that_fails_within_a_stream_ends_it_with_an_error(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.errors import RequestError
 from foggen_runtime.result import BundleRef, Result
 from foggen_runtime.serving.desk import AbandonedError, Desk
@@ -26,7 +27,7 @@ class Asker:
         self.go = threading.Event()
         self._events: list[Iterator[str | Result]] = []  # kept, or Python would close them itself
 
-    def __call__(self, request: ChatRequest) -> Iterator[str | Result]:
+    def __call__(self, request: ChatRequest, cancellation: Cancellation) -> Iterator[str | Result]:
         self.asked.append(request.question)
         self._events.append(self._answer(request))
         return self._events[-1]
@@ -142,6 +143,31 @@ def test_asking_is_closed_at_the_next_piece() -> None:
             await job.next()
 
     run(test)
+
+
+def test_who_leaves_ends_what_the_asking_waits_for() -> None:
+    asked = threading.Event()
+
+    def ask(_: ChatRequest, cancellation: Cancellation) -> Iterator[str | Result]:
+        left = threading.Event()
+        with cancellation.ends_by(left.set):
+            asked.set()
+            assert left.wait(10)
+        cancellation.check()
+        yield RESULT
+
+    async def test() -> None:
+        job = desk.submit(ChatRequest("gone"))
+        await until(asked.is_set)
+        desk.cancel(job)
+        await until(lambda: desk.running == 0)
+        for _ in range(2):  # told at once, and again by the thread
+            with pytest.raises(AbandonedError):
+                await job.next()
+
+    desk = Desk(ask, threads=1, waiting=0)
+    asyncio.run(test())
+    assert ended(desk)
 
 
 def test_an_error_is_the_questions_not_the_threads() -> None:

@@ -52,7 +52,7 @@ def test_metrics_and_status_count_the_same(tiny_bundle: BundleOf, sure: str, uns
 
 def test_a_time_is_in_the_first_bucket_that_holds_it() -> None:
     bundle = BundleRef("tiny", "0" * 64)
-    desk = Desk(lambda _: iter(()), threads=0, waiting=0)
+    desk = Desk(lambda *_: iter(()), threads=0, waiting=0)
     for milliseconds, bucket in ((1, 0), (10, 0), (10.1, 1), (400, 5), (30_000, 10), (30_001, 11)):
         ledger = Ledger(bundle, "0", desk)
         timing = Timing(total=milliseconds)
