@@ -8,7 +8,7 @@ WORK := work
 OPTIMUM := .venvs/optimum
 JAVA_ONNXRUNTIME := 1.29.0
 
-.PHONY: demo test lint test-bare tiny tiny-card flips recipes accuracy-levels loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android test-profile bench-jvm test-package test-arm64 test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
+.PHONY: demo test lint test-bare tiny tiny-card flips recipes accuracy-levels loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android test-profile render bench-jvm test-package test-arm64 test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -132,6 +132,9 @@ bench: $(VENV)/.dev  ## Measure our engine beside the peers, on an idle machine 
 
 golden: $(VENV)/.dev  ## Write the golden traces again, after a change of the decision or a recipe.
 	$(BIN)/python -m tests.golden.write
+
+render: android  ## Draw the Android demo's screens, and try its service.
+	mvn -B -q --no-transfer-progress -f android_demo/render test -Dfoggen.result=$(CURDIR)/$(WORK)/kotlin/bundles/result.json
 
 bench-jvm: android  ## Measure the Kotlin core beside the Python runtime, on an idle machine.
 	$(BIN)/python -m benchmarks.jvm $(WORK)/models/foggen-int4

@@ -29,16 +29,16 @@ while [ $# -gt 0 ]; do
 done
 
 say() { echo "== $*" >&2; }
-# Incremental compilation leaves tests as they were when only what they call has changed.
-maven() { mvn -B -q --no-transfer-progress -Dkotlin.compiler.incremental=false "$@"; }
+maven() { mvn -B -q --no-transfer-progress "$@"; }
 property() { sed -n "s:.*<$2>\(.*\)</$2>.*:\1:p" "$1" | head -1; }
 
 KOTLIN=$(property "$HERE/app/pom.xml" kotlin.version)
 ONNXRUNTIME=$(property "$HERE/core/pom.xml" onnxruntime.version)
+FRAMEWORK_VERSION=$(property "$HERE/app/pom.xml" framework.version)
 DX=$(property "$HERE/app/pom.xml" dx.version)
 
 # Debian's tools, unpacked rather than installed: that needs no root.
-PACKAGES="aapt zipalign apksigner android-framework-res android-libaapt android-libandroidfw
+PACKAGES="aapt zipalign apksigner android-libaapt android-libandroidfw
   android-libbacktrace android-libbase android-libcutils android-liblog android-libutils
   android-libziparchive libprotobuf-lite32 libzopfli1 libpng16-16 libexpat1 p7zip-full"
 
@@ -55,8 +55,7 @@ fetch_tools() {
 }
 
 choose_tools() {
-  FRAMEWORK=/usr/share/android-framework-res/framework-res.apk
-  if command -v aapt2 zipalign apksigner >/dev/null && [ -e $FRAMEWORK ]; then
+  if command -v aapt2 zipalign apksigner >/dev/null; then
     AAPT2=aapt2 ZIPALIGN=zipalign APKSIGNER=apksigner
     return
   fi
@@ -67,7 +66,22 @@ choose_tools() {
   AAPT2="env LD_LIBRARY_PATH=$libraries $root/lib/android-sdk/build-tools/debian/aapt2"
   ZIPALIGN="env LD_LIBRARY_PATH=$libraries $root/lib/android-sdk/build-tools/debian/zipalign"
   APKSIGNER="java -jar $root/share/java/apksigner.jar"
-  FRAMEWORK=$root/share/android-framework-res/framework-res.apk
+}
+
+# Debian's framework is Android 10's and knows no type of foreground service, Debian's aapt2 does not
+# read Android 15's: the resources of Android 14 are out of a jar that is made for tests. It does not
+# know a service's <property> either, hence --warn-manifest-validation.
+fetch_framework() {
+  FRAMEWORK=$CACHE/framework-$FRAMEWORK_VERSION.apk
+  [ -e "$FRAMEWORK" ] && return
+  say "fetching Android's resources"
+  local folder=$CACHE/framework
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  maven dependency:copy -Dartifact="org.robolectric:android-all:$FRAMEWORK_VERSION" -DoutputDirectory="$folder"
+  (cd "$folder" && unzip -qo ./*.jar AndroidManifest.xml resources.arsc && zip -q -X -0 framework.apk AndroidManifest.xml resources.arsc)
+  mv "$folder/framework.apk" "$FRAMEWORK"
+  rm -rf "$folder"
 }
 
 link_resources() {
@@ -76,7 +90,7 @@ link_resources() {
   mkdir -p "$OUT/generated" "$OUT/apk"
   $AAPT2 compile --dir "$HERE/app/src/main/res" -o "$OUT/resources.zip"
   $AAPT2 link -I "$FRAMEWORK" --manifest "$HERE/app/src/main/AndroidManifest.xml" \
-    --debug-mode --min-sdk-version 27 --target-sdk-version 35 --version-code 1 --version-name 0.1.0 \
+    --warn-manifest-validation --debug-mode --min-sdk-version 27 --target-sdk-version 35 --version-code 1 --version-name 0.1.0 \
     -A "$HERE/app/src/main/assets" -0 .data -0 .onnx -0 .so \
     --java "$OUT/generated" -o "$OUT/apk/linked.apk" "$OUT/resources.zip"
 }
@@ -153,6 +167,7 @@ verify() {
 }
 
 choose_tools
+fetch_framework
 link_resources
 compile_and_test
 make_dex

@@ -7,6 +7,7 @@ time, which Android does not link as the JVM does. Uses the standard library onl
 
 import argparse
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -15,7 +16,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 PAGE_BYTES = 16384
-PERMISSIONS = {"android.permission.INTERNET"}
+# What the application asks for, and what for.
+PERMISSIONS = {
+    "android.permission.INTERNET": "bundles, and the cloud",
+    "android.permission.FOREGROUND_SERVICE": "a benchmark or a delivery goes on without a screen",
+    "android.permission.FOREGROUND_SERVICE_DATA_SYNC": "the delivery, from Android 14 on",
+    "android.permission.FOREGROUND_SERVICE_SPECIAL_USE": "the benchmark, from Android 14 on",
+    "android.permission.POST_NOTIFICATIONS": "their progress, if the user agrees",
+    "android.permission.WAKE_LOCK": "the processor stays on until they end",
+}
 CLEARTEXT_HOSTS = {"localhost", "127.0.0.1"}
 # Parts of libraries that make lambdas at run time, and that nothing here calls.
 UNUSED = {
@@ -36,6 +45,9 @@ _CALL_SITES = 0x0007
 _CONSTANT_BYTES = {3: 5, 4: 5, 5: 9, 6: 9, 7: 3, 8: 3, 9: 5, 10: 5, 11: 5, 12: 5}
 _CONSTANT_BYTES |= {15: 4, 16: 3, 17: 5, 18: 5, 19: 3, 20: 3}
 _INVOKE_DYNAMIC = 18
+_SERVICE_TYPE = re.compile(r"foregroundServiceType\(\w+\)=(0x[0-9a-f]+)")
+_SPECIAL_USE = 0x40000000
+_SPECIAL_USE_PROPERTY = "android.app.PROPERTY_SPECIAL_USE_FGS_SUBTYPE"
 
 
 class CheckError(Exception):
@@ -195,6 +207,34 @@ def check_cleartext(manifest: str, configuration: str) -> None:
         raise CheckError(f"plain HTTP: must be for {sorted(CLEARTEXT_HOSTS)}, is {configuration}")
 
 
+def check_permissions(listed: str) -> list[str]:
+    """Return the permissions that `aapt2 dump permissions` lists.
+
+    Raises:
+        CheckError: They are not those of `PERMISSIONS`.
+    """
+    lines = listed.splitlines()
+    permissions = [line.split("'")[1] for line in lines if line.startswith("uses-permission")]
+    if set(permissions) != set(PERMISSIONS):
+        raise CheckError(f"permissions: must be {sorted(PERMISSIONS)}, are {permissions}")
+    return permissions
+
+
+def check_services(manifest: str) -> None:
+    """Check that Android 14 lets the services of a manifest come to the foreground.
+
+    Raises:
+        CheckError: One names no type, or is of a special use that it does not describe.
+    """
+    for service in manifest.split("E: service ")[1:]:
+        own = service.split("E: activity ")[0]
+        named = _SERVICE_TYPE.search(own)
+        if named is None:
+            raise CheckError("service: must name a foregroundServiceType")
+        if int(named[1], 16) & _SPECIAL_USE and _SPECIAL_USE_PROPERTY not in own:
+            raise CheckError(f"service: a special use must have a property {_SPECIAL_USE_PROPERTY}")
+
+
 def dump(aapt2: list[str], *arguments: str) -> str:
     """Return what `aapt2 dump` prints."""
     done = subprocess.run([*aapt2, "dump", *arguments], capture_output=True, text=True, check=True)
@@ -207,13 +247,11 @@ def check(file: Path, aapt2: list[str]) -> Report:
     Raises:
         CheckError: A rule is broken.
     """
-    lines = dump(aapt2, "permissions", str(file)).splitlines()
-    permissions = [line.split("'")[1] for line in lines if line.startswith("uses-permission")]
-    if set(permissions) != PERMISSIONS:
-        raise CheckError(f"permissions: must be {sorted(PERMISSIONS)}, are {permissions}")
+    permissions = check_permissions(dump(aapt2, "permissions", str(file)))
+    manifest = dump(aapt2, "xmltree", str(file), "--file", "AndroidManifest.xml")
+    check_services(manifest)
     check_cleartext(
-        dump(aapt2, "xmltree", str(file), "--file", "AndroidManifest.xml"),
-        dump(aapt2, "xmltree", str(file), "--file", "res/xml/network_security.xml"),
+        manifest, dump(aapt2, "xmltree", str(file), "--file", "res/xml/network_security.xml")
     )
     libraries = check_libraries(file)
     methods, sites = check_classes(file)

@@ -1,14 +1,15 @@
 """The runtime against the stored golden traces, which the Kotlin core is held to as well."""
 
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import BundleOf
+from tests.conftest import TINY
 from tests.golden.questions import golden_questions
+from tests.golden.subjects import SUBJECTS
 from tests.golden.traces import (
-    MODES,
     Trace,
     open_recording,
     read_golden,
@@ -25,18 +26,19 @@ def test_the_stored_questions_are_those_of_the_list() -> None:
     assert [asked.question for asked in read_questions().questions] == golden_questions()
 
 
-@pytest.mark.parametrize("recipe", MODES)
-def test_the_runtime_repeats_the_traces(tiny_bundle: BundleOf, recipe: str) -> None:
-    golden = read_golden(recipe)
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_the_runtime_repeats_the_traces(tmp_path: Path, name: str) -> None:
+    subject = SUBJECTS[name]
+    golden = read_golden(subject.traces)
     questions = read_questions().questions
-    with open_recording(tiny_bundle(recipe)) as foggen:
+    with open_recording(subject.make(TINY / "checkpoint", tmp_path / name)) as foggen:
         for asked in questions:
             assert tuple(foggen.prompt_ids(asked.question)) == asked.prompt_ids
-        found = record(foggen, [asked.question for asked in questions], recipe)
-    print(f"{recipe}: written by onnxruntime {golden.onnxruntime}, here {version('onnxruntime')}")
+        found = record(foggen, [asked.question for asked in questions], subject.modes)
+    print(f"{name}: written by onnxruntime {golden.onnxruntime}, here {version('onnxruntime')}")
     assert len(found) == len(golden.traces)
     for ours, stored in zip(found, golden.traces, strict=True):
-        same(ours, stored, _TOLERANCE[recipe])
+        same(ours, stored, _TOLERANCE[subject.recipe])
 
 
 def same(ours: Trace, stored: Trace, tolerance: float) -> None:

@@ -132,6 +132,30 @@ def test_plain_http_is_for_the_device_itself() -> None:
         check_apk.check_cleartext("", CONFIGURATION)
 
 
+def test_permissions_are_those_that_have_a_reason() -> None:
+    lines = [f"uses-permission: name='{name}'" for name in check_apk.PERMISSIONS]
+    listed = "\n".join(["package: foggen.app", *lines])
+    assert check_apk.check_permissions(listed) == list(check_apk.PERMISSIONS)
+    camera = "uses-permission: name='android.permission.CAMERA'"
+    for other in (f"{listed}\n{camera}", "\n".join(lines[1:])):
+        with pytest.raises(check_apk.CheckError, match="permissions: must be"):
+            check_apk.check_permissions(other)
+
+
+def test_services_may_come_to_the_foreground() -> None:
+    kind = "A: android:foregroundServiceType(0x01010599)=0x"
+    described = "E: property\nA: name(0x1)=" + check_apk._SPECIAL_USE_PROPERTY
+    check_apk.check_services(f"E: service (line=1)\n{kind}40000001\n{described}")
+    check_apk.check_services(f"E: service (line=1)\n{kind}1")
+    for manifest, message in (
+        ("E: service (line=1)\nA: x=1", "must name a foregroundServiceType"),
+        (f"E: service (line=1)\n{kind}40000001", "must have a property"),
+        (f"{described}\nE: service (line=1)\n{kind}40000001", "must have a property"),
+    ):
+        with pytest.raises(check_apk.CheckError, match=message):
+            check_apk.check_services(manifest)
+
+
 def test_alignment_is_what_readelf_says() -> None:
     library = next(Path("/usr/lib").glob("*-linux-gnu/libc.so.6"), None)
     if library is None or shutil.which("readelf") is None:

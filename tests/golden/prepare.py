@@ -18,9 +18,9 @@ from tokenizers import Tokenizer
 from foggen_runtime import EngineOptions, Foggen, OpenOptions
 from foggen_runtime.manifest import Manifest
 from tests.conftest import TINY
-from tests.golden.traces import FOLDER, MODES
+from tests.golden.subjects import SUBJECTS
+from tests.golden.traces import FOLDER
 from tests.golden.unicode_classes import CLASSES, ranges_of
-from tests.support.export import export_bundle
 from tests.support.tokenizers import QWEN3_ADDED_TOKENS, qwen3_backend, varied_questions
 
 # First and last letter of each script's main block.
@@ -127,11 +127,11 @@ def write_lines(path: Path, items: Iterable[object]) -> None:
 
 
 def write_bundles(folder: Path) -> None:
-    """Export the tiny FogGen by every recipe, and note what the Python runtime calls each."""
+    """Make every bundle that is asked, and note what the Python runtime calls each."""
     hashes = {}
-    for recipe in MODES:
-        bundle = export_bundle(TINY / "checkpoint", folder / recipe, recipe)
-        hashes[recipe] = Manifest.load(bundle).sha256
+    for name, subject in SUBJECTS.items():
+        bundle = subject.make(TINY / "checkpoint", folder / name)
+        hashes[name] = Manifest.load(bundle).sha256
     (folder / "hashes.json").write_text(json.dumps(hashes))
     options = OpenOptions(engine=EngineOptions(threads=1, spinning=False))
     with Foggen.open(folder / "int4", options=options) as foggen:

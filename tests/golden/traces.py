@@ -15,18 +15,11 @@ from foggen_runtime.local_model import DecodingMode
 
 FOLDER = Path(__file__).parent
 QUESTIONS_FILE = FOLDER / "questions.json"
-# Greedy and plain decoding are held to fp32 only: with quantized products, passes of other widths
-# differ in the last digits.
-MODES: dict[str, tuple[DecodingMode, ...]] = {
-    "fp32": ("constrained", "greedy", "step"),
-    "int8": ("constrained",),
-    "int4": ("constrained",),
-}
 _ROUTES: tuple[Route, ...] = ("local_only", "auto")
 _MAX_NEW_TOKENS = 16
 # What the decision decides. Timings, the bundle and who asked are no part of the contract.
 _FIELDS = (
-    *("answer", "choice", "source", "reason", "tau", "tau_source", "confidence"),
+    *("answer", "choice", "source", "reason", "tau", "tau_source", "tau_on", "confidence"),
     *("level_probabilities", "expected_confidence", "template_probability", "finish_reason"),
     *("prefix_source", "usage"),
 )
@@ -55,7 +48,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Golden:
-    """The traces of one recipe, and the onnxruntime that computed them."""
+    """The traces of one bundle, and the onnxruntime that computed them."""
 
     recipe: str
     onnxruntime: str
@@ -97,11 +90,13 @@ def open_recording(bundle: Path) -> Foggen:
     return foggen
 
 
-def record(foggen: Foggen, questions: Sequence[str], recipe: str) -> tuple[Trace, ...]:
-    """Ask every question in every mode and by every route of a recipe."""
+def record(
+    foggen: Foggen, questions: Sequence[str], modes: Sequence[DecodingMode]
+) -> tuple[Trace, ...]:
+    """Ask every question in each mode and by every route."""
     return tuple(
         _trace(foggen, (index, question), mode, route)
-        for mode in MODES[recipe]
+        for mode in modes
         for index, question in enumerate(questions)
         for route in _ROUTES
     )
@@ -131,9 +126,9 @@ def _tokens(foggen: Foggen, question: str, decoding: Decoding) -> tuple[int, ...
     return (*decision.tokens, *decoder.answer(decoding.max_new_tokens))
 
 
-def read_golden(recipe: str) -> Golden:
-    """Read the stored traces of a recipe."""
-    return from_json(Golden, _load(FOLDER / f"{recipe}.json"), f"{recipe}.json")
+def read_golden(name: str) -> Golden:
+    """Read a file of traces."""
+    return from_json(Golden, _load(FOLDER / f"{name}.json"), f"{name}.json")
 
 
 def read_questions() -> Questions:

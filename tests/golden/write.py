@@ -13,9 +13,9 @@ from pathlib import Path
 from foggen_runtime.files import write_text_atomically
 from tests.conftest import TINY
 from tests.golden.questions import golden_questions
+from tests.golden.subjects import SUBJECTS
 from tests.golden.traces import (
     FOLDER,
-    MODES,
     QUESTIONS_FILE,
     Asked,
     Golden,
@@ -23,20 +23,21 @@ from tests.golden.traces import (
     open_recording,
     record,
 )
-from tests.support.export import export_bundle
 
 
 def main() -> None:
-    """Export the tiny FogGen by every recipe, ask, and store what happened."""
+    """Make every bundle that has traces of its own, ask, and store what happened."""
     questions = golden_questions()
     with tempfile.TemporaryDirectory() as folder:
-        for recipe in MODES:
-            bundle = export_bundle(TINY / "checkpoint", Path(folder) / recipe, recipe)
+        for name, subject in SUBJECTS.items():
+            if subject.traces != name:
+                continue
+            bundle = subject.make(TINY / "checkpoint", Path(folder) / name)
             with open_recording(bundle) as foggen:
                 asked = tuple(Asked(text, tuple(foggen.prompt_ids(text))) for text in questions)
-                traces = record(foggen, questions, recipe)
-            golden = Golden(recipe, version("onnxruntime"), traces)
-            write_text_atomically(FOLDER / f"{recipe}.json", _lines(asdict(golden), "traces"))
+                traces = record(foggen, questions, subject.modes)
+            golden = Golden(subject.recipe, version("onnxruntime"), traces)
+            write_text_atomically(FOLDER / f"{name}.json", _lines(asdict(golden), "traces"))
     write_text_atomically(QUESTIONS_FILE, _lines(asdict(Questions(asked)), "questions"))
 
 

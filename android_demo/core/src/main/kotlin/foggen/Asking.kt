@@ -76,15 +76,14 @@ internal class Asking(
             )
         }
         val level = decision.level ?: return note("malformed", "the output left the template")
-        val confidence = template.levelValues[level]
-        result = result.copy(confidence = confidence)
+        result = result.copy(confidence = template.levelValues[level])
         when {
             reading != null && isAlien(reading) -> note(
                 "malformed",
                 "template_probability ${reading.templateProbability} is below the bundle's minimum " +
                     "${template.minTemplateProbability}: no question for this model",
             )
-            confidence >= result.tau -> note("confident")
+            result.comparedConfidence >= result.tau -> note("confident")
             else -> note(if (route == Route.LOCAL_ONLY) "mode" else "below_tau")
         }
     }

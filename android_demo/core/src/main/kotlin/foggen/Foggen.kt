@@ -62,7 +62,7 @@ class Foggen(val model: LocalModel, private val services: Services = Services())
             services.policy.tau != null -> services.policy.tau to "policy"
             else -> routing.tau to if (routing.calibrated) "calibration" else "default"
         }
-        return Result(tau, source, bundle, id = services.newId(), prefixSource = model.prefixSource)
+        return Result(tau, source, bundle, id = services.newId(), prefixSource = model.prefixSource, tauOn = routing.on)
     }
 
     companion object {

@@ -1,6 +1,7 @@
 package foggen
 
 import com.google.gson.JsonObject
+import foggen.bundle.ConfidenceKind
 import foggen.json.Fields
 import foggen.json.JsonException
 import foggen.json.compactJson
@@ -59,7 +60,7 @@ data class CloudRef(val endpoint: String?, val model: String?, val attempts: Int
  * @property deferral why the question was not kept on the device; null when it was kept
  * @property detail a sentence on what went wrong, for people
  * @property confidence the verbalized level; null when the output was malformed
- * @property tauOn what tau was compared with; this library has `verbalized`
+ * @property tauOn which confidence tau was compared with
  * @property levelProbabilities probability of each level, in the template's order
  */
 data class Result(
@@ -79,11 +80,15 @@ data class Result(
     val templateProbability: Double? = null,
     val finishReason: String? = null,
     val prefixSource: String = "none",
-    val tauOn: String = "verbalized",
+    val tauOn: ConfidenceKind = ConfidenceKind.VERBALIZED,
     val cloud: CloudRef? = null,
     val usage: Usage = Usage(),
     val timingMs: Timing = Timing(),
 ) {
+    /** What tau is compared with; 0 where there is none. */
+    val comparedConfidence: Double
+        get() = (if (tauOn == ConfidenceKind.EXPECTED) expectedConfidence else confidence) ?: 0.0
+
     /** Returns the result as JSON, `schema_version` first. */
     fun toJson(): JsonObject = jsonOf(
         "schema_version" to SCHEMA_VERSION,
@@ -103,7 +108,7 @@ data class Result(
         "template_probability" to templateProbability,
         "finish_reason" to finishReason,
         "prefix_source" to prefixSource,
-        "tau_on" to tauOn,
+        "tau_on" to tauOn.word,
         "cloud" to cloud?.let {
             jsonOf("endpoint" to it.endpoint, "model" to it.model, "attempts" to it.attempts, "request_id" to it.requestId)
         },
@@ -140,6 +145,7 @@ data class Result(
                 throw JsonException("result: schema_version: must be $SCHEMA_VERSION")
             }
             val source = fields.string("source")
+            val tauOn = fields.optionalString("tau_on") ?: ConfidenceKind.VERBALIZED.word
             val result = Result(
                 answer = fields.optionalString("answer"),
                 source = Source.values().firstOrNull { it.word == source } ?: throw JsonException("result: source: no '$source'"),
@@ -157,7 +163,7 @@ data class Result(
                 templateProbability = fields.optionalDouble("template_probability"),
                 finishReason = fields.optionalString("finish_reason"),
                 prefixSource = fields.string("prefix_source"),
-                tauOn = fields.optionalString("tau_on") ?: "verbalized",
+                tauOn = ConfidenceKind.values().firstOrNull { it.word == tauOn } ?: throw JsonException("result: tau_on: no '$tauOn'"),
                 cloud = fields.optionalSection("cloud", ::cloudOf),
                 usage = fields.section("usage", ::usageOf),
                 timingMs = fields.section("timing_ms", ::timingOf),

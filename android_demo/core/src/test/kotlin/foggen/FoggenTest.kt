@@ -1,7 +1,9 @@
 package foggen
 
+import foggen.bundle.ConfidenceKind
 import foggen.cloud.CloudEvent
 import foggen.cloud.Handoff
+import foggen.json.JsonException
 import foggen.outbox.Flusher
 import foggen.outbox.Outbox
 import foggen.support.ONE_THREAD
@@ -106,6 +108,18 @@ class FoggenTest {
         val strict = ask(confident, Policy(tau = 0.0), options = AskOptions(tau = 1.0))
         assertEquals("call", strict.tauSource)
         assertThrows(ConfigException::class.java) { AskOptions(tau = 1.5) }
+    }
+
+    @Test
+    fun `tau is compared with the confidence that the bundle names`() {
+        val blank = ask(doubtful, options = AskOptions(route = Route.LOCAL_ONLY)).copy(confidence = 1.0, expectedConfidence = 0.25)
+        assertEquals(1.0, blank.comparedConfidence)
+        assertEquals(0.25, blank.copy(tauOn = ConfidenceKind.EXPECTED).comparedConfidence)
+        assertEquals(0.0, blank.copy(tauOn = ConfidenceKind.EXPECTED, expectedConfidence = null).comparedConfidence)
+        val json = blank.copy(tauOn = ConfidenceKind.EXPECTED).toJson()
+        assertEquals(ConfidenceKind.EXPECTED, Result.of(json).tauOn)
+        json.addProperty("tau_on", "median")
+        assertThrows(JsonException::class.java) { Result.of(json) }
     }
 
     @Test

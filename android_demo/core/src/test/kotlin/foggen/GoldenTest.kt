@@ -13,13 +13,19 @@ import org.junit.jupiter.params.provider.CsvSource
 /** Every golden trace of the Python runtime, replayed. */
 class GoldenTest {
     @ParameterizedTest
-    @CsvSource("fp32, 1e-4, 252", "int8, 0.03, 84", "int4, 0.05, 84")
-    fun `traces are repeated token for token`(recipe: String, tolerance: Double, expected: Int) = runBlocking {
+    @CsvSource(
+        "fp32, fp32, 1e-4, 252",
+        "fp32-positions, fp32, 1e-4, 252",
+        "int8, int8, 0.03, 84",
+        "int4, int4, 0.05, 84",
+        "int4-expected, int4-expected, 0.05, 84",
+    )
+    fun `traces are repeated token for token`(bundle: String, traces: String, tolerance: Double, expected: Int) = runBlocking {
         val questions = TestData.json("golden/questions.json").asJsonObject.getAsJsonArray("questions").map { it.asJsonObject }
-        val golden = TestData.json("golden/$recipe.json").asJsonObject
+        val golden = TestData.json("golden/$traces.json").asJsonObject
         val factory = RecordingFactory()
         var count = 0
-        Foggen.open(TestData.bundle(recipe), options = factory.options).use { foggen ->
+        Foggen.open(TestData.bundle(bundle), options = factory.options).use { foggen ->
             for (asked in questions) {
                 assertArrayEquals(ints(asked, "prompt_ids").toIntArray(), foggen.model.promptIds(asked.get("question").asString))
             }

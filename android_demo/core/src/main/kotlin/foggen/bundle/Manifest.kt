@@ -34,8 +34,17 @@ class HeadInfo(val tokenIds: IntArray, val answerIds: IntArray) {
  * @property logitsTail how many last positions of a chunk get logits
  * @property onnxruntime the least version that runs it
  * @property head null where every token of the vocabulary has logits
+ * @property sharedCache whether past and present may be one buffer that the graph appends to
+ * @property positionIds whether the tokens' positions are an input too
  */
-class GraphInfo(val file: String, val logitsTail: Int, val onnxruntime: String, val head: HeadInfo?)
+class GraphInfo(
+    val file: String,
+    val logitsTail: Int,
+    val onnxruntime: String,
+    val head: HeadInfo?,
+    val sharedCache: Boolean = true,
+    val positionIds: Boolean = false,
+)
 
 /**
  * The chat template, taken apart around the question.
@@ -67,8 +76,11 @@ class TemplateInfo(
 /** The KV cache of the prompt's prefix; [key] says for which weights, tokenizer and prompt. */
 class SnapshotInfo(val file: String, val dtype: String, val key: String)
 
+/** Which confidence tau is compared with. */
+enum class ConfidenceKind(val word: String) { VERBALIZED("verbalized"), EXPECTED("expected") }
+
 /** The default tau, and whether a calibration chose it. */
-class RoutingInfo(val tau: Double, val calibrated: Boolean)
+class RoutingInfo(val tau: Double, val calibrated: Boolean, val on: ConfidenceKind)
 
 /** Size and SHA-256 of one file. */
 class FileInfo(val bytes: Long, val sha256: String)

@@ -49,14 +49,7 @@ private fun manifestOf(fields: Fields, path: Path): Manifest {
     val snapshot = fields.optionalSection("prefix_snapshot") {
         SnapshotInfo(it.string("file"), it.string("dtype"), it.string("key"))
     }
-    val routing = fields.section("routing") {
-        val tau = it.double("tau")
-        rule(tau in 0.0..1.0) { "$path: routing: tau: must be within [0, 1], is $tau" }
-        val calibration = it.optionalAnything("calibration")
-        val on = calibration?.get("on")
-        rule(on == null || on == JsonPrimitive("verbalized")) { "$path: routing.calibration.on: this library has verbalized, is $on" }
-        RoutingInfo(tau, calibration != null)
-    }
+    val routing = fields.section("routing", ::routingOf)
     val files = fields.sections("files") { FileInfo(it.long("bytes"), it.string("sha256")) }
     for (name in files.keys) {
         rule(staysInside(name)) { "$path: files: names must stay inside the bundle, one is '$name'" }
@@ -95,11 +88,16 @@ private fun graphOf(fields: Fields): GraphInfo {
     val head = fields.optionalSection("head", ::headOf)
     fields.optionalString("loop_file")
     fields.optionalString("genai_file")
-    rule(fields.boolean("shared_cache", default = true)) { "graph.shared_cache: this library has true, is false" }
-    rule(!fields.boolean("position_ids", default = false)) { "graph.position_ids: this library has false, is true" }
     val tail = fields.int("logits_tail")
     rule(tail >= 1) { "graph.logits_tail: must be at least 1, is $tail" }
-    return GraphInfo(fields.string("file"), tail, fields.string("onnxruntime"), head)
+    return GraphInfo(
+        fields.string("file"),
+        tail,
+        fields.string("onnxruntime"),
+        head,
+        sharedCache = fields.boolean("shared_cache", default = true),
+        positionIds = fields.boolean("position_ids", default = false),
+    )
 }
 
 private fun headOf(fields: Fields): HeadInfo {
@@ -155,6 +153,27 @@ private fun templateOf(fields: Fields): TemplateInfo {
         fields.ints("answer_prefix_ids"),
         minimum,
     )
+}
+
+private fun routingOf(fields: Fields): RoutingInfo {
+    val tau = fields.double("tau")
+    rule(tau in 0.0..1.0) { "routing.tau: must be within [0, 1], is $tau" }
+    val on = fields.optionalSection("calibration") { calibratedOn(it, tau) }
+    return RoutingInfo(tau, calibrated = on != null, on ?: ConfidenceKind.VERBALIZED)
+}
+
+/** Reads which confidence a calibration compared; its other fields tell how it was made. */
+private fun calibratedOn(fields: Fields, tau: Double): ConfidenceKind {
+    for (name in listOf("method", "target", "data_sha256", "date")) fields.string(name)
+    for (name in listOf("limit", "observed")) fields.double(name)
+    for (name in listOf("bound", "certainty")) fields.optionalDouble(name)
+    fields.int("questions")
+    fields.optionalDoubles("level_shares")
+    val chosen = fields.double("tau")
+    rule(chosen == tau) { "routing.calibration.tau: must be the tau it chose, $tau, is $chosen" }
+    val on = fields.string("on")
+    return ConfidenceKind.values().firstOrNull { it.word == on }
+        ?: throw JsonException("routing.calibration.on: this library has verbalized and expected, is $on")
 }
 
 private fun staysInside(name: String): Boolean =

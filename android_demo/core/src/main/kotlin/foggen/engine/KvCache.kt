@@ -1,12 +1,8 @@
 package foggen.engine
 
-import foggen.bundle.ModelInfo
+import ai.onnxruntime.OnnxTensor
 import java.nio.ByteBuffer
-import java.nio.ByteOrder
 import java.nio.FloatBuffer
-
-// A short question takes little memory; speed does not depend on the capacity.
-private const val CAPACITY_STEP = 128
 
 /**
  * Gives memory to the KV cache and the logits.
@@ -22,77 +18,33 @@ fun interface BufferAllocator {
     }
 }
 
-/**
- * Keys and values of [length] tokens in buffers of [capacity] tokens, outside the heap.
- *
- * @property keys one per layer, (1, key/value heads, capacity, head size), float32
- * @property values the same for the values
- */
-internal class KvCache(private val model: ModelInfo, private val allocator: BufferAllocator) {
-    var length = 0
-        private set
-    var capacity = 0
-        private set
-    var keys: List<FloatBuffer> = emptyList()
-        private set
-    var values: List<FloatBuffer> = emptyList()
-        private set
+/** Keys and values of the tokens so far, outside the heap. */
+internal interface KvCache : AutoCloseable {
+    /** Tokens held. */
+    val length: Int
 
-    init {
-        resize(CAPACITY_STEP)
-    }
+    /** What a pass reads, by the graph's names of its inputs. */
+    val past: Map<String, OnnxTensor>
 
-    /** Makes room for so many tokens; where [capacity] changes, the buffers move. */
-    fun reserve(tokens: Int) {
-        if (tokens > capacity) resize((tokens + CAPACITY_STEP - 1) / CAPACITY_STEP * CAPACITY_STEP)
-    }
+    /** What a pass writes, by the graph's names of its outputs. */
+    val present: Map<String, OnnxTensor>
 
-    /** Counts tokens that the graph has appended. */
-    fun append(tokens: Int) {
-        length += tokens
-    }
+    /** Makes room for so many tokens, to be appended in one or more passes. */
+    fun reserve(tokens: Int)
 
-    fun truncate(tokens: Int) {
-        require(tokens in 0..length) { "length: must be within [0, $length], is $tokens" }
-        length = tokens
-    }
+    /** Makes [past] and [present] those of a pass that appends so many tokens. */
+    fun bind(tokens: Int)
+
+    /** Takes over what that pass wrote. */
+    fun append(tokens: Int)
+
+    /** Forgets all but the first tokens. */
+    fun truncate(tokens: Int)
 
     /** Holds exactly a snapshot: (layers, key and value, heads, tokens, head size). */
-    fun restore(snapshot: FloatBuffer, tokens: Int) {
-        reserve(tokens)
-        for (layer in 0 until model.layers) {
-            for ((part, buffers) in listOf(keys, values).withIndex()) {
-                val first = (2 * layer + part) * model.keyValueHeads * tokens * model.headDim
-                copyHeads(snapshot, first, tokens, buffers[layer], capacity, tokens)
-            }
-        }
-        length = tokens
-    }
-
-    private fun resize(tokens: Int) {
-        val old = capacity
-        keys = List(model.layers) { resized(keys.getOrNull(it), old, tokens) }
-        values = List(model.layers) { resized(values.getOrNull(it), old, tokens) }
-        capacity = tokens
-    }
-
-    private fun resized(held: FloatBuffer?, from: Int, to: Int): FloatBuffer {
-        val bytes = allocator.allocate(model.keyValueHeads * to * model.headDim * Float.SIZE_BYTES)
-        val buffer = bytes.order(ByteOrder.nativeOrder()).asFloatBuffer()
-        if (held != null) copyHeads(held, 0, from, buffer, to, length)
-        return buffer
-    }
-
-    /** Copies the first tokens of every head between buffers of other strides. */
-    private fun copyHeads(from: FloatBuffer, first: Int, fromStride: Int, to: FloatBuffer, toStride: Int, tokens: Int) {
-        for (head in 0 until model.keyValueHeads) {
-            val source = from.duplicate()
-            val start = first + head * fromStride * model.headDim
-            source.position(start)
-            source.limit(start + tokens * model.headDim)
-            val target = to.duplicate()
-            target.position(head * toStride * model.headDim)
-            target.put(source)
-        }
-    }
+    fun restore(snapshot: FloatBuffer, tokens: Int)
 }
+
+/** Refuses to truncate to more tokens than are held. */
+internal fun requireHeld(tokens: Int, length: Int) =
+    require(tokens in 0..length) { "length: must be within [0, $length], is $tokens" }

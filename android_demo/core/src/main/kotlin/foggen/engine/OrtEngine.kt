@@ -13,7 +13,6 @@ import foggen.bundle.ModelInfo
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.nio.FloatBuffer
-import java.nio.LongBuffer
 import java.nio.file.Path
 
 /** The version of onnxruntime that this library was tested with. */
@@ -46,24 +45,18 @@ class EngineOptions(
     }
 }
 
-/** The only class that talks to onnxruntime: a bundle's graph in a session. */
+/** A bundle's graph in a session of onnxruntime. */
 internal class OrtEngine private constructor(
     private val session: OrtSession,
-    private val model: ModelInfo,
-    override val logitsTail: Int,
-    vocabSize: Int,
-    allocator: BufferAllocator,
+    private val graph: GraphInfo,
+    private val cache: KvCache,
+    private val scores: LogitsBuffer,
+    override val contextLength: Int,
 ) : TokenEngine {
     private val environment = OrtEnvironment.getEnvironment()
-    private val cache = KvCache(model, allocator)
-    private val scores = LogitsBuffer(allocator, logitsTail, vocabSize)
-    private var mask: LongBuffer = longs(0)
-    private var past: Map<String, OnnxTensor> = emptyMap()
-    private var present: Map<String, OnnxTensor> = emptyMap()
-    private var boundCapacity = 0
 
+    override val logitsTail = minOf(graph.logitsTail, CHUNK_TOKENS)
     override val length: Int get() = cache.length
-    override val contextLength: Int get() = model.contextLength
     override var forwardPasses = 0
         private set
 
@@ -78,7 +71,6 @@ internal class OrtEngine private constructor(
             "ids: with ${cache.length} in the cache must number 1 to ${contextLength - cache.length}, are ${ids.size}"
         }
         cache.reserve(total)
-        if (boundCapacity != cache.capacity) bindCache()
         var start = 0
         while (ids.size - start > 2 * CHUNK_TOKENS) {
             run(ids, start, start + CHUNK_TOKENS)
@@ -88,44 +80,39 @@ internal class OrtEngine private constructor(
     }
 
     override fun close() {
-        past.values.forEach { it.close() }
+        cache.close()
         scores.close()
         session.close()
     }
 
     private fun run(ids: IntArray, start: Int, end: Int): Logits {
         val count = end - start
-        val total = cache.length + count
+        val past = cache.length
+        val rows = minOf(count, graph.logitsTail)
         try {
-            val fed = OnnxTensor.createTensor(environment, longs(count) { ids[start + it].toLong() }, longArrayOf(1, count.toLong()))
-            val seen = OnnxTensor.createTensor(environment, firstOf(mask, total), longArrayOf(1, total.toLong()))
-            fed.use {
-                seen.use {
-                    val inputs = past + mapOf("input_ids" to fed, "attention_mask" to seen)
-                    val outputs = present + mapOf("logits" to scores.tensor(environment, minOf(count, logitsTail)))
-                    session.run(inputs, emptySet(), outputs).close()
-                }
+            cache.bind(count)
+            val fed = LinkedHashMap<String, OnnxTensor>()
+            try {
+                fed["input_ids"] = vector(count) { ids[start + it].toLong() }
+                fed["attention_mask"] = vector(past + count) { 1 }
+                if (graph.positionIds) fed["position_ids"] = vector(count) { (past + it).toLong() }
+                session.run(fed + cache.past, emptySet(), cache.present + ("logits" to scores.tensor(rows))).close()
+            } finally {
+                fed.values.forEach { it.close() }
             }
         } catch (error: OrtException) {
             throw EngineException("onnxruntime failed on $count tokens: ${error.message}", error)
         }
         forwardPasses++
         cache.append(count)
-        return scores.rows(minOf(count, logitsTail))
+        return scores.last(minOf(rows, logitsTail))
     }
 
-    /** Wraps each buffer once, as past and as present: attention appends in place. */
-    private fun bindCache() {
-        past.values.forEach { it.close() }
-        val shape = longArrayOf(1, model.keyValueHeads.toLong(), cache.capacity.toLong(), model.headDim.toLong())
-        val parts = mapOf("key" to cache.keys, "value" to cache.values)
-        val tensors = parts.flatMap { (part, buffers) ->
-            buffers.mapIndexed { layer, buffer -> "$layer.$part" to OnnxTensor.createTensor(environment, buffer, shape) }
-        }
-        past = tensors.associate { (name, tensor) -> "past_key_values.$name" to tensor }
-        present = tensors.associate { (name, tensor) -> "present.$name" to tensor }
-        mask = longs(cache.capacity) { 1 }
-        boundCapacity = cache.capacity
+    /** Makes a tensor of one row: (1, count), int64. */
+    private fun vector(count: Int, item: (Int) -> Long): OnnxTensor {
+        val numbers = ByteBuffer.allocateDirect(count * Long.SIZE_BYTES).order(ByteOrder.nativeOrder()).asLongBuffer()
+        for (index in 0 until count) numbers.put(index, item(index))
+        return OnnxTensor.createTensor(environment, numbers, longArrayOf(1, count.toLong()))
     }
 
     companion object {
@@ -141,7 +128,8 @@ internal class OrtEngine private constructor(
                 sessionOptions(options).use { settings ->
                     val session = environment.createSession(path.toString(), settings)
                     val columns = graph.head?.tokenIds?.size ?: model.vocabSize
-                    OrtEngine(session, model, graph.logitsTail, columns, options.allocator)
+                    val cache = if (graph.sharedCache) SharedCache(model, options.allocator) else SeparateCache(model, options.allocator)
+                    OrtEngine(session, graph, cache, LogitsBuffer(options.allocator, columns), model.contextLength)
                 }
             } catch (error: OrtException) {
                 throw BundleException("$path: onnxruntime ${environment.version} refuses it: ${error.message}", error)
@@ -171,39 +159,3 @@ private fun sessionOptions(options: EngineOptions): OrtSession.SessionOptions {
     settings.addConfigEntry("mlas.disable_kleidiai", if (options.kleidiai) "0" else "1")
     return settings
 }
-
-/** Logits outside the heap, and one row of them at a time on it. */
-private class LogitsBuffer(allocator: BufferAllocator, rows: Int, private val vocabSize: Int) : AutoCloseable {
-    private val buffer: FloatBuffer =
-        allocator.allocate(rows * vocabSize * Float.SIZE_BYTES).order(ByteOrder.nativeOrder()).asFloatBuffer()
-    private val tensors = arrayOfNulls<OnnxTensor>(rows + 1)
-    private val row = FloatArray(vocabSize)
-
-    fun tensor(environment: OrtEnvironment, rows: Int): OnnxTensor =
-        tensors[rows] ?: run {
-            val part = buffer.duplicate().apply { limit(rows * vocabSize) }
-            val shape = longArrayOf(1, rows.toLong(), vocabSize.toLong())
-            OnnxTensor.createTensor(environment, part, shape).also { tensors[rows] = it }
-        }
-
-    fun rows(count: Int): Logits = object : Logits {
-        override val rows = count
-
-        override fun row(index: Int): FloatArray {
-            val source = buffer.duplicate()
-            source.position(index * vocabSize)
-            source.get(row)
-            return row
-        }
-    }
-
-    override fun close() = tensors.forEach { it?.close() }
-}
-
-private inline fun longs(count: Int, item: (Int) -> Long = { 0 }): LongBuffer {
-    val buffer = ByteBuffer.allocateDirect(count * Long.SIZE_BYTES).order(ByteOrder.nativeOrder()).asLongBuffer()
-    for (index in 0 until count) buffer.put(index, item(index))
-    return buffer
-}
-
-private fun firstOf(buffer: LongBuffer, count: Int): LongBuffer = buffer.duplicate().apply { limit(count) }

@@ -28,6 +28,8 @@ class Fields(value: JsonElement, private val where: String) {
 
     fun long(name: String): Long = read(name, ::longOf) { JsonPrimitive(it) }
 
+    fun optionalLong(name: String): Long? = optional(name, ::longOf) { JsonPrimitive(it) }
+
     fun double(name: String): Double = read(name, ::doubleOf) { JsonPrimitive(it) }
 
     fun optionalDouble(name: String): Double? = optional(name, ::doubleOf) { JsonPrimitive(it) }
@@ -64,7 +66,7 @@ class Fields(value: JsonElement, private val where: String) {
             intsOf(item.asJsonArray, "$where: $name[$index]")
         }
 
-    /** Reads an object by [form]; null where it may be missing and is. */
+    /** Reads an object by [form]. */
     fun <T> section(name: String, form: (Fields) -> T): T = sectionOf(required(name), name, form)
 
     /** Reads an object or null. */
@@ -94,19 +96,32 @@ class Fields(value: JsonElement, private val where: String) {
         return read
     }
 
+    /** Reads a list of objects. */
+    fun <T> sectionList(name: String, form: (Fields) -> T): List<T> =
+        list(name).mapIndexed { index, item ->
+            val fields = Fields(item, "$where: $name[$index]")
+            form(fields).also { fields.finish() }
+        }
+
+    /** Reads an object of numbers or null. */
+    fun numbers(name: String): Map<String, Double?> =
+        anything(name).entrySet().associate { (key, item) ->
+            key to if (item.isJsonNull) null else doubleOf(item, "$where: $name.$key")
+        }
+
+    /** Reads an object of lists of numbers. */
+    fun numberLists(name: String): Map<String, List<Double>> =
+        anything(name).entrySet().associate { (key, item) ->
+            if (!item.isJsonArray) fail("$where: $name.$key", "a list", item)
+            key to item.asJsonArray.map { doubleOf(it, "$where: $name.$key") }
+        }
+
     /** Takes an object whatever it holds. */
     fun anything(name: String): JsonObject {
         val value = required(name)
         if (!value.isJsonObject) fail("$where: $name", "an object", value)
         normalized.add(name, value)
         return value.asJsonObject
-    }
-
-    /** Takes an object whatever it holds, or null. */
-    fun optionalAnything(name: String): JsonObject? {
-        if (source.has(name) && !source.get(name).isJsonNull) return anything(name)
-        normalized.add(name, JsonNull.INSTANCE)
-        return null
     }
 
     /** Refuses fields that nobody asked for, and returns the normalized object. */

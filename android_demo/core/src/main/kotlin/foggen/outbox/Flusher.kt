@@ -52,9 +52,10 @@ class Flusher(
      * long, asks to wait or refuses the key, or three deliveries in a row failed.
      *
      * @param waiting also entries whose next attempt is not due yet
+     * @param progress told after each delivery
      */
-    suspend fun flush(waiting: Boolean = false): FlushReport = turn.withLock {
-        var report = FlushReport()
+    suspend fun flush(waiting: Boolean = false, progress: (FlushReport) -> Unit = {}): FlushReport = turn.withLock {
+        var report = FlushReport(remaining = waitingEntries())
         var inARow = 0
         for (entry in outbox.entries().filter { !it.answered && (waiting || isDue(it)) }) {
             try {
@@ -70,10 +71,14 @@ class Flusher(
                     retryAfterMs = error.retryAfterMs,
                 )
             }
+            report = report.copy(remaining = waitingEntries())
+            progress(report)
             if (report.stopped != null) break
         }
-        report.copy(remaining = outbox.entries().count { !it.answered })
+        report
     }
+
+    private suspend fun waitingEntries(): Int = outbox.entries().count { !it.answered }
 
     private suspend fun deliver(entry: Entry): Boolean {
         val started = System.nanoTime()

@@ -2,9 +2,9 @@ package foggen.profile
 
 import com.google.gson.JsonElement
 import com.google.gson.JsonObject
+import foggen.json.Fields
+import foggen.json.JsonException
 import foggen.json.jsonOf
-import kotlin.math.floor
-import kotlin.math.sqrt
 
 /** One question of a profile; a phase that did not happen is null. Times are milliseconds. */
 class QuestionSample(
@@ -31,6 +31,17 @@ class QuestionSample(
 
     companion object {
         val PHASES = listOf("tokenize", "prefill", "decision", "letter", "answer", "handoff", "total")
+
+        /** Reads what [toJson] wrote. */
+        fun of(fields: Fields) = QuestionSample(
+            outcome = fields.string("outcome"),
+            reason = fields.string("reason"),
+            confidence = fields.optionalDouble("confidence"),
+            promptTokens = fields.int("prompt_tokens"),
+            cachedPromptTokens = fields.int("cached_prompt_tokens"),
+            forwardPasses = fields.int("forward_passes"),
+            times = PHASES.associateWith { fields.optionalDouble("${it}_ms") },
+        )
     }
 }
 
@@ -44,10 +55,7 @@ class Round(
     val phases: Map<String, Double?>,
     val questions: List<QuestionSample>,
     val streams: Map<String, List<Double>>,
-    val loaded: MemoryState,
-    val steady: MemoryState,
-    val peakAfterQuestions: Long?,
-    val peak: Long?,
+    val memory: RoundMemory,
     val before: JsonObject,
     val after: JsonObject,
 ) {
@@ -56,15 +64,52 @@ class Round(
         "phases_ms" to phases,
         "questions" to questions.map { it.toJson() },
         "streams" to streams,
-        "memory" to jsonOf(
-            "loaded" to loaded.toJson(),
-            "steady" to steady.toJson(),
-            "peak_after_questions_bytes" to peakAfterQuestions,
-            "peak_rss_bytes" to peak,
-        ),
+        "memory" to memory.toJson(),
         "before" to before,
         "after" to after,
     )
+
+    companion object {
+        /**
+         * Reads what [toJson] wrote.
+         *
+         * @throws JsonException a field is missing, unknown or of the wrong type
+         */
+        fun of(json: JsonElement): Round {
+            val fields = Fields(json, "round")
+            fields.boolean("prepared")
+            val round = Round(
+                phases = fields.numbers("phases_ms"),
+                questions = fields.sectionList("questions", QuestionSample::of),
+                streams = fields.numberLists("streams"),
+                memory = fields.section("memory", RoundMemory::of),
+                before = fields.anything("before"),
+                after = fields.anything("after"),
+            )
+            fields.finish()
+            return round
+        }
+    }
+}
+
+/** A process's memory once the bundle was loaded, after the questions, and at most; bytes. */
+class RoundMemory(val loaded: MemoryState, val steady: MemoryState, val peakAfterQuestions: Long?, val peak: Long?) {
+    fun toJson(): JsonObject = jsonOf(
+        "loaded" to loaded.toJson(),
+        "steady" to steady.toJson(),
+        "peak_after_questions_bytes" to peakAfterQuestions,
+        "peak_rss_bytes" to peak,
+    )
+
+    companion object {
+        /** Reads what [toJson] wrote. */
+        fun of(fields: Fields) = RoundMemory(
+            fields.section("loaded", MemoryState::of),
+            fields.section("steady", MemoryState::of),
+            fields.optionalLong("peak_after_questions_bytes"),
+            fields.optionalLong("peak_rss_bytes"),
+        )
+    }
 }
 
 /** A process's resident memory in bytes; what the system does not tell is null. */
@@ -76,70 +121,15 @@ class MemoryState(val rss: Long?, val anonymous: Long?, val file: Long?, val pss
         "pss_bytes" to pss,
         "swap_bytes" to swap,
     )
-}
 
-/** Percentiles (linear interpolation), mean and sample standard deviation; null of no values. */
-internal fun distribution(values: List<Double?>): JsonObject? {
-    val sorted = values.filterNotNull().sorted()
-    if (sorted.isEmpty()) return null
-    val mean = sorted.average()
-    val deviation = sqrt(sorted.sumOf { (it - mean) * (it - mean) } / (sorted.size - 1))
-    return jsonOf(
-        "count" to sorted.size,
-        "p50" to percentile(sorted, 0.5),
-        "p90" to percentile(sorted, 0.9),
-        "p99" to percentile(sorted, 0.99),
-        "mean" to mean,
-        "stddev" to if (sorted.size > 1) deviation else null,
-    )
-}
-
-/** The rounds in figures, as Python's `profiling/summary.py` gives them. */
-internal fun summarize(rounds: List<Round>): JsonObject {
-    val samples = rounds.flatMap { it.questions }
-    return jsonOf(
-        "process_ms" to described(rounds[0].phases.keys) { phase -> rounds.map { it.phases[phase] } },
-        "questions_ms" to questionTimes(samples),
-        "outcomes" to listOf("local", "deferred").associateWith { name ->
-            val group = samples.filter { it.outcome == name }
-            jsonOf("count" to group.size, "times_ms" to questionTimes(group))
-        },
-        "wasted" to wasted(samples),
-        "tokens_per_second" to described(rounds[0].streams.keys) { name -> rounds.flatMap { it.streams.getValue(name) } },
-        "peak_rss_bytes" to median(rounds.map { it.peak }),
-        "steady_rss_bytes" to median(rounds.map { it.steady.rss }),
-        "steady_anonymous_bytes" to median(rounds.map { it.steady.anonymous }),
-        "steady_file_bytes" to median(rounds.map { it.steady.file }),
-    )
-}
-
-private fun questionTimes(samples: List<QuestionSample>): Map<String, JsonElement> =
-    described(QuestionSample.PHASES) { phase -> samples.map { it.times[phase] } }
-
-private fun described(names: Collection<String>, values: (String) -> List<Double?>): Map<String, JsonElement> =
-    names.mapNotNull { name -> distribution(values(name))?.let { name to it } }.toMap()
-
-/** Adds up the local work on deferred questions; the handoff itself is not local. */
-private fun wasted(samples: List<QuestionSample>): JsonObject? {
-    val deferred = samples.filter { it.outcome == "deferred" }
-    val decisions = distribution(deferred.map { it.times["decision"] }) ?: return null
-    val local = samples.sumOf { (it.times["total"] ?: 0.0) - (it.times["handoff"] ?: 0.0) }
-    return jsonOf(
-        "decision_ms" to decisions,
-        "share_of_local_time" to deferred.sumOf { it.times["decision"] ?: 0.0 } / local,
-        "forward_passes" to deferred.map { it.forwardPasses }.average(),
-        "fed_tokens" to deferred.map { it.promptTokens - it.cachedPromptTokens }.average(),
-    )
-}
-
-private fun median(values: List<Long?>): Double? {
-    val sorted = values.filterNotNull().map { it.toDouble() }.sorted()
-    return if (sorted.isEmpty()) null else percentile(sorted, 0.5)
-}
-
-private fun percentile(sorted: List<Double>, share: Double): Double {
-    val place = share * (sorted.size - 1)
-    val below = floor(place).toInt()
-    val above = minOf(below + 1, sorted.size - 1)
-    return sorted[below] + (place - below) * (sorted[above] - sorted[below])
+    companion object {
+        /** Reads what [toJson] wrote. */
+        fun of(fields: Fields) = MemoryState(
+            fields.optionalLong("rss_bytes"),
+            fields.optionalLong("anonymous_bytes"),
+            fields.optionalLong("file_bytes"),
+            fields.optionalLong("pss_bytes"),
+            fields.optionalLong("swap_bytes"),
+        )
+    }
 }

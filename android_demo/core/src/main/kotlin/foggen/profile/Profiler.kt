@@ -101,7 +101,8 @@ class Profiler(
             phases["wall"] = processStartMs + elapsedMs(begin)
             phases["unaccounted"] = 2 * phases.getValue("wall")!! - phases.values.sumOf { it ?: 0.0 }
             phases["first_decision"] = firstDecision
-            val round = Round(phases, samples, streams, loaded, steady, peak, surroundings.peakMemory(), before, surroundings.conditions())
+            val memory = RoundMemory(loaded, steady, peak, surroundings.peakMemory())
+            val round = Round(phases, samples, streams, memory, before, surroundings.conditions())
             emit(ProfileEvent.Finished(document(model, settings, round)))
         }
     }

@@ -109,9 +109,7 @@ class BundleTest {
             Triple("\"file\": \"model.onnx\"", "\"file\": \"other.onnx\"", "must list 'other.onnx'"),
             Triple("\"0.25\"", "\"often\"", "levels: must be numbers, one is 'often'"),
             Triple("\"head\": null", "\"head\": {\"kind\": \"all\", \"token_ids\": [], \"answer_ids\": []}", "this library has choices"),
-            Triple("\"shared_cache\": true", "\"shared_cache\": false", "shared_cache: this library has true"),
-            Triple("\"position_ids\": false", "\"position_ids\": true", "position_ids: this library has false"),
-            Triple("\"calibration\": null", "\"calibration\": {\"on\": \"expected\"}", "this library has verbalized"),
+            Triple("\"calibration\": null", "\"calibration\": {\"on\": \"expected\"}", "routing: calibration: field 'method' is missing"),
             Triple("{", "{,", "not valid JSON"),
         )
         for ((from, to, message) in cases) {
@@ -121,6 +119,18 @@ class BundleTest {
             assertTrue(message in said, "$to: $said")
         }
         assertTrue("is no bundle" in refusal(Files.createTempDirectory(folder, "empty")))
+    }
+
+    @Test
+    fun `a calibration says which confidence it compared, and its tau is the bundle's`(@TempDir folder: Path) {
+        val bundle = TestData.copy("int4-expected", folder)
+        assertEquals(ConfidenceKind.EXPECTED, readManifest(bundle).routing.on)
+        rewrite(bundle, "\"on\": \"expected\"", "\"on\": \"median\"")
+        assertTrue("calibration.on: this library has verbalized and expected, is median" in refusal(bundle))
+        rewrite(bundle, "\"on\": \"median\"", "\"on\": \"verbalized\"")
+        assertEquals(ConfidenceKind.VERBALIZED, readManifest(bundle).routing.on)
+        rewrite(bundle, "\"tau\": 0.65", "\"tau\": 0.5")
+        assertTrue("calibration.tau: must be the tau it chose, 0.5, is 0.65" in refusal(bundle))
     }
 
     @Test

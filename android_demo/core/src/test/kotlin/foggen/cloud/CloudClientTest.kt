@@ -22,6 +22,7 @@ import java.time.Instant
 import java.util.concurrent.CountDownLatch
 import java.util.concurrent.Executors
 import java.util.concurrent.TimeUnit
+import java.util.concurrent.atomic.AtomicInteger
 
 private const val EVENTS =
     ": hello\r\n\r\ndata: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"Жа\"}}]}\r\n\r\n" +
@@ -30,7 +31,7 @@ private const val EVENTS =
 
 class CloudClientTest {
     private val server = HttpServer.create(InetSocketAddress("127.0.0.1", 0), 0)
-    private var received: Triple<String, Map<String, String>, String>? = null
+    @Volatile private var received: Triple<String, Map<String, String>, String>? = null
 
     private fun serve(handle: (HttpExchange) -> Unit): String {
         server.executor = Executors.newCachedThreadPool()
@@ -129,16 +130,16 @@ class CloudClientTest {
 
     @Test
     fun `a server that keeps failing is left alone, then probed`() = runBlocking {
-        var status = 500
-        var requests = 0
-        val url = serve { requests++; reply(it, EVENTS.toByteArray(), status) }
+        val status = AtomicInteger(500)
+        val requests = AtomicInteger()
+        val url = serve { requests.incrementAndGet(); reply(it, EVENTS.toByteArray(), status.get()) }
         val client = CloudClient(Cloud(url, "m", maxRetries = 0, breakerFailures = 2, breakerCooldownMs = 300))
         repeat(2) { assertThrows(HandoffException::class.java) { runBlocking { client.stream("q", "k").toList() } } }
         assertTrue(client.breaker.state is BreakerState.Open)
         val refused = assertThrows(HandoffException::class.java) { runBlocking { client.stream("q", "k").toList() } }
         assertEquals("cloud_unreachable" to false, refused.reason to refused.sent)
-        assertEquals(2, requests)
-        status = 200
+        assertEquals(2, requests.get())
+        status.set(200)
         delay(350)
         client.stream("q", "k").toList()
         assertEquals(BreakerState.Closed(0), client.breaker.state)

@@ -11,6 +11,8 @@ import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.io.TempDir
+import org.junit.jupiter.params.ParameterizedTest
+import org.junit.jupiter.params.provider.ValueSource
 import java.io.File
 import java.nio.FloatBuffer
 import java.nio.file.Files
@@ -25,11 +27,12 @@ class EngineTest {
 
     private fun last(logits: Logits): FloatArray = logits.row(logits.rows - 1).clone()
 
-    @Test
-    fun `appending, rolling back and growing the cache change nothing`() {
+    @ParameterizedTest
+    @ValueSource(strings = ["fp32", "fp32-positions"])
+    fun `appending, rolling back and growing the cache change nothing`(bundle: String) {
         val ids = IntArray(150) { 7 * it % 1000 }
         val whole = engine("fp32").use { last(it.forward(ids)) }
-        engine("fp32").use { engine ->
+        engine(bundle).use { engine ->
             engine.forward(ids.copyOf(100))
             engine.forward(intArrayOf(5, 6, 7))
             engine.truncate(100)
@@ -41,10 +44,11 @@ class EngineTest {
         }
     }
 
-    @Test
-    fun `a long prompt goes through in chunks`() {
+    @ParameterizedTest
+    @ValueSource(strings = ["fp32", "fp32-positions"])
+    fun `a long prompt goes through in chunks`(bundle: String) {
         val ids = IntArray(1100) { 11 * it % 1000 }
-        engine("fp32").use { engine ->
+        engine(bundle).use { engine ->
             val chunked = last(engine.forward(ids))
             assertEquals(2, engine.forwardPasses)
             engine.truncate(0)
@@ -57,14 +61,14 @@ class EngineTest {
     @Test
     fun `a snapshot fills every head of every layer`() {
         val model = ModelInfo("m", null, "a", 2, 4, 2, 3, 5, 100, intArrayOf())
-        val cache = KvCache(model, BufferAllocator.DIRECT)
+        val cache = SharedCache(model, BufferAllocator.DIRECT)
         val snapshot = FloatBuffer.wrap(FloatArray(2 * 2 * 2 * 4 * 3) { it.toFloat() })
         cache.restore(snapshot, 4)
         cache.reserve(129)
-        assertEquals(256, cache.capacity)
+        assertEquals(256, cache.buffers.capacity)
         assertEquals(4, cache.length)
         for (layer in 0..1) for (part in 0..1) for (head in 0..1) for (token in 0..3) for (at in 0..2) {
-            val buffer = (if (part == 0) cache.keys else cache.values)[layer]
+            val buffer = cache.buffers.byName.getValue("$layer.${if (part == 0) "key" else "value"}")
             val expected = ((((layer * 2 + part) * 2 + head) * 4 + token) * 3 + at).toFloat()
             assertEquals(expected, buffer.get((head * 256 + token) * 3 + at))
         }

@@ -1,11 +1,12 @@
 package foggen.app.ask
 
 import foggen.AskEvent
-import foggen.FoggenException
 import foggen.Result
 import foggen.Source
+import foggen.app.Problem
 import foggen.app.device.DeviceMonitor
 import foggen.app.device.DeviceState
+import foggen.app.problemOf
 import foggen.json.compactJson
 import foggen.json.jsonOf
 import kotlinx.coroutines.CoroutineScope
@@ -23,15 +24,21 @@ sealed interface AskState {
      *
      * @property decision what the model on the device decided, once it has
      * @property source who writes the answer, once somebody does
+     * @property levels the confidence levels that the decision's probabilities are of
      */
-    data class Working(val answer: String = "", val source: Source? = null, val decision: Result? = null) : AskState
+    data class Working(
+        val answer: String = "",
+        val source: Source? = null,
+        val decision: Result? = null,
+        val levels: List<Double> = emptyList(),
+    ) : AskState
 
-    data class Answered(val result: Result, val device: DeviceState) : AskState {
+    data class Answered(val result: Result, val device: DeviceState, val levels: List<Double>) : AskState {
         /** The result as the runtime's schema has it, beside the device's state. */
         fun toJsonString(): String = compactJson(jsonOf("result" to result.toJson(), "device" to device.toJson()))
     }
 
-    data class Failed(val message: String) : AskState
+    data class Failed(val problem: Problem) : AskState
 }
 
 /** Asks one question at a time; a new one ends the one before. */
@@ -53,10 +60,8 @@ class AskViewModel(
             before?.join()
             try {
                 assistant.stream(question, tau).collect { states.value = after(states.value, it) }
-            } catch (error: FoggenException) {
-                states.value = AskState.Failed(error.message.orEmpty())
-            } catch (error: LinkageError) {
-                states.value = AskState.Failed("onnxruntime's library is not in this build: ${error.message}")
+            } catch (error: Throwable) {
+                states.value = AskState.Failed(problemOf(error) ?: throw error)
             }
         }
     }
@@ -69,9 +74,9 @@ class AskViewModel(
     private fun after(state: AskState, event: AskEvent): AskState {
         val working = state as? AskState.Working ?: AskState.Working()
         return when (event) {
-            is AskEvent.Decided -> working.copy(decision = event.result)
+            is AskEvent.Decided -> working.copy(decision = event.result, levels = assistant.levels())
             is AskEvent.Piece -> working.copy(answer = working.answer + event.text, source = event.source)
-            is AskEvent.Finished -> AskState.Answered(event.result, monitor.now())
+            is AskEvent.Finished -> AskState.Answered(event.result, monitor.now(), assistant.levels())
         }
     }
 }

@@ -2,12 +2,12 @@ package foggen.app.ask
 
 import foggen.AskEvent
 import foggen.AskOptions
-import foggen.BundleException
 import foggen.EngineFactory
 import foggen.Foggen
 import foggen.OnUnreachable
 import foggen.OpenOptions
 import foggen.Services
+import foggen.app.NoModelException
 import foggen.app.device.DeviceMonitor
 import foggen.app.install.BundleLibrary
 import foggen.app.settings.SecretStore
@@ -31,6 +31,9 @@ interface Assistant {
     /** @param tau null takes the settings' or the bundle's */
     fun stream(question: String, tau: Double?): Flow<AskEvent>
 
+    /** The confidence levels of the bundle that answers; none before the first question. */
+    fun levels(): List<Double>
+
     /** Lets go of the model and the cloud, so that the next question takes new settings. */
     suspend fun reset()
 }
@@ -46,7 +49,7 @@ class AssistantParts(
 )
 
 /** The installed bundle with the cloud of the settings, loaded when the first question comes. */
-class InstalledAssistant(private val parts: AssistantParts) : Assistant {
+class InstalledAssistant(private val parts: AssistantParts) : Assistant, Delivery {
     private val turn = Mutex()
     private val journals = Mutex()
     private var opened: Foggen? = null
@@ -60,6 +63,8 @@ class InstalledAssistant(private val parts: AssistantParts) : Assistant {
         }
     }
 
+    override fun levels(): List<Double> = opened?.model?.bundle?.manifest?.template?.levelValues?.toList().orEmpty()
+
     override suspend fun reset() = turn.withLock {
         opened?.close()
         opened = null
@@ -71,16 +76,16 @@ class InstalledAssistant(private val parts: AssistantParts) : Assistant {
      *
      * @throws foggen.ConfigException the settings name no usable cloud
      */
-    suspend fun flush(): FlushReport? {
+    override suspend fun flush(progress: (FlushReport) -> Unit): FlushReport? {
         val client = turn.withLock { client() } ?: return null
-        return Flusher(journal(), client).flush(waiting = true)
+        return Flusher(journal(), client).flush(waiting = true, progress)
     }
 
     /** The questions that wait or were answered later. */
     suspend fun queued() = journal().entries()
 
     private suspend fun foggen(): Foggen = opened ?: run {
-        val directory = parts.library.current() ?: throw BundleException("no model is installed")
+        val directory = parts.library.current() ?: throw NoModelException()
         val settings = parts.settings.load()
         val queue = if (settings.onUnreachable == OnUnreachable.QUEUE) journal() else null
         val services = Services(policyOf(settings), client(), queue)

@@ -10,11 +10,13 @@ import foggen.profile.ProfileSettings
  * What `am start` may ask of the benchmark.
  *
  * @property output the file's name, in the application's own directory
+ * @property append whether the file keeps the rounds it has, so that each comes from a process of its own
  * @property questions how many are asked
  * @property threads null takes the big cores
  */
 data class BenchmarkRequest(
     val output: String = "profile.json",
+    val append: Boolean = false,
     val questions: Int = 20,
     val warmUp: Int = 2,
     val threads: Int? = null,
@@ -48,11 +50,12 @@ data class BenchmarkRequest(
          * @throws ConfigException one is unknown, of the wrong type, or out of range
          */
         fun of(extras: Map<String, Any?>): BenchmarkRequest {
-            val known = setOf("output", "questions", "warm_up", "threads", "spinning", "kleidiai", "max_new_tokens")
+            val known = setOf("output", "append", "questions", "warm_up", "threads", "spinning", "kleidiai", "max_new_tokens")
             (extras.keys - known).firstOrNull()?.let { throw ConfigException("extras: must be among $known, one is '$it'") }
             val plain = BenchmarkRequest()
             return BenchmarkRequest(
                 output = typed(extras, "output", plain.output),
+                append = typed(extras, "append", plain.append),
                 questions = typed(extras, "questions", plain.questions),
                 warmUp = typed(extras, "warm_up", plain.warmUp),
                 threads = if ("threads" in extras) typed(extras, "threads", 0) else null,

@@ -2,10 +2,17 @@ package foggen.app.benchmark
 
 import com.google.gson.JsonObject
 import foggen.FoggenException
+import foggen.app.NoModelException
+import foggen.app.Problem
 import foggen.app.install.replaceFile
+import foggen.app.problemOf
+import foggen.json.JsonException
 import foggen.json.compactJson
 import foggen.json.jsonOf
+import foggen.json.parseJson
 import foggen.profile.ProfileEvent
+import foggen.profile.mergedProfiles
+import kotlinx.coroutines.CancellationException
 import kotlinx.coroutines.CoroutineDispatcher
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Job
@@ -13,8 +20,10 @@ import kotlinx.coroutines.flow.Flow
 import kotlinx.coroutines.flow.MutableStateFlow
 import kotlinx.coroutines.flow.StateFlow
 import kotlinx.coroutines.flow.flowOn
+import kotlinx.coroutines.flow.map
 import kotlinx.coroutines.launch
 import java.io.IOException
+import java.nio.file.Files
 import java.nio.file.Path
 
 /** What the benchmark's screen shows. */
@@ -25,12 +34,15 @@ sealed interface BenchmarkState {
 
     data class Finished(val profile: JsonObject, val file: Path) : BenchmarkState
 
-    data class Failed(val message: String) : BenchmarkState
+    data class Failed(val problem: Problem) : BenchmarkState
 }
 
 /** Measures the installed bundle; [foggen.profile.Profiler] does. */
 fun interface Measuring {
-    /** @throws FoggenException in the flow: there is no bundle, or it fails */
+    /**
+     * @throws FoggenException in the flow: the bundle fails
+     * @throws NoModelException in the flow: there is none
+     */
     fun profile(request: BenchmarkRequest): Flow<ProfileEvent>
 }
 
@@ -51,42 +63,51 @@ class BenchmarkViewModel(
     private var job: Job? = null
     val state: StateFlow<BenchmarkState> = states
 
-    /** Starts a run; while one runs, another is not begun. */
+    /** Starts a run; while one runs or ends, another is not begun. */
     fun run(request: BenchmarkRequest) {
-        if (job?.isActive == true) return
+        if (states.value is BenchmarkState.Running) return
         states.value = BenchmarkState.Running(ProfileEvent.Loading)
         job = scope.launch {
             val file = folder.resolve(request.output)
             try {
-                measuring.profile(request).flowOn(blocking).collect { event ->
-                    if (event is ProfileEvent.Finished) replaceFile(file, compactJson(event.profile).toByteArray())
-                    states.value = shown(event, file)
-                }
-            } catch (error: FoggenException) {
-                fail(file, error.message.orEmpty())
-            } catch (error: IOException) {
-                fail(file, "storage: ${error.message}")
-            } catch (error: LinkageError) {
-                fail(file, "onnxruntime's library is not in this build: ${error.message}")
+                measuring.profile(request).map { shown(it, file, request.append) }.flowOn(blocking).collect { states.value = it }
+            } catch (error: Throwable) {
+                fail(file, problemOf(error) ?: throw error)
             }
-        }
+        }.apply { invokeOnCompletion { if (it is CancellationException) states.value = BenchmarkState.Idle } }
     }
 
     /** Says why there is no profile, on the screen and beside where the profile would be. */
-    fun fail(file: Path, message: String) {
-        states.value = BenchmarkState.Failed(message)
+    fun fail(file: Path, problem: Problem) {
         try {
-            replaceFile(file.resolveSibling("${file.fileName}.error"), compactJson(jsonOf("error" to message)).toByteArray())
+            replaceFile(file.resolveSibling("${file.fileName}.error"), compactJson(jsonOf("error" to problem.message)).toByteArray())
         } catch (_: IOException) {
-            return
+            // The screen says it in any case.
         }
+        states.value = BenchmarkState.Failed(problem)
     }
 
+    /** Ends a run; what computes goes on to the end of its pass. */
     fun cancel() {
         job?.cancel()
-        states.value = BenchmarkState.Idle
     }
 
-    private fun shown(event: ProfileEvent, file: Path): BenchmarkState =
-        if (event is ProfileEvent.Finished) BenchmarkState.Finished(event.profile, file) else BenchmarkState.Running(event)
+    private fun shown(event: ProfileEvent, file: Path, append: Boolean): BenchmarkState =
+        if (event is ProfileEvent.Finished) {
+            BenchmarkState.Finished(write(event.profile, file, append), file)
+        } else {
+            BenchmarkState.Running(event)
+        }
+
+    /** Writes a profile, its rounds after those that the file holds where it is to be appended. */
+    private fun write(profile: JsonObject, file: Path, append: Boolean): JsonObject {
+        val whole = if (append && Files.exists(file)) {
+            val earlier = Files.newBufferedReader(file).use { parseJson(it) } as? JsonObject
+            mergedProfiles(earlier ?: throw JsonException("$file: must be a profile"), profile)
+        } else {
+            profile
+        }
+        replaceFile(file, compactJson(whole).toByteArray())
+        return whole
+    }
 }

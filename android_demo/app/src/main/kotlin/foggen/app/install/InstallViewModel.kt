@@ -1,6 +1,7 @@
 package foggen.app.install
 
-import foggen.FoggenException
+import foggen.app.Problem
+import foggen.app.problemOf
 import foggen.bundle.readManifest
 import kotlinx.coroutines.CoroutineDispatcher
 import kotlinx.coroutines.CoroutineScope
@@ -9,7 +10,6 @@ import kotlinx.coroutines.flow.MutableStateFlow
 import kotlinx.coroutines.flow.StateFlow
 import kotlinx.coroutines.launch
 import kotlinx.coroutines.withContext
-import java.io.IOException
 import java.nio.file.Path
 
 /** What the model's screen shows. */
@@ -20,7 +20,7 @@ sealed interface InstallState {
 
     data class Installed(val name: String, val recipe: String, val bytes: Long, val sha256: String) : InstallState
 
-    data class Failed(val message: String) : InstallState
+    data class Failed(val problem: Problem) : InstallState
 }
 
 /**
@@ -55,12 +55,8 @@ class InstallViewModel(
                 val path = withContext(blocking) { installer.install(source()) { states.value = InstallState.Working(it) } }
                 installed()
                 withContext(blocking) { described(path) }
-            } catch (error: FoggenException) {
-                InstallState.Failed(error.message.orEmpty())
-            } catch (error: InstallException) {
-                InstallState.Failed(error.message.orEmpty())
-            } catch (error: IOException) {
-                InstallState.Failed("storage: ${error.message}")
+            } catch (error: Throwable) {
+                InstallState.Failed(problemOf(error) ?: throw error)
             }
         }
     }

@@ -3,11 +3,14 @@ package foggen.app.platform
 import android.app.Application
 import android.content.Context
 import android.os.Build
-import foggen.BundleException
 import foggen.OrtEngineFactory
+import foggen.app.NoModelException
 import foggen.app.ask.AskViewModel
 import foggen.app.ask.AssistantParts
+import foggen.app.ask.FlushViewModel
 import foggen.app.ask.InstalledAssistant
+import foggen.app.background.LongRun
+import foggen.app.background.longRunOf
 import foggen.app.benchmark.BenchmarkViewModel
 import foggen.app.benchmark.Measuring
 import foggen.app.device.DeviceSurroundings
@@ -21,14 +24,22 @@ import foggen.profile.Profiler
 import kotlinx.coroutines.CoroutineScope
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.SupervisorJob
+import kotlinx.coroutines.flow.SharingStarted
+import kotlinx.coroutines.flow.StateFlow
+import kotlinx.coroutines.flow.combine
+import kotlinx.coroutines.flow.distinctUntilChanged
 import kotlinx.coroutines.flow.emitAll
+import kotlinx.coroutines.flow.filter
 import kotlinx.coroutines.flow.flow
+import kotlinx.coroutines.flow.map
+import kotlinx.coroutines.flow.stateIn
+import kotlinx.coroutines.launch
 import java.io.File
 import java.io.InputStreamReader
 import java.nio.file.Path
 
 /** Puts the parts together; view models live as long as the process, so a turned screen loses nothing. */
-class DemoApplication : Application() {
+open class DemoApplication : Application() {
     val scope = CoroutineScope(SupervisorJob() + HandlerDispatcher)
     val monitor by lazy { AndroidMonitor(this) }
     val settings by lazy { PreferenceSettings(getSharedPreferences("settings", Context.MODE_PRIVATE)) }
@@ -46,12 +57,32 @@ class DemoApplication : Application() {
     }
     val benchmark by lazy { BenchmarkViewModel(measuring(), profiles, scope, Dispatchers.Default) }
 
+    val flushing by lazy { FlushViewModel(assistant, scope, Dispatchers.IO) }
+
+    /** What runs whether or not a screen shows it; null while nothing does. */
+    val longRuns: StateFlow<LongRun?> by lazy {
+        combine(benchmark.state, flushing.state, ::longRunOf).stateIn(scope, SharingStarted.Eagerly, null)
+    }
+
+    override fun onCreate() {
+        super.onCreate()
+        scope.launch {
+            longRuns.map { it != null }.distinctUntilChanged().filter { it }.collect { WorkService.start(this@DemoApplication) }
+        }
+    }
+
+    fun stopLongRuns() {
+        benchmark.cancel()
+        flushing.cancel()
+    }
+
     /** Where profiles go, and `adb pull` finds them. */
     val profiles: Path get() = (getExternalFilesDir(null) ?: filesDir).toPath()
 
-    private fun measuring() = Measuring { request ->
+    /** Measures the installed bundle; tests give their own. */
+    protected open fun measuring() = Measuring { request ->
         flow {
-            val bundle = library.current() ?: throw BundleException("no model is installed")
+            val bundle = library.current() ?: throw NoModelException()
             assistant.reset() // two models at once would take twice the memory
             val board = "${Build.MANUFACTURER} ${Build.MODEL}"
             val surroundings = DeviceSurroundings(LinuxSurroundings(), monitor, board, "Android ${Build.VERSION.RELEASE}")

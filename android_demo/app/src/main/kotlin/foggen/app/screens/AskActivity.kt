@@ -11,6 +11,7 @@ import foggen.Source
 import foggen.app.R
 import foggen.app.ask.AskState
 import foggen.app.device.DeviceState
+import foggen.bundle.ConfidenceKind
 import kotlinx.coroutines.CoroutineScope
 import kotlin.math.roundToInt
 
@@ -57,25 +58,31 @@ class AskActivity : Screen(R.layout.ask) {
     private fun showTau() {
         val tau = demo.settings.load().tau
         view<TextView>(R.id.tau_label).text =
-            if (tau == null) getString(R.string.tau_own) else getString(R.string.tau_label, numbers.decimals(tau, 2))
+            if (tau == null) getString(R.string.tau_own) else getString(R.string.tau_label, wording.numbers.decimals(tau, 2))
     }
 
     private fun render(state: AskState) {
         view<View>(R.id.stop).isEnabled = state is AskState.Working
         view<Button>(R.id.share).visibility = if (state is AskState.Answered) View.VISIBLE else View.GONE
         when (state) {
-            AskState.Empty -> show(Shown("", R.string.source_nobody, null, null))
-            is AskState.Working -> show(Shown(state.answer, working(state), state.source, state.decision))
+            AskState.Empty -> show(Shown("", R.string.source_nobody))
+            is AskState.Working -> show(Shown(state.answer, working(state), state.source, state.decision, state.levels))
             is AskState.Answered -> {
                 val answer = state.result.answer ?: state.result.detail ?: getString(R.string.no_answer)
-                show(Shown(answer, sourceLabel(state.result.source), state.result.source, state.result))
+                show(Shown(answer, sourceLabel(state.result.source), state.result.source, state.result, state.levels))
             }
-            is AskState.Failed -> show(Shown(state.message, R.string.source_failed, null, null))
+            is AskState.Failed -> show(Shown(wording.problem(state.problem), R.string.source_failed))
         }
         view<TextView>(R.id.device).text = (state as? AskState.Answered)?.let { conditions(it.result, it.device) }.orEmpty()
     }
 
-    private class Shown(val answer: String, val label: Int, val source: Source?, val result: Result?)
+    private class Shown(
+        val answer: String,
+        val label: Int,
+        val source: Source? = null,
+        val result: Result? = null,
+        val levels: List<Double> = emptyList(),
+    )
 
     private fun working(state: AskState.Working): Int = when {
         state.source != null -> sourceLabel(state.source)
@@ -95,32 +102,31 @@ class AskActivity : Screen(R.layout.ask) {
                 else -> R.drawable.badge_plain
             },
         )
-        showConfidence(shown.result)
+        view<TextView>(R.id.confidence).text = shown.result?.let(::confidence).orEmpty()
+        val shares = shown.levels.zip(shown.result?.levelProbabilities.orEmpty())
+        val rows = shares.map { (level, share) -> Row(wording.numbers.decimals(level, 2), wording.numbers.percent(share), share) }
+        view<RowsView>(R.id.levels).show(getString(R.string.levels), rows)
     }
 
-    private fun showConfidence(result: Result?) {
-        val confidence = result?.confidence
-        view<TextView>(R.id.confidence).text =
-            if (confidence == null) "" else getString(R.string.confidence, numbers.decimals(confidence, 2), numbers.decimals(result.tau, 2))
-        val shares = result?.levelProbabilities.orEmpty()
-        val levels = view<RowsView>(R.id.levels)
-        levels.visibility = if (shares.isEmpty()) View.GONE else View.VISIBLE
-        levels.show(
-            getString(R.string.levels),
-            shares.mapIndexed { index, share -> Row(level(index, shares.size), numbers.percent(share), share) },
-        )
+    private fun confidence(result: Result): String? {
+        val numbers = wording.numbers
+        val verbalized = numbers.decimals(result.confidence ?: return null, 2)
+        val tau = numbers.decimals(result.tau, 2)
+        val expected = result.expectedConfidence?.takeIf { result.tauOn == ConfidenceKind.EXPECTED }
+            ?: return getString(R.string.confidence, verbalized, tau)
+        return getString(R.string.confidence_expected, verbalized, numbers.decimals(expected, 2), tau)
     }
 
-    private fun level(index: Int, count: Int) = numbers.decimals(if (count > 1) index.toDouble() / (count - 1) else 1.0, 2)
-
-    private fun conditions(result: Result, device: DeviceState): String = listOfNotNull(
-        result.timingMs.decision?.let { getString(R.string.time_decision, numbers.duration(it)) },
-        getString(R.string.time_total, numbers.duration(result.timingMs.total)),
-        getString(R.string.reason, result.reason),
-        device.thermalHeadroom?.let { getString(R.string.thermal_headroom, numbers.decimals(it, 2)) },
-        device.batteryPercent?.let { getString(R.string.battery, numbers.percent(it / 100)) },
-        device.charging?.let { getString(if (it) R.string.charging else R.string.not_charging) },
-    ).joinToString(" · ")
+    private fun conditions(result: Result, device: DeviceState): String = with(wording.numbers) {
+        listOfNotNull(
+            result.timingMs.decision?.let { getString(R.string.time_decision, duration(it)) },
+            getString(R.string.time_total, duration(result.timingMs.total)),
+            getString(R.string.reason, wording.reason(result.reason)),
+            device.thermalHeadroom?.let { getString(R.string.thermal_headroom, decimals(it, 2)) },
+            device.batteryPercent?.let { getString(R.string.battery, percent(it / 100)) },
+            device.charging?.let { getString(if (it) R.string.charging else R.string.not_charging) },
+        ).joinToString(" · ")
+    }
 
     private fun sourceLabel(source: Source): Int = when (source) {
         Source.LOCAL -> R.string.source_local

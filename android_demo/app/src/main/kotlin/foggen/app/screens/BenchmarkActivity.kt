@@ -6,13 +6,13 @@ import android.view.View
 import android.view.WindowManager
 import android.widget.TextView
 import foggen.ConfigException
+import foggen.app.Problem
 import foggen.app.R
 import foggen.app.benchmark.BenchmarkRequest
 import foggen.app.benchmark.BenchmarkState
 import foggen.app.benchmark.barsOf
 import foggen.app.benchmark.ratesOf
 import foggen.json.compactJson
-import foggen.profile.ProfileEvent
 import kotlinx.coroutines.CoroutineScope
 
 private const val ACTION = "foggen.app.action.BENCHMARK"
@@ -23,7 +23,10 @@ class BenchmarkActivity : Screen(R.layout.benchmark) {
         super.onCreate(saved)
         // A screen that goes dark slows the processor down.
         window.addFlags(WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON)
-        onClick(R.id.run) { demo.benchmark.run(BenchmarkRequest()) }
+        onClick(R.id.run) {
+            askToNotify()
+            demo.benchmark.run(BenchmarkRequest())
+        }
         onClick(R.id.stop) { demo.benchmark.cancel() }
         onClick(R.id.share) {
             (demo.benchmark.state.value as? BenchmarkState.Finished)?.let { share(compactJson(it.profile), "application/json") }
@@ -43,7 +46,7 @@ class BenchmarkActivity : Screen(R.layout.benchmark) {
         try {
             demo.benchmark.run(BenchmarkRequest.of(extras(intent)))
         } catch (error: ConfigException) {
-            demo.benchmark.fail(demo.profiles.resolve(BenchmarkRequest().output), error.message.orEmpty())
+            demo.benchmark.fail(demo.profiles.resolve(BenchmarkRequest().output), Problem.Other(error.message.orEmpty()))
         }
     }
 
@@ -55,32 +58,22 @@ class BenchmarkActivity : Screen(R.layout.benchmark) {
         val finished = state as? BenchmarkState.Finished
         view<View>(R.id.run).isEnabled = state !is BenchmarkState.Running
         view<View>(R.id.stop).isEnabled = state is BenchmarkState.Running
-        for (id in listOf(R.id.share, R.id.chart)) view<View>(id).visibility = if (finished == null) View.GONE else View.VISIBLE
+        view<View>(R.id.share).visibility = if (finished == null) View.GONE else View.VISIBLE
         view<TextView>(R.id.benchmark_state).text = when (state) {
             BenchmarkState.Idle -> getString(R.string.benchmark_idle)
-            is BenchmarkState.Running -> running(state.event)
+            is BenchmarkState.Running -> wording.measuring(state.event)
             is BenchmarkState.Finished -> getString(R.string.benchmark_finished, rates(state), state.file.toString())
-            is BenchmarkState.Failed -> getString(R.string.benchmark_failed, state.message)
+            is BenchmarkState.Failed -> getString(R.string.benchmark_failed, wording.problem(state.problem))
         }
-        if (finished != null) showChart(finished)
-    }
-
-    private fun running(event: ProfileEvent): String = when (event) {
-        ProfileEvent.Loading -> getString(R.string.benchmark_loading)
-        is ProfileEvent.Asked -> getString(R.string.benchmark_asked, event.done, event.of)
-        ProfileEvent.Streaming -> getString(R.string.benchmark_streaming)
-        is ProfileEvent.Finished -> ""
+        view<RowsView>(R.id.chart).show(getString(R.string.chart), finished?.let(::chart).orEmpty())
     }
 
     private fun rates(state: BenchmarkState.Finished): String =
-        ratesOf(state.profile).entries.joinToString(", ") { (name, rate) -> getString(R.string.rate, name, numbers.decimals(rate, 1)) }
+        ratesOf(state.profile).entries.joinToString(", ") { (name, rate) -> getString(R.string.rate, name, wording.numbers.decimals(rate, 1)) }
 
-    private fun showChart(state: BenchmarkState.Finished) {
+    private fun chart(state: BenchmarkState.Finished): List<Row> {
         val bars = barsOf(state.profile)
         val longest = bars.maxOfOrNull { it.slow } ?: 1.0
-        view<RowsView>(R.id.chart).show(
-            getString(R.string.chart),
-            bars.map { Row(it.phase, numbers.duration(it.median), it.median / longest, it.slow / longest) },
-        )
+        return bars.map { Row(wording.phase(it.phase), wording.numbers.duration(it.median), it.median / longest, it.slow / longest) }
     }
 }

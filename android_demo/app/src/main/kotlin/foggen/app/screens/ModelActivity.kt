@@ -62,8 +62,8 @@ class ModelActivity : Screen(R.layout.model) {
             InstallState.Absent -> getString(R.string.model_absent)
             is InstallState.Working -> progress(state.progress, bar)
             is InstallState.Installed ->
-                getString(R.string.model_installed, state.name, state.recipe, numbers.megabytes(state.bytes), state.sha256.take(12))
-            is InstallState.Failed -> getString(R.string.model_failed, state.message)
+                getString(R.string.model_installed, state.name, state.recipe, wording.numbers.megabytes(state.bytes), state.sha256.take(12))
+            is InstallState.Failed -> getString(R.string.model_failed, wording.problem(state.problem))
         }
     }
 
@@ -71,7 +71,8 @@ class ModelActivity : Screen(R.layout.model) {
         null -> getString(R.string.model_starting)
         is InstallProgress.Fetching -> {
             bar.progress = share(progress.done, progress.total)
-            getString(R.string.model_fetching, progress.file, numbers.megabytes(progress.done), numbers.megabytes(progress.total))
+            val (done, total) = listOf(progress.done, progress.total).map(wording.numbers::megabytes)
+            getString(R.string.model_fetching, progress.file, done, total)
         }
         is InstallProgress.Checking -> {
             bar.progress = share(progress.done, progress.total)

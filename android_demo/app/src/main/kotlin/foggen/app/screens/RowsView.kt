@@ -16,6 +16,9 @@ import foggen.app.R
  */
 class Row(val label: String, val value: String, val share: Double, val mark: Double? = null)
 
+// A bar is not worth drawing in less than the rest.
+private const val MOST_WORDS = 0.6f
+
 /** Bars with labels and values, e.g. the probability of each confidence level. */
 class RowsView(context: Context, attributes: AttributeSet?) : View(context, attributes) {
     private val unit = TypedValue.applyDimension(TypedValue.COMPLEX_UNIT_DIP, 1f, resources.displayMetrics)
@@ -25,24 +28,32 @@ class RowsView(context: Context, attributes: AttributeSet?) : View(context, attr
     }
     private val bar = Paint(Paint.ANTI_ALIAS_FLAG).apply { color = context.getColor(R.color.bar) }
     private val track = Paint(Paint.ANTI_ALIAS_FLAG).apply { color = context.getColor(R.color.track) }
-    private val pitch get() = text.fontSpacing + 8 * unit
+    private val line get() = text.fontSpacing + 8 * unit
     private var rows: List<Row> = emptyList()
 
-    /** @param heading what the bars are, for who hears them */
+    /**
+     * Shows bars; nothing, not even the space for them, where there are none.
+     *
+     * @param heading what the bars are, for who hears them
+     */
     fun show(heading: String, rows: List<Row>) {
         this.rows = rows
+        visibility = if (rows.isEmpty()) GONE else VISIBLE
         contentDescription = heading + ": " + rows.joinToString(", ") { "${it.label} ${it.value}" }
         requestLayout()
         invalidate()
     }
 
-    override fun onMeasure(width: Int, height: Int) =
-        setMeasuredDimension(MeasureSpec.getSize(width), resolveSize((rows.size * pitch).toInt(), height))
+    override fun onMeasure(width: Int, height: Int) {
+        val across = MeasureSpec.getSize(width)
+        val lines = rows.size * if (isStacked(across)) 2 else 1
+        setMeasuredDimension(across, resolveSize((lines * line).toInt(), height))
+    }
 
     override fun onDraw(canvas: Canvas) {
-        val labels = (rows.maxOfOrNull { text.measureText(it.label) } ?: 0f) + 8 * unit
-        val values = (rows.maxOfOrNull { text.measureText(it.value) } ?: 0f) + 8 * unit
+        val stacked = isStacked(width)
         val right = layoutDirection == LAYOUT_DIRECTION_RTL
+        val pitch = if (stacked) 2 * line else line
         rows.forEachIndexed { index, row ->
             val top = index * pitch
             val base = top + 4 * unit - text.ascent()
@@ -50,9 +61,19 @@ class RowsView(context: Context, attributes: AttributeSet?) : View(context, attr
             canvas.drawText(row.label, if (right) width.toFloat() else 0f, base, text)
             text.textAlign = if (right) Paint.Align.LEFT else Paint.Align.RIGHT
             canvas.drawText(row.value, if (right) 0f else width.toFloat(), base, text)
-            drawBar(canvas, row, Span(labels, width - values, top + 5 * unit, top + pitch - 5 * unit), right)
+            val span = if (stacked) {
+                Span(0f, width.toFloat(), top + line, top + pitch - 10 * unit)
+            } else {
+                Span(widest { it.label }, width - widest { it.value }, top + 5 * unit, top + pitch - 5 * unit)
+            }
+            drawBar(canvas, row, span, right)
         }
     }
+
+    private fun widest(word: (Row) -> String): Float = (rows.maxOfOrNull { text.measureText(word(it)) } ?: 0f) + 8 * unit
+
+    /** Whether words and bars have lines of their own, for want of room beside each other. */
+    private fun isStacked(across: Int): Boolean = widest { it.label } + widest { it.value } > MOST_WORDS * across
 
     private class Span(val start: Float, val end: Float, val top: Float, val bottom: Float)
 

@@ -1,7 +1,9 @@
 package foggen.app.screens
 
+import android.Manifest
 import android.app.Activity
 import android.content.Intent
+import android.content.pm.PackageManager
 import android.os.Build
 import android.os.Bundle
 import android.view.View
@@ -14,15 +16,19 @@ import kotlinx.coroutines.cancel
 import kotlinx.coroutines.flow.StateFlow
 import kotlinx.coroutines.launch
 
+private const val NOTIFY = 2
+
 /** A screen that shows a state while it is visible. */
 abstract class Screen(private val layout: Int) : Activity() {
     protected val demo get() = application as DemoApplication
-    protected val numbers get() = Numbers(resources.configuration.locales[0])
+    protected val wording get() = Wording(resources)
     private var visible: CoroutineScope? = null
 
     override fun onCreate(saved: Bundle?) {
         super.onCreate(saved)
         setContentView(layout)
+        // Android reads labels in the device's language, which need not be the application's.
+        packageManager.getActivityInfo(componentName, 0).labelRes.takeIf { it != 0 }?.let(::setTitle)
         keepClearOfBars(view(android.R.id.content))
     }
 
@@ -53,6 +59,13 @@ abstract class Screen(private val layout: Int) : Activity() {
     protected fun share(text: String, kind: String) {
         val send = Intent(Intent.ACTION_SEND).setType(kind).putExtra(Intent.EXTRA_TEXT, text)
         startActivity(Intent.createChooser(send, null))
+    }
+
+    /** Asks to show notifications, so that a long run can be seen from elsewhere; it runs in any case. */
+    protected fun askToNotify() {
+        if (Build.VERSION.SDK_INT < Build.VERSION_CODES.TIRAMISU) return
+        val permission = Manifest.permission.POST_NOTIFICATIONS
+        if (checkSelfPermission(permission) != PackageManager.PERMISSION_GRANTED) requestPermissions(arrayOf(permission), NOTIFY)
     }
 
     /** Android 15 draws behind the system's bars and cut-outs. */

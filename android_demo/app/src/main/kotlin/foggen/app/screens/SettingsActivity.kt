@@ -1,6 +1,7 @@
 package foggen.app.screens
 
 import android.os.Bundle
+import android.view.View
 import android.widget.EditText
 import android.widget.RadioGroup
 import android.widget.Switch
@@ -9,10 +10,13 @@ import foggen.FoggenException
 import foggen.OnUnreachable
 import foggen.Route
 import foggen.app.R
+import foggen.app.ask.FlushState
 import foggen.app.settings.Settings
 import foggen.app.settings.cloudOf
 import kotlinx.coroutines.CoroutineScope
+import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.launch
+import kotlinx.coroutines.withContext
 
 private val ROUTES = mapOf(R.id.route_auto to Route.AUTO, R.id.route_local to Route.LOCAL_ONLY, R.id.route_cloud to Route.CLOUD_ONLY)
 
@@ -22,12 +26,13 @@ class SettingsActivity : Screen(R.layout.settings) {
         super.onCreate(saved)
         if (saved == null) fill(demo.settings.load())
         onClick(R.id.save, ::save)
-        onClick(R.id.flush) { demo.scope.launch { flush() } }
+        onClick(R.id.flush) {
+            askToNotify()
+            demo.flushing.flush()
+        }
     }
 
-    override fun watch(scope: CoroutineScope) {
-        scope.launch { showQueue() }
-    }
+    override fun watch(scope: CoroutineScope) = with(scope) { show(demo.flushing.state) { render(it) } }
 
     private fun fill(settings: Settings) {
         view<EditText>(R.id.endpoint).setText(settings.endpoint)
@@ -58,19 +63,23 @@ class SettingsActivity : Screen(R.layout.settings) {
         finish()
     }
 
-    private suspend fun flush() {
-        try {
-            val report = demo.assistant.flush() ?: return say(getString(R.string.flush_no_cloud))
-            say(getString(R.string.flush_done, report.answered, report.remaining, report.stopped ?: getString(R.string.flush_end)))
-        } catch (error: FoggenException) {
-            say(error.message.orEmpty())
+    private fun CoroutineScope.render(state: FlushState) {
+        view<View>(R.id.flush).isEnabled = state !is FlushState.Sending
+        when (state) {
+            FlushState.Idle -> Unit
+            is FlushState.Sending -> say(wording.queue(state.report.remaining, state.report.answered))
+            is FlushState.Ended -> say(wording.delivered(state.report))
+            FlushState.NoCloud -> say(wording.reason("no_cloud"))
+            is FlushState.Failed -> say(wording.problem(state.problem))
         }
+        if (state !is FlushState.Sending) launch { showQueue(counted = state == FlushState.Idle) }
     }
 
-    private suspend fun showQueue() {
+    /** @param counted whether to say how many questions wait, in place of how the delivery ended */
+    private suspend fun showQueue(counted: Boolean) {
         try {
-            val (answered, waiting) = demo.assistant.queued().partition { it.answered }
-            say(getString(R.string.queue_state, waiting.size, answered.size))
+            val (answered, waiting) = withContext(Dispatchers.IO) { demo.assistant.queued() }.partition { it.answered }
+            if (counted) say(wording.queue(waiting.size, answered.size))
             view<TextView>(R.id.answered).text = answered.joinToString("\n\n") { "${it.question}\n→ ${it.result.answer.orEmpty()}" }
         } catch (error: FoggenException) {
             say(error.message.orEmpty())

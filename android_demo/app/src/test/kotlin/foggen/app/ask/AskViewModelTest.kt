@@ -5,6 +5,8 @@ import foggen.BundleException
 import foggen.BundleRef
 import foggen.Result
 import foggen.Source
+import foggen.app.NoModelException
+import foggen.app.Problem
 import foggen.app.device.DeviceMonitor
 import foggen.app.device.DeviceState
 import foggen.json.parseJson
@@ -20,10 +22,14 @@ import org.junit.jupiter.api.Test
 
 private val DECIDED = Result(0.5, "call", BundleRef("tiny", "00"), id = "1", confidence = 0.75)
 
+private val LEVELS = listOf(0.0, 0.75, 1.0)
+
 private class FakeAssistant(private val events: Map<String, Flow<AskEvent>>) : Assistant {
     val asked = ArrayList<Pair<String, Double?>>()
 
     override fun stream(question: String, tau: Double?): Flow<AskEvent> = events.getValue(question).also { asked += question to tau }
+
+    override fun levels() = LEVELS
 
     override suspend fun reset() = Unit
 }
@@ -47,7 +53,8 @@ class AskViewModelTest {
                     cancelled = true
                 }
             },
-            "broken" to flow { throw BundleException("no model is installed") },
+            "broken" to flow { throw BundleException("foggen.json: cannot be read") },
+            "bare" to flow { throw NoModelException() },
             "unlinked" to flow { throw UnsatisfiedLinkError("onnxruntime4j_jni") },
         ),
     )
@@ -58,10 +65,10 @@ class AskViewModelTest {
     fun `an answer grows, and ends with the device's state`() {
         assertEquals(AskState.Empty, viewModel.state.value)
         viewModel.ask("local", 0.5)
-        assertEquals(AskState.Working("B) ", Source.LOCAL, DECIDED), viewModel.state.value)
+        assertEquals(AskState.Working("B) ", Source.LOCAL, DECIDED, LEVELS), viewModel.state.value)
         gate.complete(Unit)
         val answered = viewModel.state.value as AskState.Answered
-        assertEquals("B) Jupiter", answered.result.answer)
+        assertEquals("B) Jupiter" to LEVELS, answered.result.answer to answered.levels)
         val json = parseJson(answered.toJsonString()).asJsonObject
         assertEquals(Result.of(json.getAsJsonObject("result")), answered.result)
         assertEquals("""{"thermal_headroom":0.4,"thermal_status":0,"battery_percent":81.0,"charging":true}""", json.get("device").toString())
@@ -88,8 +95,10 @@ class AskViewModelTest {
     @Test
     fun `failures are said`() {
         viewModel.ask("broken", null)
-        assertEquals(AskState.Failed("no model is installed"), viewModel.state.value)
+        assertEquals(AskState.Failed(Problem.Other("foggen.json: cannot be read")), viewModel.state.value)
+        viewModel.ask("bare", null)
+        assertEquals(AskState.Failed(Problem.NoModel), viewModel.state.value)
         viewModel.ask("unlinked", null)
-        assertEquals(AskState.Failed("onnxruntime's library is not in this build: onnxruntime4j_jni"), viewModel.state.value)
+        assertEquals(AskState.Failed(Problem.NoLibrary("onnxruntime4j_jni")), viewModel.state.value)
     }
 }

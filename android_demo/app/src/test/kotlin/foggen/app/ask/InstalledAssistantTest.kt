@@ -1,11 +1,11 @@
 package foggen.app.ask
 
 import foggen.AskEvent
-import foggen.BundleException
 import foggen.OnUnreachable
 import foggen.OrtEngineFactory
 import foggen.Route
 import foggen.Source
+import foggen.app.NoModelException
 import foggen.app.device.DeviceState
 import foggen.app.install.BundleLibrary
 import foggen.app.install.Installer
@@ -16,6 +16,7 @@ import foggen.app.settings.SettingsStore
 import foggen.app.support.ChatServer
 import foggen.app.support.trainedBundle
 import foggen.engine.EngineOptions
+import foggen.outbox.FlushReport
 import kotlinx.coroutines.flow.filterIsInstance
 import kotlinx.coroutines.flow.last
 import kotlinx.coroutines.flow.toList
@@ -69,14 +70,15 @@ class InstalledAssistantTest {
 
     @Test
     fun `without a bundle a question fails`() {
-        val error = assertThrows(BundleException::class.java) { runBlocking { assistant().stream(question, null).toList() } }
-        assertEquals("no model is installed", error.message)
+        assertThrows(NoModelException::class.java) { runBlocking { assistant().stream(question, null).toList() } }
+        assertEquals(emptyList<Double>(), assistant().levels())
     }
 
     @Test
     fun `settings decide who answers, a hot device leaves it to the cloud`() = ChatServer("C. From afar").use { server ->
         val assistant = installed()
         assertEquals(Source.LOCAL, ask(assistant, 0.0).source)
+        assertEquals(listOf(0.0, 0.25, 0.5, 0.75, 1.0), assistant.levels())
         store.settings = Settings(endpoint = server.url, model = "big", allowLoopback = true)
         runBlocking { assistant.reset() }
         assertEquals(Source.LOCAL, ask(assistant, 0.0).source)
@@ -93,16 +95,18 @@ class InstalledAssistantTest {
         val url = ChatServer("").use { it.url }
         store.settings = Settings(url, "big", Route.CLOUD_ONLY, OnUnreachable.QUEUE, allowLoopback = true)
         assertEquals(Source.QUEUED, ask(assistant, null).source)
-        assertEquals(1, runBlocking { assistant.flush() }!!.remaining)
+        assertEquals(1, runBlocking { assistant.flush {} }!!.remaining)
         ChatServer("A. Later").use { server ->
             store.settings = store.settings.copy(endpoint = server.url)
             runBlocking {
                 assistant.reset()
-                assertEquals(1, assistant.flush()!!.answered)
+                val reports = ArrayList<FlushReport>()
+                assertEquals(FlushReport(answered = 1), assistant.flush { reports += it })
+                assertEquals(listOf(FlushReport(answered = 1)), reports)
                 assertEquals("A. Later", assistant.queued().single().result.answer)
                 store.settings = Settings()
                 assistant.reset()
-                assertNull(assistant.flush())
+                assertNull(assistant.flush {})
             }
         }
     }

@@ -38,9 +38,9 @@ class BenchmarkTest {
     fun `an intent's extras are read strictly`() {
         assertEquals(BenchmarkRequest(), BenchmarkRequest.of(emptyMap()))
         assertEquals(
-            BenchmarkRequest("a.json", 5, 0, threads = 4, spinning = false, kleidiai = false, maxNewTokens = 8),
+            BenchmarkRequest("a.json", append = true, 5, 0, threads = 4, spinning = false, kleidiai = false, maxNewTokens = 8),
             BenchmarkRequest.of(
-                mapOf("output" to "a.json", "questions" to 5, "warm_up" to 0, "threads" to 4, "spinning" to false, "kleidiai" to false, "max_new_tokens" to 8),
+                mapOf("output" to "a.json", "append" to true, "questions" to 5, "warm_up" to 0, "threads" to 4, "spinning" to false, "kleidiai" to false, "max_new_tokens" to 8),
             ),
         )
         val wrong = listOf("output" to "../a.json", "output" to 1, "questions" to 0, "questions" to "5", "thread" to 4, "warm_up" to -1, "output" to null)
@@ -78,11 +78,30 @@ class BenchmarkTest {
     }
 
     @Test
+    fun `a cancelled run ends before another begins`() {
+        val gate = CompletableDeferred<Unit>()
+        val viewModel = viewModel {
+            flow {
+                emit(ProfileEvent.Loading)
+                gate.await()
+                emit(ProfileEvent.Finished(jsonOf("schema_version" to 1)))
+            }
+        }
+        viewModel.run(BenchmarkRequest())
+        viewModel.cancel()
+        assertEquals(BenchmarkState.Idle, viewModel.state.value)
+        assertFalse(Files.exists(folder.resolve("profile.json.error")))
+        gate.complete(Unit)
+        viewModel.run(BenchmarkRequest())
+        assertTrue(viewModel.state.value is BenchmarkState.Finished)
+    }
+
+    @Test
     fun `a failure is left for scripts to find`() {
         for (error in listOf(BundleException("no model is installed"), UnsatisfiedLinkError("no library"))) {
             val viewModel = viewModel { flow { throw error } }
             viewModel.run(BenchmarkRequest(output = "p.json"))
-            val message = (viewModel.state.value as BenchmarkState.Failed).message
+            val message = (viewModel.state.value as BenchmarkState.Failed).problem.message
             assertTrue(error.message!! in message)
             val written = parseJson(String(Files.readAllBytes(folder.resolve("p.json.error")))).asJsonObject
             assertEquals(message, written.get("error").asString)
@@ -95,11 +114,15 @@ class BenchmarkTest {
         val bundle = trainedBundle()
         val viewModel = viewModel { Profiler(surroundings).profile(bundle, it.settings(listOf("Pick the animal.\nA) camel\nB) flute"), BufferAllocator.DIRECT)) }
         viewModel.run(BenchmarkRequest(questions = 2, warmUp = 1, threads = 1, spinning = false))
-        val ended = runBlocking { withTimeout(60_000) { viewModel.state.first { it !is BenchmarkState.Running } } }
-        val profile = (ended as BenchmarkState.Finished).profile
+        fun ended() = runBlocking { withTimeout(60_000) { viewModel.state.first { it !is BenchmarkState.Running } } }
+        val profile = (ended() as BenchmarkState.Finished).profile
         val bars = barsOf(profile)
         assertEquals(listOf("prefill", "decision", "letter", "answer", "total"), bars.map { it.phase })
         assertTrue(bars.all { it.median in 0.0..it.slow })
         assertEquals(setOf("pp128", "tg64"), ratesOf(profile).keys)
+        viewModel.run(BenchmarkRequest(append = true, questions = 2, warmUp = 1, threads = 1, spinning = false))
+        assertEquals(2, (ended() as BenchmarkState.Finished).profile.getAsJsonArray("rounds").size())
+        viewModel.run(BenchmarkRequest(append = true, questions = 3, warmUp = 1, threads = 1, spinning = false))
+        assertTrue("profile: settings: " in (ended() as BenchmarkState.Failed).problem.message)
     }
 }

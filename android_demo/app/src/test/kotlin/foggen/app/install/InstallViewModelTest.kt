@@ -40,7 +40,7 @@ class InstallViewModelTest {
     @Test
     fun `a refused address is said`() {
         viewModel.install { HttpSource("http://example.com") }
-        assertTrue("https://" in await<InstallState.Failed>().message)
+        assertTrue("https://" in await<InstallState.Failed>().problem.message)
         assertEquals(0, changes)
     }
 

@@ -5,7 +5,7 @@ import org.junit.jupiter.api.Test
 import java.util.Locale
 
 class NumbersTest {
-    private val english = Numbers(Locale.ENGLISH)
+    private val english = Numbers(Locale.ENGLISH, Units("%1\$s ms", "%1\$s s", "%1\$s MB"))
 
     @Test
     fun `numbers are short`() {
@@ -15,8 +15,10 @@ class NumbersTest {
     }
 
     @Test
-    fun `the decimal sign is the language's`() {
-        assertEquals("0,75", Numbers(Locale("kk")).decimals(0.75, 2))
-        assertEquals("0,75", Numbers(Locale("ru")).decimals(0.75, 2))
+    fun `the decimal sign and the units are the language's`() {
+        for (language in listOf("kk", "ru")) {
+            val numbers = Numbers(Locale(language), Units("%1\$s мс", "%1\$s с", "%1\$s МБ"))
+            assertEquals(listOf("0,75", "1,5 с", "3,1 МБ"), listOf(numbers.decimals(0.75, 2), numbers.duration(1_500.0), numbers.megabytes(3_100_000)))
+        }
     }
 }
