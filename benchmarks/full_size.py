@@ -88,14 +88,16 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    """Measure every recipe and write the results."""
+    """Measure the recipes that are named, or all, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     workspace_argument(parser)
-    workspace: Workspace = parser.parse_args().work
+    parser.add_argument("recipes", nargs="*", help=f"some of {', '.join(RECIPES)}")
+    arguments = parser.parse_args()
+    workspace: Workspace = arguments.work
     subprocess.run(
         [sys.executable, "-m", "benchmarks.checkpoint", "--work", workspace.root], check=True
     )
-    rows = [measure_recipe(workspace, recipe) for recipe in RECIPES]
+    rows = [measure_recipe(workspace, recipe) for recipe in arguments.recipes or RECIPES]
     machine = {
         "machine": platform.machine(),
         "cores": os.cpu_count(),
