@@ -125,7 +125,8 @@ bench-peers: $(VENV)/.dev  ## Make the peers' environments and models (an hour, 
 	$(BIN)/python -m benchmarks.models
 
 bench: $(VENV)/.dev  ## Measure our engine beside the peers, on an idle machine (half an hour).
-	$(BIN)/python -m benchmarks.models foggen-int4 foggen-int4-plain foggen-int8 foggen-int8-plain
+	$(BIN)/python -m benchmarks.models foggen-int4 foggen-int4-plain foggen-int4-choices \
+	  foggen-int8 foggen-int8-plain foggen-int8-choices
 	$(BIN)/python -m benchmarks.compare
 	$(BIN)/python -m benchmarks.automix
 	$(BIN)/python -m benchmarks.profile_ops
