@@ -8,7 +8,7 @@ WORK := work
 OPTIMUM := .venvs/optimum
 JAVA_ONNXRUNTIME := 1.29.0
 
-.PHONY: demo test lint test-bare tiny tiny-card flips recipes accuracy-levels loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android test-profile render bench-jvm test-package test-arm64 test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
+.PHONY: demo test lint test-bare tiny tiny-card flips recipes rounding accuracy-levels loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android test-profile render bench-jvm test-package test-arm64 test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ flips: $(VENV)/.dev  ## Count the decisions each recipe changes, on the tiny Fog
 
 recipes: $(VENV)/.dev  ## Judge each piece of the recipes (half an hour).
 	$(BIN)/python -m benchmarks.recipes
+
+rounding: $(VENV)/.dev  ## Compare GPTQ with plain and clipped ranges, HQQ and AWQ (ten minutes).
+	$(BIN)/python -m benchmarks.rounding
 
 accuracy-levels: $(VENV)/.dev  ## Time MatMulNBits at each accuracy level.
 	$(BIN)/python -m benchmarks.accuracy_levels
