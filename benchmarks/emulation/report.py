@@ -17,8 +17,8 @@ shuffled), tau = {tau:g}. A flip is a question answered locally by one and defer
 "at most" is the exact one-sided 95 % upper bound of the flip rate. Δ is the mean absolute change of
 the expected confidence.
 
-`int4-symmetric` is no recipe of the exporter: it is int4 without zero points, which onnxruntime
-hands to KleidiAI on ARM.
+`int4-symmetric` is int4 with `--symmetric`: without zero points, and onnxruntime hands it to
+KleidiAI on ARM.
 
 | emulated as | stands for |
 |---|---|
