@@ -65,10 +65,6 @@ class ScaledCheckpoint(DerivedCheckpoint):
         """Sentences to show to the user."""
         return self.base.warnings
 
-    def tensor(self, name: str) -> Float32:
-        """Read a whole scaled tensor as float32."""
-        return self.rows(name, 0, self.shape(name)[0])
-
     def rows(self, name: str, start: int, stop: int) -> Float32:
         """Read rows `start` to `stop` of a scaled tensor as float32."""
         rows = self.base.rows(name, start, stop)

@@ -1,6 +1,7 @@
 """Reading a Hugging Face checkpoint directory, tensor by tensor and without torch."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,7 +126,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class DerivedCheckpoint:
+class DerivedCheckpoint(ABC):
     """What a checkpoint with other weights takes over from the one it is made of.
 
     Attributes:
@@ -152,6 +153,14 @@ class DerivedCheckpoint:
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape."""
         return self.base.shape(name)
+
+    @abstractmethod
+    def rows(self, name: str, start: int, stop: int) -> Float32Array:
+        """Read rows `start` to `stop` of a tensor as float32."""
+
+    def tensor(self, name: str) -> Float32Array:
+        """Read a whole tensor as float32; raises as `rows` does."""
+        return self.rows(name, 0, self.shape(name)[0])
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

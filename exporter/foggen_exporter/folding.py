@@ -81,10 +81,6 @@ class FoldedCheckpoint(DerivedCheckpoint):
         """Sentences to show to the user."""
         return self.base.warnings
 
-    def tensor(self, name: str) -> Float32Array:
-        """Read a whole folded tensor as float32."""
-        return self.rows(name, 0, self.shape(name)[0])
-
     def rows(self, name: str, start: int, stop: int) -> Float32Array:
         """Read rows `start` to `stop` of a folded tensor as float32."""
         rows = self.base.rows(name, start, stop)

@@ -70,10 +70,6 @@ class MergedCheckpoint(DerivedCheckpoint):
         """
         return self.merge.rows(name, start, stop)
 
-    def tensor(self, name: str) -> Float32Array:
-        """Read a whole merged tensor as float32; raises as `rows` does."""
-        return self.merge.rows(name, 0, self.shape(name)[0])
-
     def weights_sha256(self) -> str:
         """Hash the base's weights, the adapter's and its scales.
 
