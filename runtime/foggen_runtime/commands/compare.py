@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from foggen_runtime.comparison.counting import Comparison, check_comparable, compare
-from foggen_runtime.comparison.page import markdown, picture, require_matplotlib
+from foggen_runtime.comparison.page import markdown, picture
 from foggen_runtime.comparison.verdicts import Answers, answer_all
+from foggen_runtime.drawing import require_matplotlib
 from foggen_runtime.engine import EngineOptions
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.files import write_text_atomically

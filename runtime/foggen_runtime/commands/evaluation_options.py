@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from foggen_runtime.comparison.page import require_matplotlib
+from foggen_runtime.drawing import require_matplotlib
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.evaluation.html_page import html_page
 from foggen_runtime.evaluation.pictures import Series, picture

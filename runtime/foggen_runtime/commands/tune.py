@@ -13,8 +13,8 @@ from foggen_runtime.commands.profile_options import asking_options, launcher_opt
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.hub import locate_bundle
 from foggen_runtime.jsonio import dumps
+from foggen_runtime.markdown import table
 from foggen_runtime.profiling.device_profile import DeviceProfile
-from foggen_runtime.profiling.page import table
 from foggen_runtime.profiling.question_set import built_in_questions
 from foggen_runtime.profiling.runner import Plan
 from foggen_runtime.profiling.schema import Settings

@@ -1,18 +1,19 @@
 """A comparison to read: as Markdown, and as a picture."""
 
-import io
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from foggen_runtime.comparison.counting import Comparison, DomainRow, Figures, Rate, Rates
-from foggen_runtime.errors import ConfigError
+from foggen_runtime.drawing import FAINT, INK, Canvas
+from foggen_runtime.markdown import cell, table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 NO_LEVEL = "malformed"
-_INK, _FAINT, _ACCENT, _QUIET = "#1f2933", "#b8c0c8", "#c2410c", "#2563a8"
+_ACCENT, _QUIET = "#c2410c", "#2563a8"
+_CANVAS = Canvas((12, 5.2), font_size=11, dpi=150)
 
 
 def labels(comparison: Comparison) -> tuple[str, str]:
@@ -34,18 +35,6 @@ def markdown(comparison: Comparison) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def require_matplotlib() -> None:
-    """Check that pictures can be drawn.
-
-    Raises:
-        ConfigError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ConfigError("picture: needs matplotlib: pip install 'foggen[report]'") from None
-
-
 def picture(comparison: Comparison, kind: str) -> bytes:
     """Return the levels and the flips over tau, side by side, as a file's content.
 
@@ -56,31 +45,12 @@ def picture(comparison: Comparison, kind: str) -> bytes:
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    require_matplotlib()
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    file = io.BytesIO()
-    with rc_context({"svg.hashsalt": "foggen", "font.size": 11, "text.color": _INK}):
-        figure = Figure(figsize=(12, 5.2), facecolor="white", layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
-        _draw_levels(left, comparison)
-        _draw_taus(right, comparison)
-        reference, other = labels(comparison)
-        figure.suptitle(
-            f"{other} against {reference}: {_percent(comparison.flips.rate)} of "
-            f"{comparison.questions} decisions flip at tau = {comparison.tau:g}",
-            fontsize=15,
-            fontweight="bold",
-        )
-        metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(file, format=kind, dpi=150, metadata=metadata)
-    return file.getvalue()
+    return _CANVAS.picture(lambda figure: _draw(figure, comparison), kind)
 
 
 def _summary(comparison: Comparison) -> str:
     names = [
-        f"- {label}: {_cell(bundle.name)}, recipe {_cell(bundle.recipe)}, bundle {bundle.sha256}; "
+        f"- {label}: {cell(bundle.name)}, recipe {cell(bundle.recipe)}, bundle {bundle.sha256}; "
         f"tau is compared with its {bundle.tau_on} confidence"
         for label, bundle in zip(
             labels(comparison), (comparison.reference, comparison.other), strict=True
@@ -90,7 +60,7 @@ def _summary(comparison: Comparison) -> str:
     flips = comparison.flips
     return "\n".join(
         [
-            f"# {_cell(other)} against {_cell(reference)}\n",
+            f"# {cell(other)} against {cell(reference)}\n",
             *names,
             f"\n**{_percent(flips.rate)} of decisions flip** at tau = {comparison.tau:g}: "
             f"{flips.count} of {flips.total}, 95 % interval {_range(flips)}. With 95 % confidence "
@@ -109,12 +79,12 @@ def _figures_table(comparison: Comparison) -> str:
             rows.append(_figures_row(name, figures))
     change = comparison.expected_confidence_change
     rows.append(["expected confidence", "", "", "-" if change is None else f"±{change:.4f}"])
-    table = _table(["", reference, other, "change"], rows)
+    text = table(["", reference, other, "change"], rows)
     agreement = comparison.answer_agreement
     if agreement is None:
-        return table
+        return text
     return (
-        f"{table}\n\nAnswers agree on {_percent(agreement.rate)} {_range(agreement)} of "
+        f"{text}\n\nAnswers agree on {_percent(agreement.rate)} {_range(agreement)} of "
         f"{agreement.total} answered questions. Brackets hold 95 % intervals."
     )
 
@@ -138,7 +108,7 @@ def _levels(comparison: Comparison) -> str:
         [name, *(str(count) for count in counts)]
         for name, counts in zip(names, comparison.confusion, strict=True)
     ]
-    return _table([f"{reference} \\ {other}", *names], rows)
+    return table([f"{reference} \\ {other}", *names], rows)
 
 
 def _taus(comparison: Comparison) -> str:
@@ -146,7 +116,7 @@ def _taus(comparison: Comparison) -> str:
         [f"{row.tau:g}", str(row.flips.count), _with_range(row.flips)]
         for row in comparison.flips_by_tau
     ]
-    return _table(["tau", "flips", "rate"], rows)
+    return table(["tau", "flips", "rate"], rows)
 
 
 def _domains(comparison: Comparison) -> str:
@@ -154,7 +124,7 @@ def _domains(comparison: Comparison) -> str:
     head = ["domain", "questions", "flips", "answers agree"]
     if comparison.accuracy:
         head += [f"accuracy {reference}", f"accuracy {other}"]
-    return _table(head, [_domain(row, len(head)) for row in comparison.domains])
+    return table(head, [_domain(row, len(head)) for row in comparison.domains])
 
 
 def _domain(row: DomainRow, width: int) -> list[str]:
@@ -163,19 +133,6 @@ def _domain(row: DomainRow, width: int) -> list[str]:
     if row.accuracy:
         cells += [_with_range(row.accuracy.reference), _with_range(row.accuracy.other)]
     return cells + ["-"] * (width - len(cells))
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table whose columns also line up as plain text."""
-    cells = [[_cell(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in cells]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
 
 
 def _percent(share: float) -> str:
@@ -188,6 +145,19 @@ def _range(rate: Rate) -> str:
 
 def _with_range(rate: Rate) -> str:
     return f"{_percent(rate.rate)} {_range(rate)}"
+
+
+def _draw(figure: "Figure", comparison: Comparison) -> None:
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.1))
+    _draw_levels(left, comparison)
+    _draw_taus(right, comparison)
+    reference, other = labels(comparison)
+    figure.suptitle(
+        f"{other} against {reference}: {_percent(comparison.flips.rate)} of "
+        f"{comparison.questions} decisions flip at tau = {comparison.tau:g}",
+        fontsize=15,
+        fontweight="bold",
+    )
 
 
 def _draw_levels(axes: "Axes", comparison: Comparison) -> None:
@@ -205,7 +175,7 @@ def _draw_levels(axes: "Axes", comparison: Comparison) -> None:
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for i, row in enumerate(counts):
         for j, count in enumerate(row):
-            color = "white" if shares[i][j] > 0.5 else _INK if count else _FAINT
+            color = "white" if shares[i][j] > 0.5 else INK if count else FAINT
             axes.text(j, i, str(count), ha="center", va="center", color=color)
     cut = sum(values[i] < comparison.tau for i in order) - 0.5
     by_level = [

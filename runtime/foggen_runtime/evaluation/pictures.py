@@ -1,13 +1,12 @@
 """An evaluation as one picture of four: needs the extra `report`."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foggen_runtime.comparison.page import require_matplotlib
+from foggen_runtime.drawing import FAINT, Canvas
 from foggen_runtime.evaluation.decisions import Decisions
 from foggen_runtime.evaluation.metrics import Curve
 from foggen_runtime.evaluation.routing import sweep
@@ -16,10 +15,12 @@ from foggen_runtime.intervals import interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-_INK, _FAINT, _GRID = "#1f2933", "#b8c0c8", "#e4e7eb"
+_GRID = "#e4e7eb"
 _COLOURS = ("#2563a8", "#c2410c", "#0b6e4f", "#7c3aed", "#8793a3")
 _BINS = 10
+_CANVAS = Canvas((11, 8), font_size=10, dpi=130)
 
 
 @dataclass(frozen=True)
@@ -41,26 +42,20 @@ def picture(series: Sequence[Series], kind: str) -> bytes:
     Raises:
         ConfigError: matplotlib is not installed.
     """
-    require_matplotlib()
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    return _CANVAS.picture(lambda figure: _draw(figure, series), kind)
 
-    file = io.BytesIO()
-    with rc_context({"svg.hashsalt": "foggen", "font.size": 10, "text.color": _INK}):
-        figure = Figure(figsize=(11, 8), facecolor="white", layout="constrained")
-        (risk, quality), (reliability, levels) = figure.subplots(2, 2)
-        for colour, one in zip(_COLOURS * len(series), series, strict=False):
-            _draw_risk(risk, one, colour)
-            _draw_quality(quality, one, colour)
-            _draw_reliability(reliability, one, colour)
-        _finish(risk, "Risk-coverage", ("answered locally, %", "wrong among them, %"))
-        _finish(quality, "Cost-quality; dotted: random routing", ("routed, %", "right, %"))
-        _finish(reliability, "Reliability", ("confidence", "right locally, %"))
-        reliability.plot([0, 1], [0, 100], color=_FAINT, linewidth=1, zorder=0)
-        _draw_levels(levels, series[-1])
-        metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(file, format=kind, dpi=130, metadata=metadata)
-    return file.getvalue()
+
+def _draw(figure: "Figure", series: Sequence[Series]) -> None:
+    (risk, quality), (reliability, levels) = figure.subplots(2, 2)
+    for colour, one in zip(_COLOURS * len(series), series, strict=False):
+        _draw_risk(risk, one, colour)
+        _draw_quality(quality, one, colour)
+        _draw_reliability(reliability, one, colour)
+    _finish(risk, "Risk-coverage", ("answered locally, %", "wrong among them, %"))
+    _finish(quality, "Cost-quality; dotted: random routing", ("routed, %", "right, %"))
+    _finish(reliability, "Reliability", ("confidence", "right locally, %"))
+    reliability.plot([0, 1], [0, 100], color=FAINT, linewidth=1, zorder=0)
+    _draw_levels(levels, series[-1])
 
 
 def _draw_risk(axes: "Axes", series: Series, colour: str) -> None:
@@ -77,7 +72,7 @@ def _draw_risk(axes: "Axes", series: Series, colour: str) -> None:
 
 def _draw_quality(axes: "Axes", series: Series, colour: str) -> None:
     if not series.decisions.knows_cloud:
-        axes.text(0.5, 0.5, "the cloud's answers are not known", ha="center", color=_FAINT)
+        axes.text(0.5, 0.5, "the cloud's answers are not known", ha="center", color=FAINT)
         return
     curve = Curve.of(series.decisions, series.threshold.kind)
     shares = np.unique(np.concatenate([curve.routed[:: len(curve.routed) // 200 + 1], [1]]))

@@ -8,6 +8,7 @@ from foggen_runtime.evaluation.pairing import Pairing
 from foggen_runtime.evaluation.records import Header
 from foggen_runtime.evaluation.routing import Point
 from foggen_runtime.evaluation.summary import DomainMean, Figures, Summary
+from foggen_runtime.markdown import table
 
 
 @dataclass(frozen=True)
@@ -20,17 +21,12 @@ class Table:
 
     def markdown(self) -> str:
         """Return a Markdown table whose columns also line up as plain text."""
-        cells = [[" ".join(text.replace("|", "\\|").split()) for text in self.head]]
-        cells += [[" ".join(text.replace("|", "\\|").split()) for text in row] for row in self.rows]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in cells]
-        lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-        return f"## {self.title}\n\n" + "\n".join(lines)
+        return f"## {self.title}\n\n{table(self.head, self.rows)}"
 
 
 def page(heading: str, tables: Sequence[Table]) -> str:
     """Return a Markdown page."""
-    return "\n\n".join([f"# {heading}", *(table.markdown() for table in tables)]) + "\n"
+    return "\n\n".join([f"# {heading}", *(each.markdown() for each in tables)]) + "\n"
 
 
 def heading(header: Header, summary: Summary) -> str:

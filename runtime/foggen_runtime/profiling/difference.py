@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from foggen_runtime.profiling.page import table
+from foggen_runtime.markdown import table
 from foggen_runtime.profiling.samples import Round
 from foggen_runtime.profiling.schema import Profile
 

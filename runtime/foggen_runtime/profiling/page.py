@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from foggen_runtime.markdown import cell, table
 from foggen_runtime.profiling.samples import Conditions, Reading
 from foggen_runtime.profiling.schema import Distribution, Profile
 
@@ -47,20 +48,6 @@ def markdown(profile: Profile) -> str:
         if section.note:
             parts.append(section.note)
     return "\n\n".join(parts) + "\n"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table whose columns also line up as plain text."""
-    cells = [[cell(text) for text in row] for row in (head, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in cells]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
-
-
-def cell(text: str) -> str:
-    """Return text that keeps to its table cell."""
-    return " ".join(text.replace("|", "\\|").split())
 
 
 def _device(profile: Profile) -> Section:
