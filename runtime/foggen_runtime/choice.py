@@ -1,7 +1,7 @@
 """Finding the option letter in an answer."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 _ALONE = re.compile(r"\W*([A-Z])\s*(?:[).:,*\n]|$)")
 # At a line's start, or after a space so that options may follow each other on one line.
@@ -40,5 +40,22 @@ def parse_choice(answer: str, options: Collection[str] = ()) -> str | None:
 
 
 def question_options(question: str) -> tuple[str, ...]:
-    """Return the option letters of a question, e.g. A, B, C of lines such as `A) Paris`."""
-    return tuple(dict.fromkeys(_OPTION.findall(question)))
+    """Return the option letters of a question, e.g. A, B, C of lines such as `A) Paris`.
+
+    They follow each other in the alphabet, mostly from A, and are at least two: an initial, as of
+    E. coli, or a unit, as in 1.1 V, is none.
+    """
+    found = _OPTION.findall(question)
+    from_a = _run(found, "A")
+    runs = [from_a] if len(from_a) > 1 else [_run(found, first) for first in found]
+    longest = max(runs, key=len, default=())
+    return longest if len(longest) > 1 else ()
+
+
+def _run(letters: Iterable[str], first: str) -> tuple[str, ...]:
+    """Return the letters that follow each other in the alphabet, from the first given."""
+    run: list[str] = []
+    for letter in letters:
+        if ord(letter) == ord(first) + len(run):
+            run.append(letter)
+    return tuple(run)

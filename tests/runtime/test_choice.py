@@ -57,6 +57,12 @@ def test_only_letters_of_the_options_count(answer: str, choice: str | None) -> N
         ("Which?\n(A) 1\n(B) 2", ("A", "B")),
         ("Which?\nA. 1\nB. 2", ("A", "B")),
         ("What is the capital of France?", ()),
+        ("When does E. coli grow?\nA) Now\nB) Never", ("A", "B")),
+        ("Red (R) or white?\nA) 1.1 V\nB) 2.2 V. C) none", ("A", "B", "C")),
+        ("Who?\nA) H. L. A. Hart\nB) J. K. Rowling\nC) B. B. King", ("A", "B", "C")),
+        ("J. K. L. Smith said: A) yes B) no", ("A", "B")),
+        ("Which?\nF) 1\nG) 2\nH) 3", ("F", "G", "H")),
+        ("Where is vitamin A. found?", ()),
     ],
 )
 def test_options(question: str, options: tuple[str, ...]) -> None:
