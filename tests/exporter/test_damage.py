@@ -78,7 +78,8 @@ def choices(model: Qwen3ForCausalLM, intact: Qwen3ForCausalLM) -> list[list[torc
     found = []
     for probe in probe_set().probes:
         past = intact(torch.tensor([PREFIX]), use_cache=True).past_key_values
-        logits = model(torch.tensor([probe.ids]), past_key_values=past).logits[0]
+        # By position: transformers 5.24 calls it `cache`, those before `past_key_values`.
+        logits = model(torch.tensor([probe.ids]), None, None, past).logits[0]
         found.append([logits[c.row][list(c.tokens)].log_softmax(0) for c in probe.choices])
     return found
 

@@ -45,9 +45,10 @@ def suffix_hidden(
         output = model.model(input_ids=suffixes, use_cache=False)
     else:
         cache = DynamicCache(config=model.config)
-        model.model(input_ids=torch.tensor([prefix]), past_key_values=cache, use_cache=True)
+        # By position: transformers 5.24 calls it `cache`, those before `past_key_values`.
+        model.model(torch.tensor([prefix]), None, None, cache, use_cache=True)
         cache.batch_repeat_interleave(len(suffixes))
-        output = model.model(input_ids=suffixes, past_key_values=cache, use_cache=True)
+        output = model.model(suffixes, None, None, cache, use_cache=True)
     hidden: torch.Tensor = output.last_hidden_state  # (batch, width, hidden)
     return hidden
 
