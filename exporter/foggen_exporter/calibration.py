@@ -10,7 +10,7 @@ from typing import Self
 
 from foggen_exporter.activations import CalibrationPrompts
 from foggen_runtime.manifest import PromptInfo, TemplateInfo
-from foggen_runtime.questions import read_questions
+from foggen_runtime.questions import parse_questions, read_questions
 from foggen_runtime.tokenizer import QuestionTokenizer
 
 # More questions than this change nothing that could be measured, and cost time and memory.
@@ -38,8 +38,8 @@ class CalibrationSet:
     @classmethod
     def built_in(cls) -> Self:
         """Return the questions that ship with the exporter."""
-        lines = files(__package__).joinpath(_BUILT_IN).read_text(encoding="utf-8").splitlines()
-        return cls(tuple(json.loads(line)["question"] for line in lines))
+        text = files(__package__).joinpath(_BUILT_IN).read_text(encoding="utf-8")
+        return cls(tuple(question.question for question in parse_questions(text, _BUILT_IN)))
 
     @property
     def sha256(self) -> str:

@@ -192,7 +192,8 @@ class Request:
     "--data",
     type=click.Path(path_type=Path),
     metavar="FILE.jsonl",
-    help="Questions for --report and --max-flip-rate, as `foggen compare` takes them.",
+    help="Questions for --report and --max-flip-rate, as `foggen compare` takes them.  "
+    "[default: a built-in set]",
 )
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's facts as JSON.")
@@ -207,6 +208,7 @@ def export_command(**options: object) -> None:
       foggen-export --quant int4
       foggen-export ./my-foggen --quant int8 -o my-bundle
       foggen-export --quant int4-mixed --budget 360
+      foggen-export --quant int4 --report flips.md
       foggen-export --quant int4 --data questions.jsonl --max-flip-rate 0.02
     """
     request = Request(**options)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from foggen_runtime.intervals import total_needed, upper_bound
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.local_model import LocalModel, OpenOptions
 from foggen_runtime.manifest import Manifest
-from foggen_runtime.questions import Question, read_questions
+from foggen_runtime.questions import Question, judging_questions, read_questions
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Wishes:
     """What a user asked for.
 
     Attributes:
-        data: The question file.
+        data: The question file; None for the built-in questions.
         report: Where to write the comparison as Markdown; its JSON goes beside it.
         max_flip_rate: What the one-sided 95 % upper bound of the flip rate must not exceed.
     """
@@ -59,13 +59,9 @@ class Judging:
             if wishes.data:
                 raise ConfigError("data: goes with --report or --max-flip-rate, both are missing")
             return None
-        if wishes.data is None:
-            raise ConfigError(
-                "data: --report and --max-flip-rate need questions to ask, --data is missing"
-            )
         if wishes.report:
             _check_report(wishes.report, target)
-        questions = read_questions(wishes.data)
+        questions = read_questions(wishes.data) if wishes.data else judging_questions()
         if wishes.max_flip_rate is not None:
             _check_limit(wishes.max_flip_rate, len(questions))
         return cls(questions, wishes.report, wishes.max_flip_rate)

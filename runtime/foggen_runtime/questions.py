@@ -2,10 +2,13 @@
 
 import json
 from dataclasses import dataclass, fields
+from importlib.resources import files
 from pathlib import Path
 
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.jsonio import FieldError, from_json
+
+_JUDGING = "judging_questions.jsonl"
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,30 @@ def read_questions(path: Path) -> tuple[Question, ...]:
         raise ConfigError(f"{path}: must be UTF-8, is not at byte {error.start}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
+    return parse_questions(text, str(path))
+
+
+def parse_questions(text: str, where: str) -> tuple[Question, ...]:
+    """Read the content of a question file, as `read_questions` does.
+
+    Args:
+        text: The content.
+        where: How errors call it.
+
+    Raises:
+        ConfigError: It holds no question, or a line is not as it must be.
+    """
     lines = enumerate(text.split("\n"), start=1)  # a JSON string may hold other line breaks
-    questions = tuple(_read(line, f"{path}:{number}") for number, line in lines if line.strip())
+    questions = tuple(_read(line, f"{where}:{number}") for number, line in lines if line.strip())
     if not questions:
-        raise ConfigError(f"{path}: must hold at least one question, holds none")
+        raise ConfigError(f"{where}: must hold at least one question, holds none")
     return questions
+
+
+def judging_questions() -> tuple[Question, ...]:
+    """Return the questions that ship to judge bundles by; those that calibrate are others."""
+    text = files(__package__).joinpath(_JUDGING).read_text(encoding="utf-8")
+    return parse_questions(text, _JUDGING)
 
 
 def _read(line: str, where: str) -> Question:

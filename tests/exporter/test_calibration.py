@@ -20,18 +20,6 @@ def write(path: Path, questions: list[str]) -> Path:
     return path
 
 
-def test_the_built_in_questions_are_distinct_and_have_options() -> None:
-    questions = CalibrationSet.built_in().questions
-    assert 16 <= len(set(questions)) == len(questions) <= MAX_QUESTIONS
-    assert all("\nA) " in question and "\nB) " in question for question in questions)
-
-
-def test_no_built_in_question_is_one_that_recipes_are_judged_by() -> None:
-    lines = (TINY / "heldout.jsonl").read_text(encoding="utf-8").splitlines()
-    judging = {json.loads(line)["question"] for line in lines}
-    assert judging.isdisjoint(CalibrationSet.built_in().questions)
-
-
 def test_a_file_is_read_up_to_a_limit(tmp_path: Path) -> None:
     questions = [f"Is it {n}?" for n in range(MAX_QUESTIONS + 5)]
     found = CalibrationSet.read(write(tmp_path / "questions.jsonl", questions))

@@ -12,6 +12,7 @@ from foggen_runtime import EngineOptions, Foggen, OpenOptions
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.manifest import Manifest
+from foggen_runtime.questions import judging_questions
 from tests.conftest import TINY, BundleOf
 from tests.support.answers import with_flips
 
@@ -137,8 +138,6 @@ def test_options_reach_the_reference(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wishes", "message"),
     [
-        (Wishes(report=Path("r.md")), "need questions to ask, --data is missing"),
-        (Wishes(max_flip_rate=0.1), "need questions to ask, --data is missing"),
         (Wishes(data=Path("q.jsonl")), "goes with --report or --max-flip-rate, both are missing"),
         (Wishes(Path("q.jsonl"), Path("r.txt")), "report: must end in .md, is r.txt"),
         (Wishes(Path("q.jsonl"), Path("no/r.md")), "its directory must exist, no does not"),
@@ -162,15 +161,24 @@ def test_impossible_wishes_are_refused(wishes: Wishes, message: str, tmp_path: P
 
 def test_impossible_wishes_are_refused_before_the_export(tmp_path: Path) -> None:
     result = CliRunner().invoke(
-        export_command, ["nowhere", "--quant", "int4", "--max-flip-rate", "0.02"]
+        export_command, ["nowhere", "--quant", "int4", "--max-flip-rate", "0.001"]
     )
     assert result.exit_code == 1
-    assert "--data is missing" in result.stderr
+    assert "176 questions are too few to show a flip rate of at most 0.1 %" in result.stderr
     assert names(tmp_path) == []
 
 
 def test_nothing_is_judged_unasked() -> None:
     assert Judging.of(Wishes(), Path("b")) is None
+
+
+def test_without_questions_the_built_in_ones_judge(tiny_bundle: BundleOf, tmp_path: Path) -> None:
+    result = run("--quant", "int8", "-o", "bundle", "--report", "flips.md", "--max-flip-rate", ".2")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "flips.json").read_text(encoding="utf-8"))
+    assert report["questions"] == len(judging_questions())
+    assert [row["domain"] for row in report["domains"]][:2] == ["finance", "science"]
+    assert report["other"]["sha256"] == Manifest.load(tiny_bundle("int8")).sha256
 
 
 def test_enough_questions_may_be_asked(tmp_path: Path) -> None:

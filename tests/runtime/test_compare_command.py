@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from foggen_runtime import EngineOptions, Foggen, OpenOptions
 from foggen_runtime.cli import foggen
 from foggen_runtime.manifest import MANIFEST_FILE, Manifest
+from foggen_runtime.questions import judging_questions
 from tests.conftest import TINY, BundleOf
 
 LINES = (TINY / "heldout.jsonl").read_text(encoding="utf-8").splitlines()[::20]
@@ -62,6 +63,16 @@ def test_a_bundle_agrees_with_itself(tiny_bundle: BundleOf, data: Path) -> None:
     assert document["flips"]["count"] == 0
     assert document["answer_agreement"]["rate"] == 1
     assert document["expected_confidence_change"] == 0
+
+
+def test_without_questions_the_built_in_ones_are_asked(tiny_bundle: BundleOf) -> None:
+    result = run(tiny_bundle("fp32"), tiny_bundle("int4"), "--limit", 24, "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    asked = judging_questions()[:24]
+    assert document["questions"] == 24
+    assert document["domains"][0]["domain"] == asked[0].domain
+    assert document["accuracy"]["reference"]["total"] == 24
 
 
 def test_the_page_goes_to_standard_output_and_to_a_file(

@@ -20,7 +20,7 @@ from foggen_runtime.hub import locate_bundle
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.local_model import OpenOptions
 from foggen_runtime.manifest import Manifest
-from foggen_runtime.questions import Question, read_questions
+from foggen_runtime.questions import Question, judging_questions, read_questions
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Arguments:
 
     reference: str
     other: str
-    data: Path
+    data: Path | None
     tau: float | None
     limit: int | None
     threads: int | None
@@ -58,8 +58,8 @@ class Arguments:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    required=True,
-    help="Questions, JSON Lines: question, and where known domain and answer (a letter).",
+    help="Questions, JSON Lines: question, and where known domain and answer (a letter).  "
+    "[default: a built-in set]",
 )
 @click.option("--tau", type=float, help="Confidence below this defers.  [default: A's]")
 @click.option("--limit", type=click.IntRange(min=1), help="Ask only the first so many questions.")
@@ -82,6 +82,7 @@ def compare_command(**options: Any) -> None:
 
     \b
     Example:
+      foggen compare foggen-fp32 foggen-int4
       foggen compare foggen-fp32 foggen-int4 --data questions.jsonl --picture flips.svg
     """
     arguments = Arguments(**options)
@@ -100,7 +101,8 @@ def compare_command(**options: Any) -> None:
 
 
 def _compare(arguments: Arguments) -> Comparison:
-    questions = read_questions(arguments.data)[: arguments.limit]
+    asked = read_questions(arguments.data) if arguments.data else judging_questions()
+    questions = asked[: arguments.limit]
     directories = [locate_bundle(name) for name in (arguments.reference, arguments.other)]
     first, second = (Manifest.load(directory) for directory in directories)
     tau = first.routing.tau if arguments.tau is None else arguments.tau
