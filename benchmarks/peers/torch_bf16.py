@@ -37,7 +37,7 @@ class TorchBf16(Peer):
     def stream(self, prompt: Sequence[int], count: int, mark: Mark) -> None:
         """Generate greedily."""
         ids = torch.tensor([list(prompt)])
-        self._model.generate(  # type: ignore[misc]
+        self._model.generate(  # type: ignore[misc, unused-ignore]
             ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=count,

@@ -20,7 +20,8 @@ def matrix() -> Float32:
     """Weights whose signs take turns: large neighbours of one sign saturate on x86 without VNNI."""
     random = np.random.default_rng(0)
     scales = random.uniform(0.1, 10, (OUTPUTS, 1)) * np.tile([1, -1], INPUTS // 2)
-    return (np.abs(random.normal(size=(OUTPUTS, INPUTS))) * scales).astype(np.float32)
+    weights: Float32 = (np.abs(random.normal(size=(OUTPUTS, INPUTS))) * scales).astype(np.float32)
+    return weights
 
 
 @pytest.fixture(scope="module")

@@ -116,7 +116,7 @@ def taught(
     for question, prompt in prompts.items():
         ids = torch.tensor([prompt])
         mask = torch.ones_like(ids)
-        output = model.generate(  # type: ignore[misc]
+        output = model.generate(  # type: ignore[misc, unused-ignore]
             ids, attention_mask=mask, max_new_tokens=24, do_sample=False
         )
         written[question] = output[0, len(prompt) :].tolist()
