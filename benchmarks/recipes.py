@@ -93,7 +93,7 @@ def clean_variants() -> Iterator[Variant]:
     yield Variant("int4, smoothed", replace(int4, smoothing=True), built_in)
     yield Variant("int4-gptq, built-in questions", gptq, built_in)
     yield Variant("int4-gptq, questions of the domain", gptq, in_domain)
-    yield Variant("int4-gptq, smoothed", replace(gptq, smoothing=True), built_in)
+    yield Variant("int4-gptq, not smoothed", replace(gptq, smoothing=False), built_in)
     mixed = find_recipe("int4-mixed")
     yield Variant("int4-mixed, built-in questions", mixed, built_in)
     yield Variant("int4-mixed, questions of the domain", mixed, in_domain)
@@ -148,8 +148,10 @@ def int8_variants() -> Iterator[Variant]:
 def outlier_variants() -> Iterator[Variant]:
     """Yield what is asked under outliers."""
     yield from int8_variants()
-    for name in ("int8-weight", "int4", "int4-gptq"):
-        yield Variant(name, find_recipe(name), CalibrationSet.built_in())
+    built_in, gptq = CalibrationSet.built_in(), find_recipe("int4-gptq")
+    for name in ("int8-weight", "int4", "int4-gptq", "int4-mixed"):
+        yield Variant(name, find_recipe(name), built_in)
+    yield Variant("int4-gptq, not smoothed", replace(gptq, smoothing=False), built_in)
 
 
 def ask_all(

@@ -1,4 +1,4 @@
-"""Why `int4-gptq` rounds by GPTQ: it beside plain and clipped ranges, HQQ and AWQ.
+"""Why `int4-gptq` is SmoothQuant, then GPTQ: it beside plain and clipped ranges, HQQ and AWQ.
 
 All methods give bundles of the same format and size, calibrated on the built-in questions or random
 halves of them, and judged against fp32 on questions of the tiny FogGen that calibrate nothing.
@@ -35,7 +35,7 @@ from tests.support.outliers import PLACES, Outliers, add_outliers
 from tests.tiny_foggen.questions import generate
 
 TINY = REPOSITORY / "tests" / "tiny_foggen"
-FRESH_SEED, FRESH = 2013, 6000
+FRESH_SEED, FRESH = 2013, 3000
 HALVES = (1, 2, 3)
 FACTOR, OUTLIER_QUESTIONS = 256.0, 400
 

@@ -34,7 +34,9 @@ from foggen_exporter.checkpoint import EMBEDDING, Checkpoint, TensorSource
 from foggen_exporter.error_feedback import FeedbackQuantizer, InputSample
 from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
+from foggen_exporter.folding import Channels, Exponents, FoldedCheckpoint
 from foggen_exporter.recipes import find_recipe
+from foggen_exporter.smoothing import layer_scales
 from foggen_exporter.template import load_template
 from foggen_runtime.manifest import TOKENIZER_FILE, Manifest, file_info
 from foggen_runtime.tokenizer import QuestionTokenizer
@@ -46,6 +48,8 @@ _TIED_DAMPING = 0.3
 Quantize = Callable[[Float32], QuantizedBlocks]
 # From what a matrix is multiplied with to how its tensors are rounded.
 Rounder = Callable[[InputSample], Quantize]
+# A checkpoint that computes the same, with channels scaled inside.
+Scaler = Callable[[TensorSource, CalibrationPrompts, BlockFormat], TensorSource]
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,14 @@ class Method:
         layers: How the layers' matrices are rounded.
         embedding: How embedding and head are.
         calibrated: Whether one of the two looks at inputs; they get no rows otherwise.
-        scaled: Whether the layers' channels are scaled by AWQ before.
+        scale: How the layers' channels are scaled before, if they are.
     """
 
     name: str
     layers: Rounder
     embedding: Rounder
     calibrated: bool = False
-    scaled: bool = False
+    scale: Scaler | None = None
 
 
 def _plain(sample: InputSample) -> Quantize:
@@ -90,28 +94,36 @@ def _half_quadratic_scales(sample: InputSample) -> Quantize:
     return partial(half_quadratic, form=FORM, search=HalfQuadratic(scales=True))
 
 
-AWQ = Method("AWQ", _clipped_products, _clipped_products, calibrated=True, scaled=True)
-SHIPPED = Method("GPTQ", _feedback, _feedback, calibrated=True)
-AWQ_THEN_GPTQ = Method("AWQ, then GPTQ", _feedback, _feedback, calibrated=True, scaled=True)
-LAYERS_ONLY = Method("layers GPTQ; embedding plain", _feedback, _plain, calibrated=True)
+def smoothed(source: TensorSource, prompts: CalibrationPrompts, form: BlockFormat) -> TensorSource:
+    """Scale as the exporter does, by SmoothQuant; how weights are rounded does not matter to it."""
+    scales: dict[Channels, Exponents] = {}
+    for index, inputs in enumerate(layer_inputs(source, prompts)):
+        scales |= layer_scales(source, index, inputs)
+    return FoldedCheckpoint.of(source, scales)
+
+
+AWQ = Method("AWQ", _clipped_products, _clipped_products, calibrated=True, scale=scaled_checkpoint)
+SHIPPED = Method("SmoothQuant, then GPTQ", _feedback, _feedback, calibrated=True, scale=smoothed)
+GPTQ = Method("GPTQ", _feedback, _feedback, calibrated=True)
+AWQ_THEN_GPTQ = replace(SHIPPED, name="AWQ, then GPTQ", scale=scaled_checkpoint)
+LAYERS_ONLY = replace(SHIPPED, name="layers as shipped; embedding plain", embedding=_plain)
 EMBEDDING_ONLY = Method("layers plain; embedding GPTQ", _plain, _feedback, calibrated=True)
 METHODS = (
     Method("plain", _plain, _plain),
     Method("clipped ranges", _clipped, _clipped),
     Method("HQQ", _half_quadratic, _half_quadratic),
     Method("HQQ, scales too", _half_quadratic_scales, _half_quadratic_scales),
-    Method("AWQ, scales only", _plain, _plain, scaled=True),
+    Method("SmoothQuant only", _plain, _plain, scale=smoothed),
+    Method("AWQ, scales only", _plain, _plain, scale=scaled_checkpoint),
     AWQ,
+    GPTQ,
     SHIPPED,
     AWQ_THEN_GPTQ,
     LAYERS_ONLY,
     EMBEDDING_ONLY,
-    Method(
-        "layers AWQ, scales only; embedding GPTQ", _plain, _feedback, calibrated=True, scaled=True
-    ),
 )
 # For these, it is worth seeing what other calibration questions do.
-REPEATED = (AWQ, SHIPPED, AWQ_THEN_GPTQ)
+REPEATED = (GPTQ, SHIPPED, AWQ_THEN_GPTQ)
 
 
 def prompts_of(bundle: Path, questions: Sequence[str]) -> CalibrationPrompts:
@@ -156,8 +168,8 @@ def round_model(
         The checkpoint that was rounded, scaled if the method scales, and the blocks by the
         matrix's name.
     """
-    if method.scaled:
-        source = scaled_checkpoint(source, prompts, FORM)
+    if method.scale:
+        source = method.scale(source, prompts, FORM)
     config, blocks = source.config, {}
     inputs: Mapping[str, Float32] = {}
     layers = layer_inputs(source, prompts) if method.calibrated else repeat(inputs)

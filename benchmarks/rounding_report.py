@@ -76,11 +76,11 @@ def _introduction(counts: Mapping[str, int]) -> str:
         "*clipped ranges* minimizes each block's squared weight error. *HQQ* solves for zero "
         "points, which the format then rounds; *scales too* solves for scales as well. *AWQ* "
         "scales channels, then clips ranges by the error of products; what reads the tied "
-        "embedding cannot be scaled, so there it only clips. Other than the shipped method, none "
-        "is in the exporter. The last rows round layers and embedding, which is the output head "
-        "too, by different methods. Nothing was tuned on the questions that judge. *change* is "
-        "the mean absolute change of the expected confidence, *seconds* processor time of "
-        "calibrating and rounding."
+        "embedding cannot be scaled, so there it only clips. *SmoothQuant* scales as for `int8`. "
+        f"The recipe `int4-gptq` is *{SHIPPED.name}*. The last rows round layers and embedding, "
+        "which is the output head too, by different methods. Nothing was tuned on the questions "
+        "that judge. *change* is the mean absolute change of the expected confidence, *seconds* "
+        "processor time of calibrating and rounding."
     )
 
 

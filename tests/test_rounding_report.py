@@ -66,7 +66,8 @@ def test_the_conclusion_names_what_is_better(better: bool) -> None:
     assert sentences[0] == f"As trained, {'fewer' if better else 'more'} flips: *other*."
     (change,) = (one for one in sentences if one.startswith("Mean change"))
     assert change.endswith(f"{'smaller' if better else 'larger'}: *other*.")
-    assert sentences[-1].startswith("**Fewer flips than GPTQ: *other*" if better else "No method")
+    start = f"**Fewer flips than {SHIPPED.name}: *other*" if better else "No method"
+    assert sentences[-1].startswith(start)
 
 
 @pytest.mark.parametrize("layers_help", [True, False])

@@ -20,7 +20,7 @@ from foggen_exporter.bundle_files import (
     save_manifest,
 )
 from foggen_exporter.calibration import calibration_prompts
-from foggen_exporter.calibration_cost import cost_sentence, layer_tokens
+from foggen_exporter.calibration_cost import cost_sentence, layer_tokens, token_seconds
 from foggen_exporter.checkpoint import TensorSource
 from foggen_exporter.damage import DamageSearch, damage_steps
 from foggen_exporter.export_settings import ExportSettings, Origin
@@ -28,7 +28,7 @@ from foggen_exporter.extra_graphs import GENAI_GRAPH_FILE, LOOP_FILE, ExtraGraph
 from foggen_exporter.folding import Channels, Exponents, FoldedCheckpoint
 from foggen_exporter.graph import GraphBuilder, WeightFile
 from foggen_exporter.prefix import layer_caches
-from foggen_exporter.probes import probe_set
+from foggen_exporter.probes import probe_set, probing_questions
 from foggen_exporter.prompt import (
     head_info,
     prompt_info,
@@ -101,8 +101,13 @@ class Export:
         config, template = self._source.config, self._template
         reply = (*template.level_ids[0], *template.separator_ids, *template.answer_prefix_ids)
         questions = self._settings.calibration.questions
-        lengths = [len(self._tokenizer(text)["input_ids"]) + len(reply) for text in questions]
-        return cost_sentence(len(questions), layer_tokens(self._recipe, config, lengths), config)
+        lengths, probes = (
+            [len(self._tokenizer(text)["input_ids"]) + len(reply) for text in some]
+            for some in (questions, probing_questions(questions))
+        )
+        tokens = layer_tokens(self._recipe, config, lengths, probes)
+        seconds = token_seconds(self._source, self._prompt.prefix_ids)
+        return cost_sentence(len(questions), tokens, seconds)
 
     def steps(self) -> Iterator[str]:
         """Write the bundle, yielding the name of each step before it is taken.

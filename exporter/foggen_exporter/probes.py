@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from foggen_runtime.choice import question_options
 from foggen_runtime.manifest import PromptInfo, TemplateInfo
@@ -9,7 +10,7 @@ from foggen_runtime.template import TemplateTrie
 from foggen_runtime.tokenizer import QuestionTokenizer
 
 # More questions than this order the groups of weights as these do, and cost time and memory.
-MAX_PROBES = 8
+_MAX_PROBES = 8
 
 
 @dataclass(frozen=True)
@@ -64,20 +65,26 @@ def probe_set(
     prompt: PromptInfo,
     template: TemplateInfo,
 ) -> ProbeSet:
-    """Probe a model with some of the questions, spread evenly over them."""
+    """Probe a model with some of the questions."""
     trie = TemplateTrie.of(template)
     depths = [_branches(trie, path) for path in trie.paths]
     # A level that most branches lie before shows most of the choice between levels.
     paths = [path for path, depth in zip(trie.paths, depths, strict=True) if depth == max(depths)]
-    count = min(MAX_PROBES, len(questions))
     probes = []
-    for i in range(count):
-        question, path = questions[i * len(questions) // count], paths[i % len(paths)]
+    for i, question in enumerate(probing_questions(questions)):
+        path = paths[i % len(paths)]
         reply = (*path, *template.answer_prefix_ids)
         ids = tokenizer.prompt_ids(prompt, question)[len(prompt.prefix_ids) :]
         letters = _letters(question, tokenizer, template)
         probes.append(Probe((*ids, *reply), _choices(trie, path, len(reply), letters)))
     return ProbeSet(prompt.prefix_ids, tuple(probes))
+
+
+def probing_questions(questions: Sequence[str]) -> list[str]:
+    """Return the shortest question of each part of them: what a probe costs goes by its length."""
+    count = min(_MAX_PROBES, len(questions))
+    edges = [i * len(questions) // count for i in range(count + 1)]
+    return [min(questions[start:end], key=len) for start, end in pairwise(edges)]
 
 
 def _branches(trie: TemplateTrie, path: tuple[int, ...]) -> int:

@@ -86,6 +86,7 @@ _FULL = WeightFormat(bits=32)
 _INT8 = WeightFormat(bits=8, symmetric=True, activation_bits=8)
 _INT8_BLOCKS = WeightFormat(bits=8, block_size=128, symmetric=True, accuracy_level=4)
 _INT4 = WeightFormat(bits=4, block_size=128, symmetric=False, accuracy_level=4)
+_INT4_GPTQ = Recipe("int4-gptq", layers=_INT4, embedding=_INT4, smoothing=True, error_feedback=True)
 
 RECIPES = {
     recipe.name: recipe
@@ -94,10 +95,8 @@ RECIPES = {
         Recipe("int8", layers=_INT8, embedding=_INT8_BLOCKS, smoothing=True),
         Recipe("int8-weight", layers=_INT8_BLOCKS, embedding=_INT8_BLOCKS),
         Recipe("int4", layers=_INT4, embedding=_INT4),
-        Recipe("int4-gptq", layers=_INT4, embedding=_INT4, error_feedback=True),
-        Recipe(
-            "int4-mixed", layers=_INT4, embedding=_INT4, error_feedback=True, finer=_INT8_BLOCKS
-        ),
+        _INT4_GPTQ,
+        replace(_INT4_GPTQ, name="int4-mixed", finer=_INT8_BLOCKS),
     )
 }
 

@@ -1,8 +1,10 @@
-"""Moving outliers from activations, which are rounded by row, into weights (SmoothQuant).
+"""Moving outliers from activations into weights (SmoothQuant).
 
-A channel that is far larger than its neighbours takes all the steps of a row's scale. Dividing it
-where it is written, by the power of two nearest to sqrt(largest activation / largest weight), and
-multiplying the weights that read it (arXiv 2211.10438, strength 0.5) costs nothing on the device.
+A channel that is far larger than its neighbours takes all the steps of a row's scale, where
+activations are rounded by row; in blocks of weights, a channel that is multiplied with it is
+rounded no finer than others, though its errors count most. Dividing it where it is written, by the
+power of two nearest to sqrt(largest activation / largest weight), and multiplying the weights that
+read it (arXiv 2211.10438, strength 0.5) mends both, and costs nothing on the device.
 """
 
 from collections.abc import Mapping

@@ -1,27 +1,41 @@
 """What calibrating costs, counted before it begins."""
 
+from pathlib import Path
+
 from foggen_exporter.architectures.qwen3_config import Qwen3Config
-from foggen_exporter.calibration_cost import cost_sentence, layer_tokens
+from foggen_exporter.calibration_cost import cost_sentence, layer_tokens, token_seconds
+from foggen_exporter.checkpoint import Checkpoint
 from foggen_exporter.damage import damage_steps
-from foggen_exporter.probes import MAX_PROBES
 from foggen_exporter.recipes import RECIPES
-from tests.support.checkpoints import TinyQwen3, random_model
+from tests.support.checkpoints import TinyQwen3, random_model, write_checkpoint
+from tests.support.random_bundle import random_ids
 
 CONFIG = Qwen3Config.from_config(random_model(TinyQwen3()).config.to_dict())
-LENGTHS = [10] * (2 * MAX_PROBES)
+LENGTHS, PROBES = [10, 20, 30], [10, 10]
 
 
 def test_every_pass_through_a_layer_counts() -> None:
     layers, tokens = CONFIG.num_hidden_layers, sum(LENGTHS)
-    counted = {name: layer_tokens(recipe, CONFIG, LENGTHS) for name, recipe in RECIPES.items()}
-    probes = tokens // 2 * damage_steps(CONFIG)
+    counted = {
+        name: layer_tokens(recipe, CONFIG, LENGTHS, PROBES) for name, recipe in RECIPES.items()
+    }
     assert counted["int4"] == 0
-    assert counted["int8"] == counted["int4-gptq"] == layers * tokens
-    assert counted["int4-mixed"] == 2 * layers * tokens + probes
+    assert counted["int8"] == layers * tokens
+    assert counted["int4-gptq"] == 2 * layers * tokens
+    assert counted["int4-mixed"] == 3 * layers * tokens + sum(PROBES) * damage_steps(CONFIG)
 
 
 def test_the_sentence_says_what_and_how_long() -> None:
-    sentence = cost_sentence(24, 10**12, CONFIG)
-    assert sentence.startswith("Calibrating on 24 questions: 1000000000000 tokens through a layer")
-    minutes = int(sentence.removesuffix(" min").rpartition(" ")[2])
-    assert minutes > 10
+    assert cost_sentence(24, 3_000_000, 0.001) == (
+        "Calibrating on 24 questions: 3000000 tokens through a layer in fp32, at least 50 min"
+    )
+    assert cost_sentence(24, 3, 0.001).endswith("at least 1 min")
+
+
+def test_a_token_takes_longer_through_a_larger_layer(tmp_path: Path) -> None:
+    small, large = (
+        Checkpoint.open(write_checkpoint(tmp_path / str(size), TinyQwen3(intermediate_size=size)))
+        for size in (128, 128 * 64)
+    )
+    ids = random_ids(64, 300)
+    assert 0 < token_seconds(small, ids) < token_seconds(large, ids) < 1

@@ -51,8 +51,8 @@ def test_the_manifest_says_what_a_recipe_went_by(tiny_bundle: BundleOf) -> None:
         "int8": ("smoothquant", built_in),
         "int8-weight": (None, None),
         "int4": (None, None),
-        "int4-gptq": (None, built_in),
-        "int4-mixed": (None, built_in),
+        "int4-gptq": ("smoothquant", built_in),
+        "int4-mixed": ("smoothquant", built_in),
     }
     for quant, (folding, calibration) in expected.items():
         quantization = Manifest.load(tiny_bundle(quant)).quantization

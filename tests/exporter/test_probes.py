@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from foggen_exporter.probes import MAX_PROBES, ProbeSet, probe_set
+from foggen_exporter.probes import ProbeSet, probe_set, probing_questions
 from foggen_exporter.prompt import prompt_info, template_info
 from foggen_exporter.template import load_template
 from foggen_runtime.tokenizer import QuestionTokenizer
@@ -57,7 +57,12 @@ def test_a_question_without_options_shows_the_levels_alone(tokenizer: QuestionTo
     assert len(probe.choices) == 2
 
 
-def test_many_questions_are_sampled_evenly(tokenizer: QuestionTokenizer) -> None:
-    questions = [f"Pick {n}.\nA) 1\nB) 2" for n in range(4 * MAX_PROBES)]
-    texts = [FULL.decode(list(probe.ids)) for probe in probes(tokenizer, questions).probes]
-    assert [f"Pick {4 * i}." in text for i, text in enumerate(texts)] == [True] * MAX_PROBES
+def test_of_many_questions_the_shortest_of_each_part_probe(tokenizer: QuestionTokenizer) -> None:
+    questions = [f"Pick {n}{' quite' * (n % 4 != 2)}.\nA) 1\nB) 2" for n in range(32)]
+    expected = [questions[n] for n in range(2, 32, 4)]
+    assert probing_questions(questions) == expected
+    assert probing_questions(questions[:3]) == questions[:3]
+    found = probes(tokenizer, questions).probes
+    assert len(found) == len(expected)
+    for question, probe in zip(expected, found, strict=True):
+        assert question in str(FULL.decode(list(probe.ids)))
