@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 BARE := .venvs/bare
 WORK := work
 OPTIMUM := .venvs/optimum
+EXPORT := .venvs/export
 JAVA_ONNXRUNTIME := 1.29.0
 
 .PHONY: demo test lint test-bare tiny tiny-card flips recipes rounding accuracy-levels loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android test-profile render bench-jvm test-package test-arm64 test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
@@ -149,8 +150,8 @@ emulated-flips: $(VENV)/.dev  ## Count the decisions that change on emulated pro
 test-emulation: $(VENV)/.dev  ## Test that an emulated Cortex-A76 decides as this machine.
 	$(BIN)/python -m pytest -m slow tests/test_emulation.py tests/runtime/profiling/test_emulated.py
 
-full-size: $(VENV)/.dev  ## Export and ask a random checkpoint of Qwen3-0.6B's exact shape.
-	$(BIN)/python -m benchmarks.full_size
+full-size: $(VENV)/.dev $(EXPORT)/.ready  ## Export and ask a random checkpoint of Qwen3-0.6B's exact shape.
+	$(BIN)/python -m benchmarks.full_size --commands $(EXPORT)/bin
 
 docs: $(VENV)/.dev  ## Write the generated pages of the documentation.
 	$(BIN)/python docs/generate.py
@@ -169,6 +170,12 @@ $(VENV)/.export: $(VENV)/.made pyproject.toml
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.export
+
+$(EXPORT)/.ready: pyproject.toml
+	rm -rf $(EXPORT)
+	$(PYTHON) -m venv $(EXPORT)
+	$(EXPORT)/bin/pip install --quiet --editable '.[export]'
+	touch $@
 
 $(OPTIMUM)/.ready: pyproject.toml
 	rm -rf $(OPTIMUM)

@@ -1,6 +1,7 @@
 """Export and ask a random checkpoint of Qwen3-0.6B's exact shape: time, memory, sizes.
 
-Every figure is of a whole process, as the operating system accounts for it. Writes
+Every figure is of a whole process, as the operating system accounts for it, in an environment as
+`pip install 'foggen[export]'` makes it: where torch is installed, transformers imports it. Writes
 results/full-size.json and .md; run as `python -m benchmarks.full_size` (`make full-size`).
 """
 
@@ -11,15 +12,16 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.machine import RESULTS, machine_kind
 from benchmarks.workspace import Workspace, workspace_argument
 from foggen_exporter.recipes import RECIPES
+from foggen_runtime.jsonio import from_json
 
-BIN = Path(sys.executable).parent
-RESULTS = Path(__file__).parent / "results"
 QUESTION = "Which planet is the largest?\nA) Mars\nB) Jupiter\nC) Venus\nD) Earth"
 
 
@@ -43,12 +45,12 @@ class Row:
     decision_ms: float
 
 
-def measure(*command: str) -> tuple[Usage, str]:
+def measure(command: Path, *arguments: str) -> tuple[Usage, str]:
     """Run a command and return what it used and what it printed."""
     started = time.perf_counter()
-    process = subprocess.Popen([BIN / command[0], *command[1:]], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([command, *arguments], stdout=subprocess.PIPE, text=True)
     if process.stdout is None:
-        raise RuntimeError(f"{command[0]}: has no standard output to read")
+        raise RuntimeError(f"{command}: has no standard output to read")
     with process.stdout:
         output = process.stdout.read()
     _, status, used = os.wait4(process.pid, 0)
@@ -58,14 +60,21 @@ def measure(*command: str) -> tuple[Usage, str]:
     return Usage(time.perf_counter() - started, used.ru_maxrss * 1024 / 1e6), output
 
 
-def measure_recipe(workspace: Workspace, recipe: str) -> Row:
-    """Export, then ask; random weights make no sense of the template, so the route is local."""
+def measure_recipe(workspace: Workspace, recipe: str, commands: Path) -> Row:
+    """Export, then ask; random weights make no sense of the template, so the route is local.
+
+    Args:
+        workspace: Has the checkpoint.
+        recipe: Its name.
+        commands: The directory of `foggen` and `foggen-export`.
+    """
     bundle = workspace.root / f"full-{recipe}"
     target = ("--quant", recipe, "-o", str(bundle), "--force", "--json")
-    export, _ = measure("foggen-export", str(workspace.checkpoint), *target)
+    export, _ = measure(commands / "foggen-export", str(workspace.checkpoint), *target)
     question = (str(bundle), QUESTION, "--route", "local_only", "--max-new-tokens", "8", "--json")
-    measure("foggen", "ask", *question)  # verifies the hashes, and warms the page cache
-    ask, output = measure("foggen", "ask", *question)
+    foggen = commands / "foggen"
+    measure(foggen, "ask", *question)  # verifies the hashes, and warms the page cache
+    ask, output = measure(foggen, "ask", *question)
     sizes = {path.name: path.stat().st_size / 1e6 for path in bundle.iterdir()}
     decision = json.loads(output)["timing_ms"]["decision"]
     return Row(recipe, export, sizes["model.onnx.data"], sum(sizes.values()), ask, decision)
@@ -87,28 +96,47 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def kept_rows(machine: Mapping[str, object], measured: Collection[str]) -> dict[str, Row]:
+    """Return the rows of other recipes that were measured on the same machine before."""
+    results = RESULTS / "full-size.json"
+    if not results.exists():
+        return {}
+    document = json.loads(results.read_text(encoding="utf-8"))
+    if document["machine"] != machine:
+        return {}
+    rows = [from_json(Row, row, str(results)) for row in document["rows"]]
+    return {row.recipe: row for row in rows if row.recipe not in measured}
+
+
 def main() -> None:
     """Measure the recipes that are named, or all, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     workspace_argument(parser)
     parser.add_argument("recipes", nargs="*", help=f"some of {', '.join(RECIPES)}")
+    parser.add_argument(
+        "--commands",
+        type=Path,
+        default=Path(sys.executable).parent,
+        help="directory of foggen and foggen-export, in an environment without torch",
+    )
     arguments = parser.parse_args()
     workspace: Workspace = arguments.work
     subprocess.run(
         [sys.executable, "-m", "benchmarks.checkpoint", "--work", workspace.root], check=True
     )
-    rows = [measure_recipe(workspace, recipe) for recipe in arguments.recipes or RECIPES]
+    recipes = arguments.recipes or RECIPES
     machine = {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
+        "machine": machine_kind(),
         "python": platform.python_version(),
         "onnxruntime": version("onnxruntime"),
         "foggen": version("foggen"),
     }
-    RESULTS.mkdir(exist_ok=True)
+    found = {recipe: measure_recipe(workspace, recipe, arguments.commands) for recipe in recipes}
+    found |= kept_rows(machine, found)
+    rows = [found[recipe] for recipe in RECIPES if recipe in found]
     document = {"machine": machine, "rows": [asdict(row) for row in rows]}
     (RESULTS / "full-size.json").write_text(json.dumps(document, indent=2) + "\n")
-    (RESULTS / "full-size.md").write_text(table(rows))
+    (RESULTS / "full-size.md").write_text(f"On {machine['machine']}.\n\n{table(rows)}")
     print(table(rows))
 
 

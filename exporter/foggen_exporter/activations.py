@@ -47,6 +47,7 @@ def layer_inputs(source: TensorSource, prompts: CalibrationPrompts) -> Iterator[
         states, inputs = _run_all(layer, states, first.cache)
         del layer
         yield inputs
+        del inputs  # or they would lie beside the next layer's
 
 
 def _run_all(
@@ -59,4 +60,5 @@ def _run_all(
         after.append(output.hidden)
         for name, part in output.inputs.items():
             rows.setdefault(name, []).append(part)
-    return after, {name: np.concatenate(parts) for name, parts in rows.items()}
+    # Popped, so that no more than one matrix's rows are held twice.
+    return after, {name: np.concatenate(rows.pop(name)) for name in list(rows)}

@@ -86,6 +86,7 @@ class DamageSearch:
                 yield f"damage of {group}, layer {index}"
                 after[group] = _run(layer, states.pop(group), first.cache)
             del layer
+            calibrated = graph  # the last layer's inputs go before the next one's come
             calibrated = replace(graph, inputs=next(inputs, {}))
             for matrix in layer_matrices(self.source.config, index):
                 yield f"damage of {matrix}"

@@ -52,8 +52,8 @@ class FeedbackQuantizer:
         moment[np.diag_indices_from(moment)] += sample.damping * typical
         # From the last column up: moment = upper @ upper.T.
         upper = np.linalg.cholesky(moment[::-1, ::-1])[::-1, ::-1]
-        unit = upper / np.diag(upper)
-        return cls(form, np.triu(unit, 1).astype(np.float32))
+        upper /= np.diag(upper).copy()
+        return cls(form, np.triu(upper.astype(np.float32), 1))
 
     def quantize(self, matrix: Float32) -> QuantizedBlocks:
         """Quantize a (rows, columns) matrix; `columns` must be a multiple of the block size."""

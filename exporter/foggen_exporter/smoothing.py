@@ -38,7 +38,7 @@ def layer_scales(
 
 def _exponents(source: TensorSource, channels: Channels, rows: Float32) -> Exponents:
     weights = [np.abs(source.tensor(reader)).max(axis=0) for reader in channels.readers]
-    activations = _bounded(channels.largest(np.abs(rows).max(axis=0)))
+    activations = _bounded(channels.largest(np.maximum(rows.max(axis=0), -rows.min(axis=0))))
     ratios = activations / _bounded(channels.largest(np.max(weights, axis=0)))
     exponents: Exponents = np.rint(np.log2(ratios) / 2).astype(np.int32)
     return exponents

@@ -89,20 +89,21 @@ def test_the_shipped_snapshot_is_of_the_folded_weights(tmp_path: Path, injected:
 
 
 def test_a_bundle_of_folded_weights_has_a_key_of_its_own(tiny_bundle: BundleOf) -> None:
-    keys = [
-        info.key
-        for info in (Manifest.load(tiny_bundle(quant)).prefix_snapshot for quant in RECIPES)
-        if info is not None
-    ]
-    assert len(keys) == len(RECIPES)
-    assert len(set(keys)) == 2  # int8's, and one for all the others
+    by_folding: dict[bool, set[str]] = {True: set(), False: set()}
+    for quant, recipe in RECIPES.items():
+        snapshot = Manifest.load(tiny_bundle(quant)).prefix_snapshot
+        assert snapshot is not None
+        by_folding[recipe.smoothing].add(snapshot.key)
+    assert [len(keys) for keys in by_folding.values()] == [1, 1]
+    assert by_folding[True] != by_folding[False]
 
 
-def test_smoothing_is_what_keeps_int8_near_fp32_under_outliers(
-    tmp_path: Path, injected: Path
+@pytest.mark.parametrize(("quant", "near", "far"), [("int8", 0.05, 0.2), ("int4-gptq", 0.1, 0.2)])
+def test_smoothing_is_what_keeps_a_recipe_near_fp32_under_outliers(
+    tmp_path: Path, injected: Path, quant: str, near: float, far: float
 ) -> None:
     question = "Name the capital of Trovia.\nA) Lemton\nB) Seford\nC) Titon"
-    smoothing = find_recipe("int8")
+    smoothing = find_recipe(quant)
     recipes = {
         "fp32": find_recipe("fp32"),
         "smoothed": smoothing,
@@ -117,4 +118,5 @@ def test_smoothing_is_what_keeps_int8_near_fp32_under_outliers(
             logits[name] = model.engine.forward(foggen.prompt_ids(question)[model.prefix_length :])
     size = np.linalg.norm(logits["fp32"])
     errors = {name: np.linalg.norm(rows - logits["fp32"]) / size for name, rows in logits.items()}
-    assert errors["smoothed"] < 0.05 < 0.2 < errors["as it is"]
+    print(errors)
+    assert errors["smoothed"] < near < far < errors["as it is"]

@@ -78,6 +78,7 @@ class Qwen3Graph:
         layers, calibrated = iter(layer_inputs), self
         for index in range(self.config.num_hidden_layers):
             yield f"layer {index}"
+            calibrated = self  # the last layer's inputs go before the next one's come
             calibrated = replace(self, inputs=next(layers, {}))
             normed, residual = calibrated._layer(g, index, (normed, residual))
         yield "head"
