@@ -56,14 +56,14 @@ class Layer:
             tensor_info(value, np.float32, [1, f"{name}.rows", f"{name}.columns"])
             for name, value in self._tapped.items()
         ]
-        model = g.model(inputs, [*outputs, *taps], "")
+        model = g.model(inputs, [*outputs, *taps], "").SerializeToString()
+        del g  # its weights are in the model now
         options = ort.SessionOptions()
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False  # it would take more than it gives out
         # Layers come and go: one that waits must not keep a processor from the one that runs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     def run(self, hidden: Float32, past: LayerCache | None = None) -> LayerOutput:
         """Run tokens, (1, tokens, hidden_size), after a past."""
