@@ -302,7 +302,7 @@ def test_int4_mixed_gives_more_bits_to_what_matters_within_the_budget(tmp_path: 
     arguments = ("--quant", "int4-mixed", "-o", "bundle", "--budget", "3.2")
     result = run(CHECKPOINT, *arguments)
     assert result.exit_code == 0
-    assert "Calibrating on 24 questions: " in result.stderr
+    assert "Calibrating on 64 questions: " in result.stderr
     groups = Manifest.load(tmp_path / "bundle").quantization.groups
     assert groups["layers"].bits == 4
     assert 8 in {form.bits for form in groups.values()}

@@ -144,12 +144,12 @@ def test_max_tokens_limits_the_answer(gateway: Gateway, sure: str) -> None:
 
 
 def test_options_hold_the_answer(gateway: Gateway, tiny_bundle: BundleOf) -> None:
-    question = "Which one is a instrument?\nA) brown\nB flute"  # A is the only option
+    question = "Which one is a instrument?\nA) brown\nB) red\nC flute"  # A and B are the options
     local = {"route": "local_only"}
     with serving(tiny_bundle("int4"), Settings(hold_options=True)) as holding:
-        assert content(holding.chat(question, x_foggen=local)) == "A"
+        assert content(holding.chat(question, x_foggen=local)) == "B"
         assert holding.chat("No options here?", x_foggen=local).status_code == 200
-    assert content(gateway.chat(question, x_foggen=local)) == "B"
+    assert content(gateway.chat(question, x_foggen=local)) == "C"
 
 
 @pytest.mark.parametrize("stream", [False, True])
