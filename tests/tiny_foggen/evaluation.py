@@ -96,7 +96,7 @@ def ask(
     for length, group in groupby(ordered, key=lambda q: len(prompts[q.id])):
         batch = list(group)
         ids = torch.tensor([prompts[q.id] for q in batch])
-        output = model.generate(  # type: ignore[misc]
+        output = model.generate(  # type: ignore[misc, unused-ignore]
             ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=24
         )
         texts = tokenizer.batch_decode(output[:, length:])
