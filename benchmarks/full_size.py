@@ -12,12 +12,12 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.machine import RESULTS, machine_kind
+from benchmarks.machine import RESULTS, machine_kind, write_results
 from benchmarks.workspace import Workspace, workspace_argument
 from foggen_exporter.recipes import RECIPES
 from foggen_runtime.jsonio import from_json
@@ -96,8 +96,8 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def kept_rows(machine: Mapping[str, object], measured: Collection[str]) -> dict[str, Row]:
-    """Return the rows of other recipes that were measured on the same machine before."""
+def kept_rows(machine: Mapping[str, object]) -> dict[str, Row]:
+    """Return the rows that were measured on the same machine before, by recipe."""
     results = RESULTS / "full-size.json"
     if not results.exists():
         return {}
@@ -105,7 +105,7 @@ def kept_rows(machine: Mapping[str, object], measured: Collection[str]) -> dict[
     if document["machine"] != machine:
         return {}
     rows = [from_json(Row, row, str(results)) for row in document["rows"]]
-    return {row.recipe: row for row in rows if row.recipe not in measured}
+    return {row.recipe: row for row in rows}
 
 
 def main() -> None:
@@ -132,11 +132,10 @@ def main() -> None:
         "foggen": version("foggen"),
     }
     found = {recipe: measure_recipe(workspace, recipe, arguments.commands) for recipe in recipes}
-    found |= kept_rows(machine, found)
+    found = kept_rows(machine) | found
     rows = [found[recipe] for recipe in RECIPES if recipe in found]
     document = {"machine": machine, "rows": [asdict(row) for row in rows]}
-    (RESULTS / "full-size.json").write_text(json.dumps(document, indent=2) + "\n")
-    (RESULTS / "full-size.md").write_text(f"On {machine['machine']}.\n\n{table(rows)}")
+    write_results("full-size", document, f"On {machine['machine']}.\n\n{table(rows)}")
     print(table(rows))
 
 
