@@ -4,13 +4,19 @@
 tokens after it. Here every row has its own scale, from stock operators; appending then equals
 one pass bit for bit, and an outlier in one row costs the others nothing:
 
-    x (1, rows, inputs) ─ Reshape ─┬─ Abs ─ ReduceMax ─ Mul ─── scale (rows)
-                                   └─ QuantizeLinear, axis 0 ── uint8, zero point 128
-                                        MatMulIntegerToFloat ── times the weights' scales
-                                                         Mul ── times the rows' scales
+    x (1, rows, inputs) ─┬─ Abs ─ ReduceMax ─ Mul ─ Max ── scales (rows)
+                         └─ QuantizeLinear, axis 1 ── uint8, zero point 128
+                                MatMulIntegerToFloat ── times the weights' scales
+                                                 Mul ── times the rows' scales
+
+The last step is apart from the others: where a norm follows, or another rounding by rows, the
+rows' scales need not be multiplied in.
 
 Activations are unsigned: signed ones run on a reference kernel of onnxruntime.
 """
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -39,56 +45,71 @@ def quantize_channels(rows: Float32) -> tuple[Int8, Float32]:
     return np.rint(rows / scales[:, None]).astype(np.int8).T, scales
 
 
+@dataclass(frozen=True)
+class QuantizedRows:
+    """Activations rounded row by row: the names of two tensors.
+
+    Attributes:
+        values: uint8 with zero point 128, shaped as the activations, (1, rows, columns).
+        scales: One for each row, (rows, 1).
+    """
+
+    values: str
+    scales: str
+
+
 def emit_integer_matmul(g: GraphBuilder, x: str, matrix: Matrix) -> str:
     """Add `x @ matrix.T` as an integer product and return its output's name."""
-    name = matrix.name
-    outputs, inputs = matrix.shape
-    parts = [quantize_channels(chunk) for chunk in matrix.chunks()]
-    weight = np.concatenate([part for part, _ in parts], axis=1)
-    g.weight(f"{name}.weight", weight)
-    g.weight(f"{name}.scales", np.concatenate([scales for _, scales in parts]))
-    quantized, row_scales = _quantize_rows(g, x, name, inputs)
-    product = g.op(
-        "MatMulIntegerToFloat",
-        [
-            quantized,
-            f"{name}.weight",
-            g.constant("unit_scale", 1, np.float32),
-            f"{name}.scales",
-            g.constant("row_zero_point", _ZERO_POINT, np.uint8),
-        ],
-        f"{name}.integer",
-        domain=MICROSOFT,
-    )
-    scaled = g.op("Mul", [product, row_scales], f"{name}.scaled")
-    batched = g.constant(f"batched_{outputs}", [1, -1, outputs], np.int64)
-    return g.op("Reshape", [scaled, batched], name)
+    rows = quantize_rows(g, x, matrix.name)
+    return scale_rows(g, integer_product(g, rows, matrix), [rows.scales], matrix.name)
 
 
-def _quantize_rows(g: GraphBuilder, x: str, name: str, inputs: int) -> tuple[str, str]:
-    """Return the names of the uint8 rows, (rows, inputs), and of their scales, (rows, 1)."""
-    flat = g.op(
-        "Reshape", [x, g.constant(f"rows_{inputs}", [-1, inputs], np.int64)], f"{name}.rows"
-    )
-    largest = g.op(
-        "ReduceMax",
-        [g.op("Abs", [flat], f"{name}.magnitudes"), g.constant("last_axis", [-1], np.int64)],
-        f"{name}.largest",
-        {"keepdims": 1},
-    )
+def quantize_rows(g: GraphBuilder, x: str, name: str) -> QuantizedRows:
+    """Round the rows of `x`, (1, rows, columns), in nodes whose names begin with `name`."""
+    magnitudes = g.op("Abs", [x], f"{name}.magnitudes")
+    but_rows = g.constant("all_axes_but_rows", [0, 2], np.int64)
+    largest = g.op("ReduceMax", [magnitudes, but_rows], f"{name}.largest", {"keepdims": 0})
     step = g.op("Mul", [largest, g.constant("row_step", 1 / _LARGEST, np.float32)], f"{name}.step")
     smallest = g.constant("smallest_scale", _SMALLEST_SCALE, np.float32)
-    row_scales = g.op("Max", [step, smallest], f"{name}.row_scales")
-    vector = g.op(
-        "Reshape", [row_scales, g.constant("vector", [-1], np.int64)], f"{name}.row_scale_vector"
-    )
-    zero_point = g.constant("row_zero_point_vector", [_ZERO_POINT], np.uint8)
-    zero_points = g.op(
-        "Expand",
-        [zero_point, g.op("Shape", [vector], f"{name}.row_count")],
-        f"{name}.row_zero_points",
-    )
-    quantized = g.op(
-        "QuantizeLinear", [flat, vector, zero_points], f"{name}.quantized", {"axis": 0}
-    )
-    return quantized, row_scales
+    scales = g.op("Max", [step, smallest], f"{name}.row_scales")
+    zero_points = _zero_points(g, scales, f"{name}.row_zero_points")
+    values = g.op("QuantizeLinear", [x, scales, zero_points], f"{name}.quantized", {"axis": 1})
+    last_axis = g.constant("last_axis", [-1], np.int64)
+    return QuantizedRows(values, g.op("Unsqueeze", [scales, last_axis], f"{name}.row_scale_column"))
+
+
+def integer_product(g: GraphBuilder, rows: QuantizedRows, matrix: Matrix) -> str:
+    """Add the product of rows and `matrix.T`, without the rows' scales."""
+    name = matrix.name
+    parts = [quantize_channels(chunk) for chunk in matrix.chunks()]
+    g.weight(f"{name}.weight", np.concatenate([part for part, _ in parts], axis=1))
+    g.weight(f"{name}.scales", np.concatenate([scales for _, scales in parts]))
+    inputs = [
+        rows.values,
+        f"{name}.weight",
+        g.constant("unit_scale", 1, np.float32),
+        f"{name}.scales",
+        g.constant("row_zero_point", _ZERO_POINT, np.uint8),
+    ]
+    return g.op("MatMulIntegerToFloat", inputs, f"{name}.unscaled", domain=MICROSOFT)
+
+
+def scale_rows(g: GraphBuilder, x: str, scales: Sequence[str], output: str) -> str:
+    """Multiply the rows of `x`, (1, rows, columns), with scales, each (rows, 1), if there are any.
+
+    Returns:
+        `output`; without scales, `x`.
+    """
+    if not scales:
+        return x
+    first, *others = scales
+    for index, other in enumerate(others):
+        first = g.op("Mul", [first, other], f"{output}.scales.{index}")
+    return g.op("Mul", [x, first], output)
+
+
+def _zero_points(g: GraphBuilder, scales: str, output: str) -> str:
+    """Add a zero point for each scale: in the largest of steps, any of them rounds to it."""
+    step = g.constant("largest_step", np.finfo(np.float32).max, np.float32)
+    zero_point = g.constant("row_zero_point", _ZERO_POINT, np.uint8)
+    return g.op("QuantizeLinear", [scales, step, zero_point], output)

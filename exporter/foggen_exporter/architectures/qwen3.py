@@ -15,6 +15,7 @@ from foggen_exporter.block_quantization import Float32
 from foggen_exporter.checkpoint import EMBEDDING, LM_HEAD, TensorSource
 from foggen_exporter.error_feedback import InputSample
 from foggen_exporter.graph import MICROSOFT, GraphBuilder, tensor_info
+from foggen_exporter.integer_matmul import integer_product, quantize_rows, scale_rows
 from foggen_exporter.matmul import (
     emit_embedding,
     emit_head,
@@ -147,7 +148,7 @@ class Qwen3Graph:
         if last:
             attended = self._tail(g, attended, f"{name}.attention_tail")
             residual = self._tail(g, residual, f"{name}.residual_tail")
-        product = self._linear(g, attended, f"{name}.o_proj", [f"{name}.self_attn.o_proj"])
+        product = self._linear(g, attended, f"{name}.o_proj", f"{name}.self_attn.o_proj")
         normed, residual = self._add_norm(
             g, (product, residual), f"{name}.middle", f"{name}.post_attention_layernorm"
         )
@@ -156,19 +157,20 @@ class Qwen3Graph:
         return self._add_norm(g, (product, residual), f"{name}.output", following)
 
     def _attention(self, g: GraphBuilder, index: int, normed: str) -> str:
+        """Emit attention, its output projection left out.
+
+        Scales of queries and keys cancel in their norms: an epsilon of 1e-6 beside mean squares
+        of about 1 is too little to tell.
+        """
         config, name = self.config, f"layers.{index}"
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
         projections = [f"{name}.self_attn.{part}_proj" for part in "qkv"]
-        packed = self._linear(g, normed, f"{name}.qkv_proj", projections)
-        sizes = np.array([heads, kv_heads, kv_heads]) * config.head_dim
-        split = g.constant("qkv_sizes", sizes, np.int64)
-        query, key, value = (f"{name}.{part}" for part in ("query", "key", "value"))
-        g.op("Split", [packed, split], [query, key, value], {"axis": -1})
+        (query, key, value), scales = self._products(g, normed, f"{name}.qkv_proj", projections)
         past = [f"past_key_values.{index}.{part}" for part in ("key", "value")]
         inputs = [
             self._head_norm(g, query, heads, f"{name}.self_attn.q_norm"),
             self._head_norm(g, key, kv_heads, f"{name}.self_attn.k_norm"),
-            value,
+            scale_rows(g, value, scales, f"{name}.value"),
             *past,
             "seqlens_k",
             "total_sequence_length",
@@ -189,18 +191,44 @@ class Qwen3Graph:
         return g.op("Reshape", [normed, flat], f"{x}.flat")
 
     def _mlp(self, g: GraphBuilder, index: int, normed: str) -> str:
+        """Emit the MLP. A scale of `up` goes through to the end: all between is linear in it."""
         name = f"layers.{index}"
         parts = [f"{name}.mlp.gate_proj", f"{name}.mlp.up_proj"]
-        packed = self._linear(g, normed, f"{name}.gate_up_proj", parts)
-        gate, up = f"{name}.gate", f"{name}.up"
-        g.op("Split", [packed], [gate, up], {"axis": -1, "num_outputs": 2})
+        (gate, up), scales = self._products(g, normed, f"{name}.gate_up_proj", parts)
+        gate = scale_rows(g, gate, scales, f"{name}.gate")
         active = g.op("QuickGelu", [gate], f"{name}.silu", {"alpha": 1.0}, MICROSOFT)
-        product = g.op("Mul", [active, up], f"{name}.gated")
-        return self._linear(g, product, f"{name}.down_proj", [f"{name}.mlp.down_proj"])
+        gated = g.op("Mul", [active, up], f"{name}.gated")
+        return self._linear(g, gated, f"{name}.down_proj", f"{name}.mlp.down_proj", scales)
 
-    def _linear(self, g: GraphBuilder, x: str, name: str, tensors: Sequence[str]) -> str:
-        matrix = self._matrix(name, [f"model.{tensor}.weight" for tensor in tensors])
-        return emit_matmul(g, x, matrix, self.recipe.form(name))
+    def _linear(
+        self, g: GraphBuilder, x: str, name: str, tensor: str, scales: Sequence[str] = ()
+    ) -> str:
+        """Multiply with one matrix, and with scales that the rows of `x` lack."""
+        (product,), own_scales = self._products(g, x, name, [tensor])
+        return scale_rows(g, product, [*own_scales, *scales], name)
+
+    def _products(
+        self, g: GraphBuilder, x: str, name: str, tensors: Sequence[str]
+    ) -> tuple[list[str], list[str]]:
+        """Multiply with matrices that have their input in common.
+
+        Returns:
+            The names of the products, and of the scales that their rows lack.
+        """
+        form = self.recipe.form(name)
+        if form.activation_bits is not None:
+            rows = quantize_rows(g, x, name)
+            matrices = [self._matrix(tensor, [f"model.{tensor}.weight"]) for tensor in tensors]
+            return [integer_product(g, rows, matrix) for matrix in matrices], [rows.scales]
+        weights = [f"model.{tensor}.weight" for tensor in tensors]
+        packed = emit_matmul(g, x, self._matrix(name, weights), form)
+        if len(tensors) == 1:
+            return [packed], []
+        sizes = [self.source.shape(weight)[0] for weight in weights]
+        split = g.constant("sizes_" + "_".join(map(str, sizes)), sizes, np.int64)
+        products = [f"{tensor}.product" for tensor in tensors]
+        g.op("Split", [packed, split], products, {"axis": -1})
+        return products, []
 
     def _norm(self, g: GraphBuilder, x: str, output: str, tensor: str) -> str:
         attributes = {"axis": -1, "epsilon": self.config.rms_norm_eps, "stash_type": 1}
