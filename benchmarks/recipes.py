@@ -181,11 +181,12 @@ def domain_prompts(bundle: Path) -> list[tuple[int, ...]]:
 
 
 def share_scale(bundle: Path) -> None:
-    """Let one activation scale span all rows: take the largest magnitude over both axes."""
+    """Let one activation scale span all rows: take the largest magnitude over all axes."""
     path = bundle / GRAPH_FILE
     model = onnx.load_model(path, load_external_data=False)
-    (axes,) = (tensor for tensor in model.graph.initializer if tensor.name == "last_axis")
-    axes.CopyFrom(onnx.numpy_helper.from_array(np.array([0, 1]), "last_axis"))
+    name = "all_axes_but_rows"
+    (axes,) = (tensor for tensor in model.graph.initializer if tensor.name == name)
+    axes.CopyFrom(onnx.numpy_helper.from_array(np.array([0, 1, 2]), name))
     onnx.save_model(model, path)
     manifest = Manifest.load(bundle)
     replace(manifest, files={**manifest.files, GRAPH_FILE: file_info(path)}).save(bundle)
