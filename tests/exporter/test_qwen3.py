@@ -69,6 +69,16 @@ def test_logits_equal_those_of_transformers(tmp_path: Path, variant: str) -> Non
     assert np.array_equal(logits.argmax(-1), expected.argmax(-1))
 
 
+def test_integer_products_with_their_scales_are_near_transformers(tmp_path: Path) -> None:
+    directory = write_checkpoint(tmp_path / "checkpoint")
+    ids = random_ids(40, 300)
+    expected = reference_logits(load_reference(directory), ids)
+    int8 = find_recipe("int8")
+    exported = export_graph(Checkpoint.open(directory), tmp_path / "out", int8, tail=40)
+    logits = exported.engine().forward(ids)
+    assert np.linalg.norm(logits - expected) < 0.3 * np.linalg.norm(expected)
+
+
 # peft asks transformers for an attribute by its former name.
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_logits_equal_those_of_peft_with_the_adapter_merged(tmp_path: Path) -> None:
