@@ -228,7 +228,7 @@ def test_every_failure_is_a_handoff_error_with_a_reason(
         (streamed, Reply(200, ANSWER)),
         (streamed, Reply(200, b"", "text/event-stream")),
     ],
-    ids=str,
+    ids=lambda part: getattr(part, "__name__", str(part)),
 )
 def test_a_body_that_is_no_answer_is_invalid(ask: Ask, body: Reply) -> None:
     with CloudServer(fault=body) as server:

@@ -78,7 +78,7 @@ def test_harmless_fields_change_nothing(name: str, value: object) -> None:
     assert read(**{name: value}) == ChatRequest("What?")
 
 
-@pytest.mark.parametrize("name", set(FIELDS) - {"model", "messages"})
+@pytest.mark.parametrize("name", sorted(set(FIELDS) - {"model", "messages"}))
 def test_null_is_as_good_as_leaving_out(name: str) -> None:
     assert read(**{name: None}) == ChatRequest("What?")
 
