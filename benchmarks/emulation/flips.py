@@ -1,7 +1,7 @@
 """How many decisions change on emulated processors, on the tiny FogGen's held-out questions.
 
-Takes hours; interrupted, it goes on with the next run. Writes results/emulated-flips.json and .md;
-run as `python -m benchmarks.emulation.flips` (`make emulated-flips`).
+Takes hours; interrupted, it goes on with the next run. Writes results/<machine>-emulated-flips.json
+and .md; run as `python -m benchmarks.emulation.flips` (`make emulated-flips`).
 """
 
 import argparse
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--only-kept", action="store_true", help="ask nothing more")
     arguments = parser.parse_args()
     report = measure(arguments.questions, arguments.jobs, only_kept=arguments.only_kept)
-    write_results("emulated-flips", asdict(report), report.page())
+    write_results(f"{report.native}-emulated-flips", asdict(report), report.page())
     print(report.page())
 
 
