@@ -20,6 +20,7 @@ from foggen_exporter.calibration import MAX_QUESTIONS, CalibrationSet, calibrati
 from foggen_exporter.checkpoint import Checkpoint
 from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
+from foggen_exporter.integer_matmul import ROW_AXES
 from foggen_exporter.recipes import BLOCK_SIZES, EMBEDDING_GROUP, Recipe, find_recipe
 from foggen_exporter.template import load_template
 from foggen_runtime import Decoding, EngineOptions, Foggen, OpenOptions, Result
@@ -184,9 +185,8 @@ def share_scale(bundle: Path) -> None:
     """Let one activation scale span all rows: take the largest magnitude over all axes."""
     path = bundle / GRAPH_FILE
     model = onnx.load_model(path, load_external_data=False)
-    name = "all_axes_but_rows"
-    (axes,) = (tensor for tensor in model.graph.initializer if tensor.name == name)
-    axes.CopyFrom(onnx.numpy_helper.from_array(np.array([0, 1, 2]), name))
+    (axes,) = (tensor for tensor in model.graph.initializer if tensor.name == ROW_AXES)
+    axes.CopyFrom(onnx.numpy_helper.from_array(np.array([0, 1, 2]), ROW_AXES))
     onnx.save_model(model, path)
     manifest = Manifest.load(bundle)
     replace(manifest, files={**manifest.files, GRAPH_FILE: file_info(path)}).save(bundle)

@@ -27,6 +27,7 @@ from foggen_exporter.matrix import Matrix
 
 Int8 = npt.NDArray[np.int8]
 
+ROW_AXES = "all_axes_but_rows"  # the initializer that says what a row's scale spans
 _ZERO_POINT = 128
 _LARGEST = 127
 
@@ -67,8 +68,8 @@ def emit_integer_matmul(g: GraphBuilder, x: str, matrix: Matrix) -> str:
 def quantize_rows(g: GraphBuilder, x: str, name: str) -> QuantizedRows:
     """Round the rows of `x`, (1, rows, columns), in nodes whose names begin with `name`."""
     magnitudes = g.op("Abs", [x], f"{name}.magnitudes")
-    but_rows = g.constant("all_axes_but_rows", [0, 2], np.int64)
-    largest = g.op("ReduceMax", [magnitudes, but_rows], f"{name}.largest", {"keepdims": 0})
+    axes = g.constant(ROW_AXES, [0, 2], np.int64)
+    largest = g.op("ReduceMax", [magnitudes, axes], f"{name}.largest", {"keepdims": 0})
     step = g.op("Mul", [largest, g.constant("row_step", 1 / _LARGEST, np.float32)], f"{name}.step")
     smallest = g.constant("smallest_scale", _SMALLEST_SCALE, np.float32)
     scales = g.op("Max", [step, smallest], f"{name}.row_scales")

@@ -216,11 +216,12 @@ class Qwen3Graph:
             The names of the products, and of the scales that their rows lack.
         """
         form = self.recipe.form(name)
+        weights = [f"model.{tensor}.weight" for tensor in tensors]
         if form.activation_bits is not None:
             rows = quantize_rows(g, x, name)
-            matrices = [self._matrix(tensor, [f"model.{tensor}.weight"]) for tensor in tensors]
+            pairs = zip(tensors, weights, strict=True)
+            matrices = [self._matrix(tensor, [weight]) for tensor, weight in pairs]
             return [integer_product(g, rows, matrix) for matrix in matrices], [rows.scales]
-        weights = [f"model.{tensor}.weight" for tensor in tensors]
         packed = emit_matmul(g, x, self._matrix(name, weights), form)
         if len(tensors) == 1:
             return [packed], []
