@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.machine import write_results
 from foggen_exporter.bundle_files import GRAPH_FILE
 from foggen_exporter.recipes import RECIPES
 from foggen_runtime import EngineOptions, Foggen, OpenOptions, Result
@@ -18,7 +19,6 @@ from foggen_runtime.intervals import upper_bound
 from tests.support.export import export_bundle
 
 TINY = Path(__file__).parent.parent / "tests" / "tiny_foggen"
-RESULTS = Path(__file__).parent / "results"
 TAU = 0.5
 
 
@@ -115,8 +115,7 @@ def main() -> None:
         "questions": len(questions),
         "rows": [asdict(row) for row in rows],
     }
-    (RESULTS / "tiny-flips.json").write_text(json.dumps(document, indent=2) + "\n")
-    (RESULTS / "tiny-flips.md").write_text(table(rows))
+    write_results("tiny-flips", document, table(rows))
     print(table(rows))
 
 

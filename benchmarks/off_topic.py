@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.machine import write_results
 from foggen_runtime import EngineOptions, Foggen, OpenOptions, Result
 from tests.support.export import export_bundle
 
 TINY = Path(__file__).parent.parent / "tests" / "tiny_foggen"
-RESULTS = Path(__file__).parent / "results"
 TAU = 0.5
 COUNT = 200
 
@@ -109,8 +109,7 @@ def main() -> None:
                 for kind, texts in samples().items()
             ]
     document = {"tau": TAU, "minimum": minimum, "rows": [asdict(row) for row in rows]}
-    (RESULTS / "off-topic.json").write_text(json.dumps(document, indent=2) + "\n")
-    (RESULTS / "off-topic.md").write_text(table(rows, minimum))
+    write_results("off-topic", document, table(rows, minimum))
     print(table(rows, minimum))
 
 

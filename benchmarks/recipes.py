@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from benchmarks.flips import RESULTS, TAU, TINY, defers
+from benchmarks.flips import TAU, TINY, defers
+from benchmarks.machine import write_results
 from foggen_exporter.bundle_files import GRAPH_FILE
 from foggen_exporter.calibration import MAX_QUESTIONS, CalibrationSet, calibration_prompts
 from foggen_exporter.checkpoint import Checkpoint
@@ -251,8 +252,7 @@ def main() -> None:
             judge(f"{place}, {FACTOR:g}x", injected, outlier_variants())
     counts = {"questions": len(questions), "questions_under_outliers": OUTLIER_QUESTIONS}
     document = {"tau": TAU, **counts, "rows": [asdict(row) for row in rows]}
-    (RESULTS / "recipes.json").write_text(json.dumps(document, indent=2) + "\n")
-    (RESULTS / "recipes.md").write_text(f"{NOTE}\n\n{table(rows)}")
+    write_results("recipes", document, f"{NOTE}\n\n{table(rows)}")
 
 
 if __name__ == "__main__":
