@@ -1,10 +1,13 @@
 """The tokenizer's vocabulary as arrays, so that a device need not parse it at every start."""
 
+import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors.numpy import save_file
 from tokenizers import pre_tokenizers
 
 from foggen_runtime.byte_pairs import TokenTables
@@ -43,6 +46,12 @@ def token_tables(document: dict[str, Any]) -> TokenTables | None:
         ends=np.cumsum([len(spelling) for spelling in spellings], dtype=np.uint32),
         settings=_settings(document, {letter: vocabulary[letter] for letter in sorted(letters)}),
     )
+
+
+def write_tables(tables: TokenTables, path: Path) -> None:
+    """Write the arrays where `TokenTables.map` finds them."""
+    names = (field.name for field in dataclasses.fields(tables))
+    save_file({name: getattr(tables, name) for name in names}, path)
 
 
 def _is_plain(model: dict[str, Any]) -> bool:

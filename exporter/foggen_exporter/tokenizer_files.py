@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from foggen_exporter.prompt import check_prompt, save_tokenizer
 from foggen_exporter.template import Template
-from foggen_exporter.token_tables import token_tables
+from foggen_exporter.token_tables import token_tables, write_tables
 from foggen_runtime.errors import CheckpointError
 from foggen_runtime.manifest import TOKEN_TABLES_FILE, TOKENIZER_FILE, PromptInfo
 from foggen_runtime.tokenizer import QuestionTokenizer
@@ -49,7 +49,7 @@ def write_tokenizer(
     path = directory / TOKENIZER_FILE
     readings = [QuestionTokenizer.from_file(path)]
     if tables := token_tables(json.loads(path.read_text(encoding="utf-8"))):
-        tables.save(directory / TOKEN_TABLES_FILE)
+        write_tables(tables, directory / TOKEN_TABLES_FILE)
         readings.append(QuestionTokenizer.from_file(directory / TOKEN_TABLES_FILE))
     for reading in readings:
         check_prompt(tokenizer, template, partial(reading.prompt_ids, prompt))

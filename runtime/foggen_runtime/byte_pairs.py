@@ -1,7 +1,7 @@
 """Byte pair encoding over sorted arrays, which load at once.
 
 The `tokenizers` library builds hash tables from the megabytes of a `tokenizer.json` at every start,
-and keeps them. Arrays made at export are read as they are; the library still normalizes text and
+and keeps them. Arrays made at export are mapped as they are; the library still normalizes text and
 splits it into words.
 """
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _CACHED_WORDS = 4096
 _DEAD = -1
+_LENGTH_BYTES = 8
+_DTYPES = {"U8": "<u1", "U32": "<u4", "U64": "<u8"}
 
 
 @dataclass(frozen=True)
@@ -45,20 +47,22 @@ class TokenTables:
     settings: npt.NDArray[np.uint8]
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read what `save` wrote.
+    def map(cls, path: Path) -> Self:
+        """Map a safetensors file that holds the arrays by their names.
+
+        The format: https://huggingface.co/docs/safetensors.
 
         Raises:
             OSError: It cannot be read.
             ValueError: It is not such a file.
             KeyError: An array is missing.
         """
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls(**{name: arrays[name] for name in cls.__annotations__})
-
-    def save(self, path: Path) -> None:
-        """Write the arrays as they are into one file of numpy's `.npz` format."""
-        np.savez(path, **{name: getattr(self, name) for name in self.__annotations__})
+        with path.open("rb") as file:
+            header = file.read(int.from_bytes(file.read(_LENGTH_BYTES), "little"))
+            start = file.tell()
+        entries = json.loads(header)
+        data = np.memmap(path, np.uint8, mode="r", offset=start)
+        return cls(**{name: _array(data, entries[name]) for name in cls.__annotations__})
 
     def spelling(self, token_id: int) -> str | None:
         """Return a token as the vocabulary spells it; None where the id stands for none."""
@@ -66,6 +70,11 @@ class TokenTables:
             return None
         start = int(self.ends[token_id - 1]) if token_id else 0
         return self.text[start : self.ends[token_id]].tobytes().decode() or None
+
+
+def _array(data: npt.NDArray[np.uint8], entry: dict[str, Any]) -> npt.NDArray[Any]:
+    start, end = entry["data_offsets"]
+    return np.frombuffer(data[start:end].data, _DTYPES[entry["dtype"]]).reshape(entry["shape"])
 
 
 class BytePairEncoder:
@@ -130,8 +139,8 @@ class TableTokenizer:
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Read tables; errors are those of `TokenTables.load`."""
-        return cls(TokenTables.load(path))
+        """Read tables; errors are those of `TokenTables.map`."""
+        return cls(TokenTables.map(path))
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text."""

@@ -16,7 +16,7 @@ from foggen_runtime.jsonio import FieldError, dumps, from_json
 
 MANIFEST_FILE = "foggen.json"
 TOKENIZER_FILE = "tokenizer.json"
-TOKEN_TABLES_FILE = "tokenizer.npz"
+TOKEN_TABLES_FILE = "tokenizer.safetensors"
 FORMAT_VERSION = 1
 
 # What tau is compared with: the level that the model wrote, or the mean over all levels.

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from foggen_exporter.token_tables import token_tables
+from foggen_exporter.token_tables import token_tables, write_tables
 from foggen_runtime.byte_pairs import TokenTables
 from foggen_runtime.errors import BundleError
 from foggen_runtime.manifest import TOKEN_TABLES_FILE, Manifest
@@ -27,7 +27,7 @@ def tables_of(backend: Tokenizer, directory: Path) -> QuestionTokenizer:
 def tables_of_text(text: str, directory: Path) -> QuestionTokenizer:
     tables = token_tables(json.loads(text))
     assert tables is not None
-    tables.save(directory / TOKEN_TABLES_FILE)
+    write_tables(tables, directory / TOKEN_TABLES_FILE)
     return QuestionTokenizer.from_file(directory / TOKEN_TABLES_FILE)
 
 
@@ -108,17 +108,21 @@ def test_a_bundle_carries_tables_of_its_tokenizer(tiny_bundle: BundleOf) -> None
 
 def test_broken_tables_are_named(tmp_path: Path) -> None:
     path = tmp_path / TOKEN_TABLES_FILE
-    for content in (b"", b"PK", b"{}"):
+    tables = token_tables(json.loads(tiny_backend().to_str()))
+    assert tables is not None
+    write_tables(tables, path)
+    whole = path.read_bytes()
+    for content in (b"", b"PK", b"{}", whole[:100], whole[:-1], whole[1:]):
         path.write_bytes(content)
-        with pytest.raises(BundleError, match=r"tokenizer\.npz: cannot be read as a tokenizer"):
+        with pytest.raises(BundleError, match=r"safetensors: cannot be read as a tokenizer"):
             QuestionTokenizer.from_file(path)
 
 
 def test_ids_outside_the_vocabulary_spell_nothing(tmp_path: Path) -> None:
     tables = token_tables(json.loads(tiny_backend().to_str()))
     assert tables is not None
-    tables.save(tmp_path / "t.npz")
-    loaded = TokenTables.load(tmp_path / "t.npz")
+    write_tables(tables, tmp_path / TOKEN_TABLES_FILE)
+    loaded = TokenTables.map(tmp_path / TOKEN_TABLES_FILE)
     assert loaded.spelling(-1) is None
     assert loaded.spelling(len(loaded.ends)) is None
     assert loaded.spelling(0) == tiny_backend().id_to_token(0)
