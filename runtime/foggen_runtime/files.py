@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 _CHUNK_BYTES = 1 << 20
@@ -23,6 +22,8 @@ def write_text_atomically(path: Path, text: str) -> None:
     Raises:
         OSError: The file cannot be written; what was there before is still there.
     """
+    import tempfile  # it imports much, and every start reads while few write
+
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

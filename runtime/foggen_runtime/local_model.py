@@ -2,25 +2,24 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from threading import Thread
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from foggen_runtime.bundle import DEVICE_PROFILE_FILE, Bundle
-from foggen_runtime.decoding import Decoder, StepDecoder
-from foggen_runtime.drafting import ChoiceDecoder, ConstrainedDecoder, GreedyDecoder
 from foggen_runtime.engine import Engine, EngineOptions
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.kv_cache import KvCache
-from foggen_runtime.manifest import TOKEN_TABLES_FILE, TOKENIZER_FILE, HeadInfo, Manifest
+from foggen_runtime.manifest import TOKEN_TABLES_FILE, TOKENIZER_FILE, Manifest
 from foggen_runtime.prepared import Prepared, find_prepared
-from foggen_runtime.snapshot import load_snapshot
-from foggen_runtime.template import TemplateTrie
-from foggen_runtime.tokenizer import QuestionTokenizer
 
-# Reading the tokenizer holds the interpreter's lock all the while, opening the session does not
-# once it has begun. So it begins first: seconds.
+if TYPE_CHECKING:
+    from foggen_runtime.decoding import Decoder
+
+# Reading the tokenizer and importing hold the interpreter's lock all the while, opening the
+# session does not once it has begun. So it begins first: seconds.
 _HEAD_START = 0.005
 
 DecodingMode = Literal["constrained", "greedy", "step"]
@@ -103,17 +102,19 @@ class LocalModel:
         graph = (self.prepared and self.prepared.graph) or bundle.path(manifest.graph.file)
         cache = KvCache(manifest.model)
         self.prefix_source, self.prefix_ms = "none", 0.0
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            engine = pool.submit(Engine, graph, manifest.graph, settings, cache)
-            time.sleep(_HEAD_START)
+        with _Opening(partial(Engine, graph, manifest.graph, settings, cache)) as opening:
+            from foggen_runtime.decoders import Decoders
+            from foggen_runtime.snapshot import load_snapshot
+            from foggen_runtime.tokenizer import QuestionTokenizer
+
             self.tokenizer = QuestionTokenizer.from_file(bundle.path(tokenizer_file(manifest)))
             if manifest.prefix_snapshot and not options.recompute_prefix:
                 self._cache_prefix("snapshot", lambda: cache.restore(load_snapshot(bundle)))
-            self.engine = engine.result()
+        self.engine = opening.engine
         if options.recompute_prefix:
             prefix_ids = manifest.prompt.prefix_ids
             self._cache_prefix("recomputed", lambda: self.engine.forward(prefix_ids))
-        self._trie = TemplateTrie.of(manifest.template)
+        self._decoders = Decoders(self.engine, self.tokenizer, manifest)
         self.prefix_length = cache.length
 
     def _find_prepared(self, options: OpenOptions, settings: EngineOptions) -> Prepared | None:
@@ -125,59 +126,56 @@ class LocalModel:
     @property
     def room(self) -> int:
         """The most tokens a prompt may have and leave room for the template and one token."""
-        template = self.bundle.manifest.template
-        longest = max(len(path) for path in self._trie.paths)
-        return self.engine.context_length - longest - len(template.answer_prefix_ids) - 1
+        return self._decoders.room
 
-    def decoder(self, decoding: Decoding) -> Decoder:
+    def decoder(self, decoding: Decoding) -> "Decoder":
         """Return a decoder for one question, the cache rolled back to the prefix.
 
         Raises:
             ConfigError: The bundle's output head is not enough for this decoding.
         """
         self.engine.cache.truncate(self.prefix_length)
-        manifest = self.bundle.manifest
-        eos = manifest.model.eos_token_ids
-        if manifest.graph.head:
-            return self._choice_decoder(manifest.graph.head, decoding)
-        if decoding.mode == "step":
-            return StepDecoder(self.engine, self._trie, eos)
-        prefix = manifest.template.answer_prefix_ids
-        if decoding.mode == "greedy":
-            return GreedyDecoder(self.engine, self._trie, prefix, eos)
-        first = self._first_ids(decoding.choices) if decoding.choices else None
-        return ConstrainedDecoder(self.engine, self._trie, prefix, eos, first)
-
-    def _choice_decoder(self, head: HeadInfo, decoding: Decoding) -> ChoiceDecoder:
-        manifest = self.bundle.manifest
-        if decoding.mode != "constrained":
-            raise ConfigError(
-                "decoding: must be constrained with a bundle whose output head is of kind "
-                f"{head.kind}, is {decoding.mode}"
-            )
-        if decoding.choices:
-            first = self._first_ids(decoding.choices)
-            if not set(first) <= set(head.answer_ids):
-                raise ConfigError(
-                    "choices: must be letters that the bundle's output head has, are "
-                    f"{', '.join(decoding.choices)}"
-                )
-            head = replace(head, answer_ids=first)
-        prefix, eos = manifest.template.answer_prefix_ids, manifest.model.eos_token_ids
-        return ChoiceDecoder(self.engine, self._trie, prefix, eos, head)
-
-    def _first_ids(self, choices: tuple[str, ...]) -> tuple[int, ...]:
-        """Return the first token of each choice, as it continues the answer prefix."""
-        template = self.bundle.manifest.template
-        start = len(template.answer_prefix_ids)
-        texts = [f"{template.answer_prefix} {choice}" for choice in choices]
-        return tuple(self.tokenizer.encode(text)[start] for text in texts)
+        return self._decoders.decoder(decoding)
 
     def _cache_prefix(self, source: str, fill: Callable[[], object]) -> None:
         start = time.perf_counter()
         fill()
         self.prefix_ms = 1e3 * (time.perf_counter() - start)
         self.prefix_source = source
+
+
+class _Opening(Thread):
+    """Opens the engine in a thread of its own, with a head start before what a block does.
+
+    `concurrent.futures` would do, but what it imports would come before the start.
+    """
+
+    def __init__(self, open_engine: Callable[[], Engine]) -> None:
+        super().__init__(name="opening")
+        self._open_engine = open_engine
+        self._opened: Engine | Exception
+
+    def __enter__(self) -> Self:
+        self.start()
+        time.sleep(_HEAD_START)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.join()
+
+    def run(self) -> None:
+        """Open; errors are for the thread that wants the engine."""
+        try:
+            self._opened = self._open_engine()
+        except Exception as error:
+            self._opened = error
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, or the error that opening it raised; after the block."""
+        if isinstance(self._opened, Exception):
+            raise self._opened
+        return self._opened
 
 
 def _tuned(bundle: Bundle) -> EngineOptions:

@@ -1,6 +1,8 @@
 """A bundle loaded: what `foggen tune` found reaches the engine, and flags win over it."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,10 @@ from foggen_runtime import EngineOptions, Foggen, OpenOptions
 from foggen_runtime.bundle import DEVICE_PROFILE_FILE, Bundle
 from foggen_runtime.cli import foggen
 from foggen_runtime.cores import big_cores
-from foggen_runtime.prepared import find_prepared, prepare
+from foggen_runtime.errors import BundleError
+from foggen_runtime.local_model import LocalModel
+from foggen_runtime.prepared import find_prepared
+from foggen_runtime.preparing import prepare
 from foggen_runtime.profiling.device_profile import Candidate, DeviceProfile, device_key
 from tests.conftest import BundleOf
 from tests.runtime.test_foggen import QUESTIONS
@@ -136,3 +141,22 @@ def test_inspection_reads_the_device_profile_once(
     monkeypatch.setattr(Path, "read_text", reading)
     assert CliRunner().invoke(foggen, ["inspect", str(bundle.directory)]).exit_code == 0
     assert paths.count(path) == 1
+
+
+def test_the_session_begins_to_open_before_what_can_wait_is_imported() -> None:
+    script = "import sys, foggen_runtime.local_model; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True, text=True
+    )
+    waiting = {"decoders", "decoding", "template", "tokenizer", "byte_pairs", "preparing"}
+    imported = set(done.stdout.split())
+    assert "foggen_runtime.engine" in imported
+    assert not {f"foggen_runtime.{name}" for name in waiting} & imported
+    assert not {"concurrent.futures", "logging", "tempfile", "tokenizers"} & imported
+
+
+def test_an_engine_that_does_not_open_is_named(bundle: Bundle) -> None:
+    graph = bundle.path(bundle.manifest.graph.file)
+    graph.write_bytes(b"no graph")
+    with pytest.raises(BundleError, match=r"model\.onnx: onnxruntime .* refuses it"):
+        LocalModel(bundle, OpenOptions())

@@ -19,14 +19,8 @@ from foggen_runtime.errors import BundleError, ConfigError
 from foggen_runtime.kv_cache import KvCache
 from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
 from foggen_runtime.manifest import file_info
-from foggen_runtime.prepared import (
-    PREPARED_FILE,
-    find_prepared,
-    needed_bytes,
-    prepare,
-    prepared_directory,
-    remove_prepared,
-)
+from foggen_runtime.prepared import PREPARED_FILE, find_prepared, prepared_directory
+from foggen_runtime.preparing import needed_bytes, prepare, remove_prepared
 from foggen_runtime.processor import processor_id
 from tests.conftest import BundleOf
 from tests.runtime.test_foggen import QUESTIONS

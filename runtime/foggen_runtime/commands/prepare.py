@@ -9,13 +9,8 @@ import click
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.hub import locate_bundle
 from foggen_runtime.jsonio import dumps
-from foggen_runtime.prepared import (
-    check_space,
-    needed_bytes,
-    prepare,
-    prepared_directory,
-    remove_prepared,
-)
+from foggen_runtime.prepared import prepared_directory
+from foggen_runtime.preparing import check_space, needed_bytes, prepare, remove_prepared
 from foggen_runtime.profiling.device_profile import load_device_profile
 
 
