@@ -2,8 +2,8 @@
 
 Full-size bundles, each in a fresh process, as they are and prepared, with the whole output head
 and with `--head choices`; llama.cpp and onnxruntime-genai in the same rounds, where their
-environments are there. Writes results/memory.json and .md; run as `python -m benchmarks.memory`
-(`make memory`) on an idle machine.
+environments are there. Writes results/<machine>-memory.json and .md; run as
+`python -m benchmarks.memory` (`make memory`) on an idle machine.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.compare import THREADS, start_process
-from benchmarks.machine import machine, write_results
+from benchmarks.machine import machine, machine_kind, write_results
 from benchmarks.peers.measuring import Request
 from benchmarks.prompts import Prompts
 from benchmarks.rows import ROWS, Row
@@ -211,7 +211,7 @@ def page(document: dict[str, object], ours: Sequence[Ours], theirs: Sequence[The
     if not isinstance(described, dict):
         raise TypeError("machine: must be an object")
     return (
-        "# Memory and start\n\n"
+        f"# Memory and start, {described['kind']}\n\n"
         f"{described['cpu']}, {described['cores']} cores; {THREADS} threads; files in the page "
         f"cache; a prompt of {ours[0].prompt_tokens} tokens, 82 of them from the snapshot; "
         f"medians of {len(ours[0].starts)} fresh processes. Ready: a question may come. Anonymous "
@@ -224,7 +224,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     workspace_argument(parser)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--name", default="memory", help="of the files in results/")
+    parser.add_argument(
+        "--name", default=f"{machine_kind()}-memory", help="of the files in results/"
+    )
     arguments = parser.parse_args()
     workspace: Workspace = arguments.work
     ours = make_bundles(workspace)
