@@ -9,7 +9,7 @@ OPTIMUM := .venvs/optimum
 EXPORT := .venvs/export
 JAVA_ONNXRUNTIME := 1.29.0
 
-.PHONY: demo test lint test-bare tiny tiny-card flips recipes rounding accuracy-levels loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android test-profile render bench-jvm test-package test-arm64 test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
+.PHONY: demo test test-decisions lint test-bare tiny tiny-card flips recipes rounding accuracy-levels loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android test-profile render bench-jvm test-package test-arm64 test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -19,6 +19,9 @@ demo: $(VENV)/.export  ## Export the tiny trained FogGen to int4, and ask it two
 
 test: $(VENV)/.dev  ## Run the tests.
 	$(BIN)/python -m pytest
+
+test-decisions: $(VENV)/.dev  ## Hold the decoders to transformers on all held-out questions.
+	$(BIN)/python -m pytest -m slow tests/test_tiny_foggen.py
 
 lint: $(VENV)/.dev  ## Run the linters and the type checker.
 	$(BIN)/ruff check .

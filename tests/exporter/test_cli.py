@@ -21,7 +21,7 @@ from foggen_exporter.prefix import prefix_snapshot
 from foggen_runtime import Foggen
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.manifest import Manifest, WeightFormat
-from tests.conftest import TINY
+from tests.conftest import TINY, BundleOf
 from tests.runtime.test_foggen import QUESTIONS
 from tests.support.checkpoints import edit_json, edit_tensors
 from tests.support.hub_server import HubRepository, running_hub
@@ -290,11 +290,13 @@ def write_questions(path: Path, questions: list[str]) -> Path:
     return path
 
 
-def test_a_calibration_set_of_ones_own_makes_another_bundle(tmp_path: Path) -> None:
+def test_a_calibration_set_of_ones_own_makes_another_bundle(
+    tmp_path: Path, tiny_bundle: BundleOf
+) -> None:
     own = write_questions(tmp_path / "own.jsonl", QUESTIONS[:8])
-    run(CHECKPOINT, "--quant", "int4-gptq", "-o", "default")
     assert run(CHECKPOINT, "--quant", "int4-gptq", "-o", "own", "--calibration", own).exit_code == 0
-    infos = [Manifest.load(tmp_path / name).quantization for name in ("default", "own")]
+    paths = (tiny_bundle("int4-gptq"), tmp_path / "own")
+    infos = [Manifest.load(path).quantization for path in paths]
     assert infos[0].calibration_sha256 != infos[1].calibration_sha256
 
 
@@ -326,7 +328,10 @@ def test_a_budget_that_is_too_small_is_refused() -> None:
 
 @pytest.mark.parametrize("quant", ["int4", "int4-gptq"])
 def test_blocks_of_another_size_and_kind_reach_the_graph(tmp_path: Path, quant: str) -> None:
-    options = ("--block-size", "32", "--symmetric")
+    options: tuple[str | Path, ...] = ("--block-size", "32", "--symmetric")
+    if quant == "int4-gptq":
+        own = write_questions(tmp_path / "own.jsonl", QUESTIONS[:8])
+        options = (*options, "--calibration", own)
     assert run(CHECKPOINT, "--quant", quant, "-o", "bundle", *options).exit_code == 0
     expected = WeightFormat(4, 32, symmetric=True, accuracy_level=4)
     groups = Manifest.load(tmp_path / "bundle").quantization.groups

@@ -111,7 +111,8 @@ def test_smoothing_is_what_keeps_a_recipe_near_fp32_under_outliers(
     }
     logits = {}
     for name, recipe in recipes.items():
-        export(tmp_path / name, ExportSettings(recipe, load_template("mcq")), injected)
+        settings = ExportSettings(recipe, load_template("mcq"), calibration=OTHER_QUESTIONS)
+        export(tmp_path / name, settings, injected)
         options = OpenOptions(EngineOptions(threads=1, spinning=False))
         with Foggen.open(tmp_path / name, options=options) as foggen:
             model = foggen.model

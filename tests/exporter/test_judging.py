@@ -78,7 +78,7 @@ def test_judging_leaves_no_trace_in_the_bundle(
     manifest = Manifest.load(tmp_path / "bundle")
     assert names(tmp_path / "bundle") == sorted([*manifest.files, "foggen.json"])
     assert Bundle.open(tmp_path / "bundle", verify=True).manifest == manifest
-    assert manifest.sha256 == Manifest.load(tiny_bundle("int8")).sha256
+    assert manifest.sha256 == Manifest.load(tiny_bundle("int8-weight")).sha256
 
 
 def test_a_bundle_that_flips_too_much_is_not_exported(
@@ -173,12 +173,13 @@ def test_nothing_is_judged_unasked() -> None:
 
 
 def test_without_questions_the_built_in_ones_judge(tiny_bundle: BundleOf, tmp_path: Path) -> None:
-    result = run("--quant", "int8", "-o", "bundle", "--report", "flips.md", "--max-flip-rate", ".2")
+    options = ("--report", "flips.md", "--max-flip-rate", ".2")
+    result = run("--quant", "int8-weight", "-o", "bundle", *options)
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "flips.json").read_text(encoding="utf-8"))
     assert report["questions"] == len(judging_questions())
     assert [row["domain"] for row in report["domains"]][:2] == ["finance", "science"]
-    assert report["other"]["sha256"] == Manifest.load(tiny_bundle("int8")).sha256
+    assert report["other"]["sha256"] == Manifest.load(tiny_bundle("int8-weight")).sha256
 
 
 def test_enough_questions_may_be_asked(tmp_path: Path) -> None:
