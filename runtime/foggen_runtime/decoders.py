@@ -3,9 +3,8 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from foggen_runtime.decoding import Decoder, StepDecoder
+from foggen_runtime.decoding import Decoder, StepDecoder, TokenEngine
 from foggen_runtime.drafting import ChoiceDecoder, ConstrainedDecoder, GreedyDecoder
-from foggen_runtime.engine import Engine
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.manifest import HeadInfo, Manifest
 from foggen_runtime.template import TemplateTrie
@@ -18,21 +17,23 @@ if TYPE_CHECKING:
 class Decoders:
     """The decoders of one bundle."""
 
-    def __init__(self, engine: Engine, tokenizer: QuestionTokenizer, manifest: Manifest) -> None:
-        self._engine = engine
+    def __init__(self, tokenizer: QuestionTokenizer, manifest: Manifest) -> None:
         self._tokenizer = tokenizer
         self._manifest = manifest
         self._trie = TemplateTrie.of(manifest.template)
 
     @property
-    def room(self) -> int:
-        """The most tokens a prompt may have and leave room for the template and one token."""
+    def shortest_reply(self) -> int:
+        """Tokens to leave for a reply: the longest level, the answer prefix and one more."""
         longest = max(len(path) for path in self._trie.paths)
-        answer_prefix = self._manifest.template.answer_prefix_ids
-        return self._engine.context_length - longest - len(answer_prefix) - 1
+        return longest + len(self._manifest.template.answer_prefix_ids) + 1
 
-    def decoder(self, decoding: "Decoding") -> Decoder:
-        """Return a decoder for one question, to go on after what the cache holds.
+    def decoder(self, engine: TokenEngine, decoding: "Decoding") -> Decoder:
+        """Return a decoder for one question.
+
+        Args:
+            engine: Holds what comes before the question.
+            decoding: How to decode.
 
         Raises:
             ConfigError: The bundle's output head is not enough for this decoding.
@@ -40,16 +41,18 @@ class Decoders:
         manifest = self._manifest
         eos = manifest.model.eos_token_ids
         if manifest.graph.head:
-            return self._choice_decoder(manifest.graph.head, decoding)
+            return self._choice_decoder(engine, manifest.graph.head, decoding)
         if decoding.mode == "step":
-            return StepDecoder(self._engine, self._trie, eos)
+            return StepDecoder(engine, self._trie, eos)
         prefix = manifest.template.answer_prefix_ids
         if decoding.mode == "greedy":
-            return GreedyDecoder(self._engine, self._trie, prefix, eos)
+            return GreedyDecoder(engine, self._trie, prefix, eos)
         first = self._first_ids(decoding.choices) if decoding.choices else None
-        return ConstrainedDecoder(self._engine, self._trie, prefix, eos, first)
+        return ConstrainedDecoder(engine, self._trie, prefix, eos, first)
 
-    def _choice_decoder(self, head: HeadInfo, decoding: "Decoding") -> ChoiceDecoder:
+    def _choice_decoder(
+        self, engine: TokenEngine, head: HeadInfo, decoding: "Decoding"
+    ) -> ChoiceDecoder:
         manifest = self._manifest
         if decoding.mode != "constrained":
             raise ConfigError(
@@ -65,7 +68,7 @@ class Decoders:
                 )
             head = replace(head, answer_ids=first)
         prefix, eos = manifest.template.answer_prefix_ids, manifest.model.eos_token_ids
-        return ChoiceDecoder(self._engine, self._trie, prefix, eos, head)
+        return ChoiceDecoder(engine, self._trie, prefix, eos, head)
 
     def _first_ids(self, choices: tuple[str, ...]) -> tuple[int, ...]:
         """Return the first token of each choice, as it continues the answer prefix."""

@@ -114,7 +114,7 @@ class LocalModel:
         if options.recompute_prefix:
             prefix_ids = manifest.prompt.prefix_ids
             self._cache_prefix("recomputed", lambda: self.engine.forward(prefix_ids))
-        self._decoders = Decoders(self.engine, self.tokenizer, manifest)
+        self._decoders = Decoders(self.tokenizer, manifest)
         self.prefix_length = cache.length
 
     def _find_prepared(self, options: OpenOptions, settings: EngineOptions) -> Prepared | None:
@@ -126,7 +126,7 @@ class LocalModel:
     @property
     def room(self) -> int:
         """The most tokens a prompt may have and leave room for the template and one token."""
-        return self._decoders.room
+        return self.engine.context_length - self._decoders.shortest_reply
 
     def decoder(self, decoding: Decoding) -> "Decoder":
         """Return a decoder for one question, the cache rolled back to the prefix.
@@ -135,7 +135,7 @@ class LocalModel:
             ConfigError: The bundle's output head is not enough for this decoding.
         """
         self.engine.cache.truncate(self.prefix_length)
-        return self._decoders.decoder(decoding)
+        return self._decoders.decoder(self.engine, decoding)
 
     def _cache_prefix(self, source: str, fill: Callable[[], object]) -> None:
         start = time.perf_counter()

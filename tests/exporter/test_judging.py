@@ -78,7 +78,7 @@ def test_judging_leaves_no_trace_in_the_bundle(
     manifest = Manifest.load(tmp_path / "bundle")
     assert names(tmp_path / "bundle") == sorted([*manifest.files, "foggen.json"])
     assert Bundle.open(tmp_path / "bundle", verify=True).manifest == manifest
-    assert manifest.sha256 == Manifest.load(tiny_bundle("int8-weight")).sha256
+    assert manifest.sha256 == Manifest.load(tiny_bundle("int8")).sha256
 
 
 def test_a_bundle_that_flips_too_much_is_not_exported(
