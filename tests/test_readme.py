@@ -89,3 +89,15 @@ def test_ratios_are_those_of_the_results(peers: str, column: int) -> None:
         pattern = rf"^\| \*\*foggen {recipe}, snapshot\*\* \| (.*)$"
         (cells,) = re.findall(pattern, report, re.MULTILINE)
         assert cells.split(" | ")[column].startswith(f"{ratio} (")
+
+
+def test_memory_is_that_of_the_results() -> None:
+    results = ROOT / "benchmarks" / "results" / "x86_64-avx2-2core-memory.md"
+    rows = {}
+    for line in results.read_text(encoding="utf-8").splitlines():
+        if line.startswith("| int4 |"):
+            _, prepared, _, _, peak, anonymous, *_ = line.strip("| ").split(" | ")
+            rows[prepared] = peak, anonymous
+    text = README.replace("\n", " ")
+    assert f"int4 takes {rows['no'][0]} MB at most" in text
+    assert f" {rows['yes'][1]} MB of what it takes is memory" in text
