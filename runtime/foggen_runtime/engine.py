@@ -180,8 +180,8 @@ def _session_options(options: EngineOptions) -> ort.SessionOptions:
     session_options.enable_cpu_mem_arena = options.arena
     # Patterns are kept for every length of a question: 10 MB each at full size, no time saved.
     session_options.enable_mem_pattern = False
-    # A reused tensor's memory is held to its last user: the arena grows by 7 MB for a question at
-    # full size, by 75 MB for 1500 tokens, and no time is saved.
+    # A tensor's memory is held until the last that reuses it is read, so the arena grows larger,
+    # most for long prompts, and no time is saved.
     session_options.enable_mem_reuse = False
     if options.trace:
         session_options.enable_profiling = True
