@@ -4,8 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BARE := .venvs/bare
-# Modules are compiled when they are first imported: most never are, and it takes a minute.
-INSTALL := pip install --quiet --no-compile
 WORK := work
 OPTIMUM := .venvs/optimum
 EXPORT := .venvs/export
@@ -169,23 +167,23 @@ $(VENV)/.made:
 	touch $@
 
 $(VENV)/.export: $(VENV)/.made pyproject.toml
-	$(BIN)/$(INSTALL) --editable '.[export]'
+	$(BIN)/pip install --quiet --editable '.[export]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
-	$(BIN)/$(INSTALL) --editable '.[dev]'
+	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/.export
 
 $(EXPORT)/.ready: pyproject.toml
 	rm -rf $(EXPORT)
 	$(PYTHON) -m venv $(EXPORT)
-	$(EXPORT)/bin/$(INSTALL) --editable '.[export]'
+	$(EXPORT)/bin/pip install --quiet --editable '.[export]'
 	touch $@
 
 $(OPTIMUM)/.ready: pyproject.toml
 	rm -rf $(OPTIMUM)
 	$(PYTHON) -m venv $(OPTIMUM)
-	$(OPTIMUM)/bin/$(INSTALL) --editable '.[optimum]' torch==2.13.0 pytest
+	$(OPTIMUM)/bin/pip install --quiet --editable '.[optimum]' torch==2.13.0 pytest
 	touch $@
 
 # Packages of other languages, and onnxruntime-genai in an environment of its own.
@@ -195,12 +193,12 @@ $(WORK)/languages/.ready: tests/languages/package.json
 	cd $(WORK)/languages/node && npm install --ignore-scripts --no-package-lock --no-audit --no-fund --silent
 	mvn --quiet dependency:copy -Dartifact=com.microsoft.onnxruntime:onnxruntime:$(JAVA_ONNXRUNTIME) -DoutputDirectory=$(CURDIR)/$(WORK)/languages/java
 	$(PYTHON) -m venv $(WORK)/languages/genai
-	$(WORK)/languages/genai/bin/$(INSTALL) onnxruntime-genai==0.18.0
+	$(WORK)/languages/genai/bin/pip install --quiet onnxruntime-genai==0.18.0
 	touch $@
 
 $(BARE)/.ready: pyproject.toml $(shell find runtime exporter -name '*.py')
 	rm -rf $(BARE) dist
 	$(PYTHON) -m venv $(BARE)
 	$(BARE)/bin/pip wheel --quiet --no-deps --wheel-dir dist .
-	$(BARE)/bin/$(INSTALL) dist/foggen-*.whl pytest openai
+	$(BARE)/bin/pip install --quiet dist/foggen-*.whl pytest openai
 	touch $@
