@@ -1,6 +1,5 @@
 """The tokenizer's vocabulary as arrays, so that a device need not parse it at every start."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -50,8 +49,7 @@ def token_tables(document: dict[str, Any]) -> TokenTables | None:
 
 def write_tables(tables: TokenTables, path: Path) -> None:
     """Write the arrays where `TokenTables.map` finds them."""
-    names = (field.name for field in dataclasses.fields(tables))
-    save_file({name: getattr(tables, name) for name in names}, path)
+    save_file(vars(tables), path)
 
 
 def _is_plain(model: dict[str, Any]) -> bool:
