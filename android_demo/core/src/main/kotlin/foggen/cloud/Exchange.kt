@@ -51,8 +51,10 @@ internal class Exchange(private val cloud: Cloud, private val question: String, 
         } catch (error: RuntimeException) { // the JDK raises some of its own at broken heads
             IOException("${error.javaClass.simpleName}: ${error.message}", error)
         }
-        wire.trySendBlocking(Wire.End(error))
+        // The JDK keeps a connection its server does not call closed, and the next request may be lost
+        // with it: it must be gone before anyone hears of the end.
         connection?.disconnect()
+        wire.trySendBlocking(Wire.End(error))
     }
 
     /** Stops listening; closes the socket at once while no body is being read. */
@@ -77,7 +79,7 @@ internal class Exchange(private val cloud: Cloud, private val question: String, 
         val kind = headers["content-type"].orEmpty().substringBefore(';').trim().lowercase()
         if (!give(Wire.Head(status, kind, headers["content-encoding"]?.lowercase() ?: "identity", headers))) return
         val stream = if (status >= 400) http.errorStream else http.inputStream
-        stream?.use(::pump)
+        stream?.let(::pump) // not closed here: the JDK cannot disconnect from what is closed already
     }
 
     private fun prepare(http: HttpURLConnection, length: Int) {

@@ -17,12 +17,17 @@ import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import java.io.IOException
+import java.net.InetAddress
 import java.net.InetSocketAddress
+import java.net.ServerSocket
+import java.net.Socket
+import java.net.SocketException
 import java.time.Instant
 import java.util.concurrent.CountDownLatch
 import java.util.concurrent.Executors
 import java.util.concurrent.TimeUnit
 import java.util.concurrent.atomic.AtomicInteger
+import kotlin.concurrent.thread
 
 private const val EVENTS =
     ": hello\r\n\r\ndata: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"Жа\"}}]}\r\n\r\n" +
@@ -143,6 +148,36 @@ class CloudClientTest {
         delay(350)
         client.stream("q", "k").toList()
         assertEquals(BreakerState.Closed(0), client.breaker.state)
+    }
+
+    @Test
+    fun `no connection is kept, not even one that its server would keep`() {
+        val connections = AtomicInteger()
+        ServerSocket(0, 50, InetAddress.getLoopbackAddress()).use { keeping ->
+            thread(isDaemon = true) {
+                while (true) {
+                    val socket = try { keeping.accept() } catch (_: SocketException) { return@thread }
+                    connections.incrementAndGet()
+                    thread(isDaemon = true) { socket.use(::refuseEveryRequest) }
+                }
+            }
+            val client = CloudClient(Cloud("http://127.0.0.1:${keeping.localPort}/v1", "m", maxRetries = 0, breakerFailures = 100))
+            repeat(20) {
+                val error = assertThrows(HandoffException::class.java) { runBlocking { client.stream("q", "k").toList() } }
+                assertEquals(503, error.status, error.message)
+            }
+        }
+        assertEquals(20, connections.get())
+    }
+
+    private fun refuseEveryRequest(socket: Socket) {
+        val received = socket.getInputStream().buffered()
+        while (true) {
+            val head = StringBuilder()
+            while (!head.endsWith("\r\n\r\n")) head.append(received.read().also { if (it < 0) return }.toChar())
+            received.readNBytes(Regex("(?i)content-length: (\\d+)").find(head)!!.groupValues[1].toInt())
+            socket.getOutputStream().write("HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\n{}".toByteArray())
+        }
     }
 
     @Test
