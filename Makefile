@@ -9,7 +9,7 @@ OPTIMUM := .venvs/optimum
 EXPORT := .venvs/export
 JAVA_ONNXRUNTIME := 1.29.0
 
-.PHONY: demo test test-decisions lint test-bare tiny tiny-card flips recipes rounding accuracy-levels loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android test-profile render bench-jvm test-package test-arm64 test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation full-size docs clean help
+.PHONY: demo test test-decisions lint test-bare tiny tiny-card flips recipes rounding accuracy-levels loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android test-profile render bench-jvm test-package test-arm64 test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation test-processors full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -149,6 +149,9 @@ bench-jvm: android  ## Measure the Kotlin core beside the Python runtime, on an 
 
 emulated-flips: $(VENV)/.dev  ## Count the decisions that change on emulated processors (hours).
 	nice -n 19 $(BIN)/python -m benchmarks.emulation.flips
+
+test-processors: $(VENV)/.dev  ## Replay the golden traces on an emulated Haswell and Cortex-A76 (half an hour).
+	nice -n 19 $(BIN)/python -m pytest -m slow tests/test_golden.py
 
 test-emulation: $(VENV)/.dev  ## Test that an emulated Cortex-A76 decides as this machine.
 	$(BIN)/python -m pytest -m slow tests/test_emulation.py tests/runtime/profiling/test_emulated.py

@@ -98,26 +98,43 @@ class Asker:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     def _answers(self, run: Run, bundle: Path) -> str:
-        command, site = self._python(run.machine)
-        command += [str(_SCRIPT), str(bundle), str(_HELD_OUT)]
-        command += ["--questions", str(self.questions), "--tau", str(self.tau)]
-        command += [] if run.kleidiai else ["--no-kleidiai"]
-        runtime = REPOSITORY / "runtime"
-        path = os.pathsep.join(str(part) for part in (*site, runtime))
-        done = subprocess.run(
-            command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
-        )
-        if done.returncode:
-            last = done.stderr.strip().rpartition("\n")[2]
-            raise EmulationError(f"{run}: exit status {done.returncode}: {last}")
-        return done.stdout
+        words = [str(_SCRIPT), str(bundle), str(_HELD_OUT)]
+        words += ["--questions", str(self.questions), "--tau", str(self.tau)]
+        words += [] if run.kleidiai else ["--no-kleidiai"]
+        try:
+            return run_python(self.root, run.machine, words)
+        except EmulationError as error:
+            raise EmulationError(f"{run}: {error}") from error
 
-    def _python(self, machine: str) -> tuple[list[str], Sequence[Path]]:
-        """Return the words that start a machine's Python, and where its libraries are."""
-        if machine == NATIVE:
-            return [sys.executable], ()
-        if machine == HASWELL:
-            return [str(self.root.qemu_x86_64), "-cpu", "Haswell", sys.executable], ()
-        emulator = [str(self.root.qemu_aarch64), "-cpu", machine]
-        sysroot = ["-L", str(self.root.sysroot(machine))]
-        return [*emulator, *sysroot, str(self.root.python), "-S"], (self.root.site,)
+
+def run_python(root: Arm64Root, machine: str, words: Sequence[str]) -> str:
+    """Run a machine's Python and return what it prints.
+
+    Args:
+        root: The emulators and the ARM64 Python.
+        machine: One of `MACHINES`.
+        words: The arguments; what is run may import the runtime, and this repository's modules
+            that need nothing else.
+
+    Raises:
+        EmulationError: It failed.
+    """
+    command, site = _python(root, machine)
+    path = os.pathsep.join(str(part) for part in (*site, REPOSITORY / "runtime", REPOSITORY))
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([*command, *words], env=environment, capture_output=True, text=True)
+    if done.returncode:
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise EmulationError(f"exit status {done.returncode}: {last}")
+    return done.stdout
+
+
+def _python(root: Arm64Root, machine: str) -> tuple[list[str], Sequence[Path]]:
+    """Return the words that start a machine's Python, and where its libraries are."""
+    if machine == NATIVE:
+        return [sys.executable], ()
+    if machine == HASWELL:
+        return [str(root.qemu_x86_64), "-cpu", "Haswell", sys.executable], ()
+    emulator = [str(root.qemu_aarch64), "-cpu", machine]
+    sysroot = ["-L", str(root.sysroot(machine))]
+    return [*emulator, *sysroot, str(root.python), "-S"], (root.site,)

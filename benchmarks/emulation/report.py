@@ -24,7 +24,7 @@ KleidiAI on ARM.
 |---|---|
 | cortex-a76 | cores with the dot product: Raspberry Pi 5, RK3588 |
 | cortex-a72 | cores without it, Raspberry Pi 4: weights in blocks fall back to fp32 products |
-| haswell | x86-64 with AVX2 and no VNNI: 8-bit products may saturate at 16 bits |
+| haswell | x86-64 with AVX2 and no VNNI: pairs of 8-bit products are added in 16 bits |
 
 ## What the processor changes: against the same recipe, native
 

@@ -13,6 +13,10 @@ The last step is apart from the others: where a norm follows, or another roundin
 rows' scales need not be multiplied in.
 
 Activations are unsigned: signed ones run on a reference kernel of onnxruntime.
+
+x86 without VNNI multiplies two neighbouring inputs at a time and adds both products in 16 bits,
+where large ones saturate: 255 x (w + w') must stay below 32,768. Weights are scaled so that it
+does, and a product is the same number on every processor.
 """
 
 from collections.abc import Sequence
@@ -38,10 +42,15 @@ _SMALLEST_SCALE = np.finfo(np.float32).tiny
 def quantize_channels(rows: Float32) -> tuple[Int8, Float32]:
     """Round a (outputs, inputs) matrix to int8 with one scale for each output.
 
+    No weight is beyond 127, and no two neighbours (inputs 2i and 2i + 1) together beyond 128: each
+    is rounded by half a step at most, so a sum below 127 before rounding is enough.
+
     Returns:
         The rounded matrix transposed, (inputs, outputs), and the scales, (outputs,).
     """
-    scales = np.abs(rows).max(axis=1) / np.float32(_LARGEST)
+    pairs = rows[:, : rows.shape[1] // 2 * 2].reshape(len(rows), -1, 2)
+    largest = np.maximum(np.abs(rows).max(axis=1), np.abs(pairs.sum(axis=2)).max(axis=1, initial=0))
+    scales = largest / np.float32(_LARGEST)
     scales = np.where(scales == 0, np.float32(1), scales).astype(np.float32)
     return np.rint(rows / scales[:, None]).astype(np.int8).T, scales
 

@@ -6,6 +6,7 @@ import onnxruntime as ort
 import pytest
 
 from foggen_exporter.graph import GraphBuilder, tensor_info
+from foggen_exporter.integer_matmul import quantize_channels
 from foggen_exporter.matmul import emit_matmul
 from foggen_exporter.matrix import Matrix
 from foggen_runtime.manifest import WeightFormat
@@ -17,9 +18,9 @@ ROWS, OUTPUTS, INPUTS = 6, 24, 160
 
 @pytest.fixture(scope="module")
 def matrix() -> Float32:
-    """Weights whose signs take turns: large neighbours of one sign saturate on x86 without VNNI."""
+    """Weights of one sign, the worst where products of neighbours are added in 16 bits."""
     random = np.random.default_rng(0)
-    scales = random.uniform(0.1, 10, (OUTPUTS, 1)) * np.tile([1, -1], INPUTS // 2)
+    scales = random.uniform(0.1, 10, (OUTPUTS, 1))
     weights: Float32 = (np.abs(random.normal(size=(OUTPUTS, INPUTS))) * scales).astype(np.float32)
     return weights
 
@@ -47,6 +48,31 @@ def test_products_are_near_those_of_fp32(session: ort.InferenceSession, matrix: 
     expected = inputs() @ matrix.T
     error = np.linalg.norm(y - expected, axis=1) / np.linalg.norm(expected, axis=1)
     assert error.max() < 0.03
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 7, INPUTS])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_pair_of_neighbours_can_saturate_16_bits(inputs: int, sign: int) -> None:
+    random = np.random.default_rng(inputs)
+    rows = (sign * np.abs(random.normal(size=(OUTPUTS, inputs)))).astype(np.float32)
+    rows[0] = sign  # both weights of every pair are the largest there is
+    rounded, scales = quantize_channels(rows)
+    weights = rounded.T.astype(np.int32)
+    even, odd = weights[:, 0::2], weights[:, 1::2]
+    pairs = even[:, : odd.shape[1]] + odd
+    activation = 255  # the largest uint8
+    assert np.abs(activation * pairs).max(initial=0) <= np.iinfo(np.int16).max
+    assert np.abs(weights).max() <= 127
+    assert np.abs(weights * scales[:, None] - rows).max(axis=1) == pytest.approx(
+        np.zeros(OUTPUTS), abs=float(scales.max()) / 2 * 1.001
+    )
+
+
+def test_neighbours_of_opposite_signs_use_all_of_8_bits() -> None:
+    rows = np.array([[3, -3, 1, 0]], np.float32)
+    rounded, scales = quantize_channels(rows)
+    assert np.array_equal(rounded.T, [[127, -127, 42, 0]])
+    assert scales == pytest.approx([3 / 127])
 
 
 def test_an_outlier_in_one_row_costs_the_others_nothing(session: ort.InferenceSession) -> None:

@@ -1,7 +1,7 @@
 """What the runtime does with a question, in enough detail to find where another one departs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from foggen_runtime.local_model import DecodingMode
 
 FOLDER = Path(__file__).parent
 QUESTIONS_FILE = FOLDER / "questions.json"
-_ROUTES: tuple[Route, ...] = ("local_only", "auto")
+ROUTES: tuple[Route, ...] = ("local_only", "auto")
 _MAX_NEW_TOKENS = 16
 # What the decision decides. Timings, the bundle and who asked are no part of the contract.
 _FIELDS = (
@@ -91,15 +91,16 @@ def open_recording(bundle: Path) -> Foggen:
 
 
 def record(
-    foggen: Foggen, questions: Sequence[str], modes: Sequence[DecodingMode]
-) -> tuple[Trace, ...]:
-    """Ask every question in each mode and by every route."""
-    return tuple(
-        _trace(foggen, (index, question), mode, route)
-        for mode in modes
-        for index, question in enumerate(questions)
-        for route in _ROUTES
-    )
+    foggen: Foggen,
+    questions: Sequence[str],
+    modes: Sequence[DecodingMode],
+    routes: Sequence[Route] = ROUTES,
+) -> Iterator[Trace]:
+    """Ask every question in each mode and by each route, one by one as the traces are taken."""
+    for mode in modes:
+        for index, question in enumerate(questions):
+            for route in routes:
+                yield _trace(foggen, (index, question), mode, route)
 
 
 def _trace(foggen: Foggen, asked: tuple[int, str], mode: DecodingMode, route: Route) -> Trace:

@@ -35,7 +35,7 @@ def main() -> None:
             bundle = subject.make(TINY / "checkpoint", Path(folder) / name)
             with open_recording(bundle) as foggen:
                 asked = tuple(Asked(text, tuple(foggen.prompt_ids(text))) for text in questions)
-                traces = record(foggen, questions, subject.modes)
+                traces = tuple(record(foggen, questions, subject.modes))
             golden = Golden(subject.recipe, version("onnxruntime"), traces)
             write_text_atomically(FOLDER / f"{name}.json", _lines(asdict(golden), "traces"))
     write_text_atomically(QUESTIONS_FILE, _lines(asdict(Questions(asked)), "questions"))

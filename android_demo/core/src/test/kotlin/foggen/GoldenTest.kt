@@ -16,9 +16,9 @@ class GoldenTest {
     @CsvSource(
         "fp32, fp32, 1e-4, 252",
         "fp32-positions, fp32, 1e-4, 252",
-        "int8, int8, 0.03, 84",
-        "int4, int4, 0.05, 84",
-        "int4-expected, int4-expected, 0.05, 84",
+        "int8, int8, 0.01, 84",
+        "int4, int4, 0.01, 84",
+        "int4-expected, int4-expected, 0.01, 84",
     )
     fun `traces are repeated token for token`(bundle: String, traces: String, tolerance: Double, expected: Int) = runBlocking {
         val questions = TestData.json("golden/questions.json").asJsonObject.getAsJsonArray("questions").map { it.asJsonObject }
