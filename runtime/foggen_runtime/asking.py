@@ -19,7 +19,7 @@ from foggen_runtime.handoff.policy import Route as Route
 from foggen_runtime.handoff.services import Services
 from foggen_runtime.local_model import Decoding, LocalModel
 from foggen_runtime.result import Result, Timing, Usage
-from foggen_runtime.template import Reading
+from foggen_runtime.verdict import Threshold, judge
 
 
 @dataclass(frozen=True)
@@ -128,36 +128,23 @@ class Asking:
     def _judge(self, decision: Decision, route: Route, decoding: Decoding) -> None:
         """Compare with tau, and note why."""
         template = self._model.bundle.manifest.template
-        reading = decision.reading
-        if reading:
-            pairs = zip(template.level_values, reading.level_probabilities, strict=True)
+        # Other decodings write what the model wants: a level they reached was meant.
+        minimum = template.min_template_probability if decoding.mode == "constrained" else 0.0
+        threshold = Threshold(self.result.tau, self.result.tau_on, minimum)
+        verdict = judge(decision, template, threshold)
+        if decision.reading:
             self.result = replace(
                 self.result,
-                level_probabilities=reading.level_probabilities,
-                expected_confidence=sum(level * share for level, share in pairs),
-                template_probability=reading.template_probability,
+                level_probabilities=decision.reading.level_probabilities,
+                template_probability=decision.reading.template_probability,
             )
-        if decision.level is None:
-            self._note("malformed", "the output left the template")
-            return
-        confidence = template.level_values[decision.level]
-        self.result = replace(self.result, confidence=confidence)
-        if reading and self._is_alien(reading, decoding):
-            detail = (
-                f"template_probability {reading.template_probability:.3g} is below the bundle's "
-                f"minimum {template.min_template_probability:g}: no question for this model"
-            )
-            self._note("malformed", detail)
-        elif self.result.compared_confidence >= self.result.tau:
-            self._note("confident")
-        else:
-            self._note("mode" if route == "local_only" else "below_tau")
-
-    def _is_alien(self, reading: Reading, decoding: Decoding) -> bool:
-        """Whether a constrained level means nothing: left alone, the model wrote otherwise."""
-        minimum = self._model.bundle.manifest.template.min_template_probability
-        probability = reading.template_probability
-        return decoding.mode == "constrained" and probability is not None and probability < minimum
+        self.result = replace(
+            self.result,
+            confidence=verdict.confidence,
+            expected_confidence=verdict.expected_confidence,
+        )
+        unsure_here = route == "local_only" and verdict.reason == "below_tau"
+        self._note("mode" if unsure_here else verdict.reason, verdict.detail)
 
     def _answers_here(self, decision: Decision, route: Route) -> bool:
         if route == "local_only":

@@ -1,6 +1,7 @@
 """The three decoders against each other, on models of noise and of script."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,7 +12,13 @@ from foggen_runtime.decoding import Decoder, StepDecoder, last_rows
 from foggen_runtime.drafting import ConstrainedDecoder, GreedyDecoder
 from foggen_runtime.template import TemplateTrie
 from tests.runtime.test_template import CARD, STEM, random_trie
-from tests.support.fake_engine import FakeEngine, NextLogits, random_logits, scripted_logits
+from tests.support.fake_engine import (
+    FakeEngine,
+    Float32,
+    NextLogits,
+    random_logits,
+    scripted_logits,
+)
 
 VOCAB = 12
 EOS = 11
@@ -138,6 +145,28 @@ def test_constrained_says_how_little_the_template_was_meant() -> None:
     assert reading is not None
     assert reading.template_probability is not None
     assert reading.template_probability < 1e-6
+
+
+@pytest.mark.parametrize("mode", ["step", "greedy", "constrained"])
+@pytest.mark.parametrize("position", range(len(CARD.paths[1]) - 1))
+def test_every_token_up_to_the_level_counts_in_the_template_probability(
+    mode: str, position: int
+) -> None:
+    path = CARD.paths[1]
+    sure = scripted_logits(path, len(PROMPT), random_logits(40, 0))
+    elsewhere = 30
+
+    def torn_at_one_token(context: tuple[int, ...]) -> Float32:
+        row = sure(context)
+        if context == (*PROMPT, *path[:position]):
+            row[elsewhere] = row[path[position]] - math.log(3)
+        return row
+
+    reading = make(mode, CARD, torn_at_one_token).decoder.decide(PROMPT).reading
+    assert reading is not None
+    # The constrained pass ends with the draft, `0.`: of `0.25` it never asks for the 5.
+    weighed = mode != "constrained" or position < len(path) - 2
+    assert reading.template_probability == pytest.approx(0.75 if weighed else 1.0)
 
 
 def test_the_answer_is_held_to_the_choices() -> None:
