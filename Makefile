@@ -186,7 +186,7 @@ $(EXPORT)/.ready: pyproject.toml
 $(OPTIMUM)/.ready: pyproject.toml
 	rm -rf $(OPTIMUM)
 	$(PYTHON) -m venv $(OPTIMUM)
-	$(OPTIMUM)/bin/pip install --quiet --editable '.[optimum]' torch==2.13.0 pytest
+	$(OPTIMUM)/bin/pip install --quiet --editable '.[optimum]' torch==2.13.0 pytest pytest-timeout
 	touch $@
 
 # Packages of other languages, and onnxruntime-genai in an environment of its own.
@@ -203,5 +203,5 @@ $(BARE)/.ready: pyproject.toml $(shell find runtime exporter -name '*.py')
 	rm -rf $(BARE) dist
 	$(PYTHON) -m venv $(BARE)
 	$(BARE)/bin/pip wheel --quiet --no-deps --wheel-dir dist .
-	$(BARE)/bin/pip install --quiet dist/foggen-*.whl pytest openai
+	$(BARE)/bin/pip install --quiet dist/foggen-*.whl pytest pytest-timeout openai
 	touch $@

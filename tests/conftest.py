@@ -25,6 +25,16 @@ collect_ignore = [
 
 BundleOf = Callable[[str], Path]
 
+_LONG_RUNNING = ("slow", "languages", "optimum")
+_LONGEST_SECONDS = 7200
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests that need minutes of CPU the time they may need, on a busy machine too."""
+    for item in items:
+        if any(item.get_closest_marker(name) for name in _LONG_RUNNING):
+            item.add_marker(pytest.mark.timeout(_LONGEST_SECONDS))
+
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> BundleOf:
