@@ -9,7 +9,7 @@ OPTIMUM := .venvs/optimum
 EXPORT := .venvs/export
 JAVA_ONNXRUNTIME := 1.29.0
 
-.PHONY: demo test test-decisions lint test-bare tiny tiny-card flips recipes rounding accuracy-levels loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android test-profile render bench-jvm test-package test-arm64 test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation test-processors full-size docs clean help
+.PHONY: demo test test-decisions lint test-bare tiny tiny-card flips loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android test-profile render bench-jvm test-package test-arm64 test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation test-processors full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -47,15 +47,6 @@ tiny-card: $(VENV)/.dev  ## Evaluate the tiny FogGen and write its card.
 
 flips: $(VENV)/.dev  ## Count the decisions each recipe changes, on the tiny FogGen.
 	$(BIN)/python -m benchmarks.flips
-
-recipes: $(VENV)/.dev  ## Judge each piece of the recipes (half an hour).
-	$(BIN)/python -m benchmarks.recipes
-
-rounding: $(VENV)/.dev  ## Compare GPTQ with plain and clipped ranges, HQQ and AWQ (ten minutes).
-	$(BIN)/python -m benchmarks.rounding
-
-accuracy-levels: $(VENV)/.dev  ## Time MatMulNBits at each accuracy level.
-	$(BIN)/python -m benchmarks.accuracy_levels
 
 loop-equality: $(VENV)/.dev  ## Compare the loop inside the model with the host's on every held-out question.
 	$(BIN)/python -m benchmarks.loop_equality
