@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+
+from foggen_runtime.quiet_onnxruntime import ort
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,11 @@ class InnerLoop:
     """A session of loop.onnx."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        options = onnxruntime.SessionOptions()
+        options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         if threads == 1:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(path, options)
+        self._session = ort.InferenceSession(path, options)
 
     def ask(self, ids: Sequence[int], tau: float, max_new_tokens: int) -> Outcome:
         """Decide, and answer if the confidence is at least tau."""

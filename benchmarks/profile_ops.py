@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
 from benchmarks.machine import machine, machine_kind, write_results
 from benchmarks.prompts import QUESTION_TOKENS, Prompts
 from benchmarks.workspace import Workspace, workspace_argument
 from foggen_runtime.manifest import Manifest
+from foggen_runtime.quiet_onnxruntime import ort
 from foggen_runtime.template import TemplateTrie
 
 THREADS = 2

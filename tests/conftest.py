@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from foggen_runtime.telemetry import turn_off_telemetry
+
+turn_off_telemetry()  # for whatever a test imports or starts
+
 TESTS = Path(__file__).parent
 TINY = TESTS / "tiny_foggen"
 CAN_EXPORT = find_spec("onnx") is not None

@@ -5,7 +5,10 @@ and lets the engine append what it forces; `guided rewind` also keeps the consta
 """
 
 import json
+import os
 from collections.abc import Sequence
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it loads onnxruntime
 
 import onnxruntime_genai as og
 

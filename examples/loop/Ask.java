@@ -1,6 +1,7 @@
 // Decide and answer with nothing but onnxruntime's jar: token ids in, decision and tokens out.
 //
-//     java -cp onnxruntime.jar Ask.java BUNDLE/loop.onnx 0.5 32 < prompt_ids.json
+//     ORT_DISABLE_TELEMETRY=1 \
+//       java -cp onnxruntime.jar Ask.java BUNDLE/loop.onnx 0.5 32 < prompt_ids.json
 
 import ai.onnxruntime.OnnxTensor;
 import ai.onnxruntime.OrtEnvironment;
@@ -12,6 +13,11 @@ public final class Ask {
   public static void main(String[] arguments) throws Exception {
     if (arguments.length != 3) {
       System.err.println("usage: Ask.java BUNDLE/loop.onnx TAU MAX_NEW_TOKENS < prompt_ids.json");
+      System.exit(1);
+    }
+    // onnxruntime's telemetry starts with its library, and Java cannot set a variable for it.
+    if (!"1".equals(System.getenv("ORT_DISABLE_TELEMETRY"))) {
+      System.err.println("set ORT_DISABLE_TELEMETRY=1: without it onnxruntime sends telemetry");
       System.exit(1);
     }
     String json = new String(System.in.readAllBytes()).replaceAll("[\\[\\]\\s]", "");

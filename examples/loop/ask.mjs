@@ -4,7 +4,10 @@
 //     node ask.mjs BUNDLE/loop.onnx 0.5 32 < prompt_ids.json
 
 import { readFileSync } from "node:fs";
-import { InferenceSession, Tensor } from "onnxruntime-node";
+
+// Before the library is loaded, hence no static import: those come first, wherever they stand.
+process.env.ORT_DISABLE_TELEMETRY = "1";
+const { InferenceSession, Tensor } = await import("onnxruntime-node");
 
 const [path, tau, maxNewTokens] = process.argv.slice(2);
 if (maxNewTokens === undefined) {

@@ -4,9 +4,13 @@ python ask.py BUNDLE/loop.onnx 0.5 32 < prompt_ids.json
 """
 
 import json
+import os
 import sys
 
 import numpy as np
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it is read when onnxruntime is imported
+
 import onnxruntime
 
 

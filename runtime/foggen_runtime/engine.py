@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from foggen_runtime.cache_binding import CacheBinding, SeparateCache, SharedCache
 from foggen_runtime.cores import big_cores
 from foggen_runtime.errors import BundleError, ConfigError, EngineError
 from foggen_runtime.kv_cache import Float32, KvCache
 from foggen_runtime.manifest import GraphInfo
+from foggen_runtime.quiet_onnxruntime import ort
 
 # Long prompts go through in chunks, or attention's scratch memory would grow with their square.
 # Even chunk lengths keep int4 products bit-identical to those of one long chunk.

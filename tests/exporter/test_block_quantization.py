@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import pytest
 
 from foggen_exporter.block_quantization import (
@@ -19,6 +18,7 @@ from foggen_exporter.matmul import emit_embedding, emit_matmul, store_embedding
 from foggen_exporter.matrix import Matrix
 from foggen_runtime.errors import CheckpointError
 from foggen_runtime.manifest import WeightFormat
+from foggen_runtime.quiet_onnxruntime import ort
 
 Float32 = npt.NDArray[np.float32]
 FORMS = [

@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import pytest
 
 from foggen_exporter.block_quantization import (
@@ -16,6 +15,7 @@ from foggen_exporter.graph import GraphBuilder, tensor_info
 from foggen_exporter.matmul import emit_matmul
 from foggen_exporter.matrix import Matrix
 from foggen_runtime.manifest import WeightFormat
+from foggen_runtime.quiet_onnxruntime import ort
 
 Float32 = npt.NDArray[np.float32]
 FORMS = [BlockFormat(4, 32, symmetric) for symmetric in (True, False)]

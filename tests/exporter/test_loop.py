@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from foggen_exporter.checkpoint import Checkpoint
@@ -21,6 +20,7 @@ from foggen_exporter.template import load_template
 from foggen_runtime import ConfigError, Decoding, EngineOptions, Foggen, OpenOptions
 from foggen_runtime.local_model import LocalModel
 from foggen_runtime.manifest import Manifest, TemplateInfo
+from foggen_runtime.quiet_onnxruntime import ort
 from foggen_runtime.snapshot import SNAPSHOT_FILE
 
 TINY = Path(__file__).parent.parent / "tiny_foggen"
@@ -58,10 +58,10 @@ class InnerLoop:
     """loop.onnx, as any program would run it."""
 
     def __init__(self, path: Path) -> None:
-        options = onnxruntime.SessionOptions()
+        options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
-        self._session = onnxruntime.InferenceSession(path, options)
+        self._session = ort.InferenceSession(path, options)
         self._names = [output.name for output in self._session.get_outputs()]
 
     def __call__(self, ids: list[int], tau: float, max_new_tokens: int = 256) -> dict[str, object]:
@@ -174,7 +174,7 @@ def session(bundle_with_loop: BundleWithLoop) -> InnerLoop:
 def test_inputs_that_mean_nothing_fail_with_the_rule(
     session: InnerLoop, ids: list[int], tau: float, limit: int, rule: str
 ) -> None:
-    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument, match=rule):
+    with pytest.raises(ort.capi.onnxruntime_pybind11_state.InvalidArgument, match=rule):
         session(ids, tau, limit)
 
 

@@ -6,7 +6,10 @@ Runs in an environment of its own that has onnxruntime-genai.
 """
 
 import json
+import os
 import sys
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it loads onnxruntime
 
 import onnxruntime_genai
 

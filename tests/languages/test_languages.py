@@ -21,6 +21,8 @@ from foggen_exporter.recipes import find_recipe
 from foggen_exporter.template import load_template
 from foggen_runtime import EngineOptions, Foggen, OpenOptions
 from foggen_runtime.decoding import greedy_steps
+from foggen_runtime.telemetry import OFF_VARIABLE
+from tests.support.telemetry import Home
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
@@ -120,6 +122,19 @@ class TestExamples:
         assert done.returncode != 0
         assert "model.onnx.data" in done.stderr or "external" in done.stderr.lower()
 
+    def test_it_leaves_no_telemetry(
+        self, exported: Exported, language: str, tmp_path: Path
+    ) -> None:
+        home = Home(tmp_path / "user")
+        command = [*command_for(language), exported.bundle / LOOP_FILE, "0.5", "24"]
+        done = home.run(command, json.dumps(exported.prompts[0]))
+        if language == "java":
+            assert "set ORT_DISABLE_TELEMETRY=1" in done.stderr
+            assert home.left() == []
+            done = home.run(command, json.dumps(exported.prompts[0]), **{OFF_VARIABLE: "1"})
+        assert done.returncode == 0, done.stderr
+        assert home.left() == []
+
     @pytest.mark.parametrize("tau", ["1.5", "-0.1"])
     def test_a_tau_outside_0_and_1_fails(self, exported: Exported, language: str, tau: str) -> None:
         loop = exported.bundle / LOOP_FILE
@@ -133,7 +148,7 @@ def test_examples_are_short() -> None:
         assert len(example.read_text(encoding="utf-8").splitlines()) < 60
 
 
-def test_onnxruntime_genai_writes_the_same_tokens(exported: Exported) -> None:
+def test_onnxruntime_genai_writes_the_same_tokens(exported: Exported, tmp_path: Path) -> None:
     python = FETCHED / "genai" / "bin" / "python"
     script: list[str | Path] = [
         python,
@@ -141,13 +156,18 @@ def test_onnxruntime_genai_writes_the_same_tokens(exported: Exported) -> None:
         exported.bundle,
         str(MAX_NEW_TOKENS),
     ]
-    done = run(script, json.dumps(exported.prompts))
+    home = Home(tmp_path / "user")
+    done = home.run(script, json.dumps(exported.prompts))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == exported.written
+    assert home.left() == []
 
 
-def test_transformers_js_writes_the_same_tokens(exported: Exported) -> None:
+def test_transformers_js_writes_the_same_tokens(exported: Exported, tmp_path: Path) -> None:
     script = shutil.copy(HERE / "tokens.mjs", FETCHED / "node")
-    done = run(["node", script, exported.bundle, str(MAX_NEW_TOKENS)], json.dumps(exported.prompts))
+    home = Home(tmp_path / "user")
+    command = ["node", script, exported.bundle, str(MAX_NEW_TOKENS)]
+    done = home.run(command, json.dumps(exported.prompts))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == exported.written
+    assert home.left() == []

@@ -3,7 +3,9 @@
 //     node tokens.mjs BUNDLE MAX_NEW_TOKENS < prompts.json
 
 import { readFileSync } from "node:fs";
-import { AutoModelForCausalLM, Tensor, env } from "@huggingface/transformers";
+
+process.env.ORT_DISABLE_TELEMETRY = "1"; // it loads onnxruntime-node
+const { AutoModelForCausalLM, Tensor, env } = await import("@huggingface/transformers");
 
 const [bundle, maxNewTokens] = process.argv.slice(2);
 env.allowRemoteModels = false;

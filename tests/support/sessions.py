@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import onnxruntime as ort
 import pytest
 
 from foggen_runtime.engine import EngineOptions
+from foggen_runtime.quiet_onnxruntime import ort
 
 
 def watch_sessions(monkeypatch: pytest.MonkeyPatch) -> list[EngineOptions]:

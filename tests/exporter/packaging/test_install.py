@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.exporter.packaging.conftest import PYTHON, Unpacked, make_python
+from tests.support.telemetry import Home
 
 TOOLS = (
     *("awk", "cat", "chmod", "cp", "df", "dirname", "grep", "head", "ln", "mkdir", "mktemp", "mv"),
@@ -70,13 +71,11 @@ def test_it_installs_and_answers(unpacked: Unpacked, tmp_path: Path) -> None:
     assert done.stdout == ""
     assert starts(prefix)
     bundle = prefix / "lib" / "foggen" / "current" / "bundle"
-    asked = subprocess.run(
-        [prefix / "bin" / "foggen", "ask", bundle, "Which is larger?\nA) 3\nB) 5", "--tau", "0"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert "[local: " in asked.stdout
+    home = Home(tmp_path / "user")
+    question = "Which is larger?\nA) 3\nB) 5"
+    asked = home.run([prefix / "bin" / "foggen", "ask", bundle, question, "--tau", "0"])
+    assert "[local: " in asked.stdout, asked.stderr
+    assert home.left() == [], "nor does onnxruntime leave its telemetry"
 
 
 def test_it_needs_no_more_than_these_tools(unpacked: Unpacked, tools: Path, tmp_path: Path) -> None:
