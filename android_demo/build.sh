@@ -88,8 +88,10 @@ link_resources() {
   say "linking resources"
   rm -rf "$OUT/generated" "$OUT/apk"
   mkdir -p "$OUT/generated" "$OUT/apk"
+  # What Gradle's manifest merger would do: the marked elements are only there to be taken away.
+  sed '/tools:node="remove"/d' "$HERE/app/src/main/AndroidManifest.xml" > "$OUT/generated/AndroidManifest.xml"
   $AAPT2 compile --dir "$HERE/app/src/main/res" -o "$OUT/resources.zip"
-  $AAPT2 link -I "$FRAMEWORK" --manifest "$HERE/app/src/main/AndroidManifest.xml" \
+  $AAPT2 link -I "$FRAMEWORK" --manifest "$OUT/generated/AndroidManifest.xml" \
     --warn-manifest-validation --debug-mode --min-sdk-version 27 --target-sdk-version 35 --version-code 1 --version-name 0.1.0 \
     -A "$HERE/app/src/main/assets" -0 .data -0 .onnx -0 .so \
     --java "$OUT/generated" -o "$OUT/apk/linked.apk" "$OUT/resources.zip"
@@ -111,7 +113,7 @@ make_dex() {
   mkdir -p "$classes"
   for jar in "$OUT"/jars/*.jar; do
     case $(basename "$jar") in
-      junit*|opentest4j*|apiguardian*|android-all*) continue ;;
+      junit*|opentest4j*|apiguardian*|android-all*|jna*) continue ;;
     esac
     unzip -qo "$jar" '*.class' -d "$classes"
   done

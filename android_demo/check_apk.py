@@ -46,6 +46,8 @@ _CONSTANT_BYTES = {3: 5, 4: 5, 5: 9, 6: 9, 7: 3, 8: 3, 9: 5, 10: 5, 11: 5, 12: 5
 _CONSTANT_BYTES |= {15: 4, 16: 3, 17: 5, 18: 5, 19: 3, 20: 3}
 _INVOKE_DYNAMIC = 18
 _SERVICE_TYPE = re.compile(r"foregroundServiceType\(\w+\)=(0x[0-9a-f]+)")
+# Classes of onnxruntime's AAR that send its telemetry.
+_TELEMETRY = re.compile(rb"Lai/onnxruntime/[Tt]elemetry[\w/$]*;")
 _SPECIAL_USE = 0x40000000
 _SPECIAL_USE_PROPERTY = "android.app.PROPERTY_SPECIAL_USE_FGS_SUBTYPE"
 
@@ -147,13 +149,18 @@ def check_classes(file: Path) -> tuple[int, int]:
     """Return the method references and call sites of all dex files.
 
     Raises:
-        CheckError: There are no classes.
+        CheckError: There are no classes, or some of onnxruntime's telemetry.
     """
     with zipfile.ZipFile(file) as apk:
-        names = [name for name in apk.namelist() if name.endswith(".dex")]
-        counts = [dex_counts(apk.read(name)) for name in names]
-    if not counts:
+        files = {name: apk.read(name) for name in apk.namelist() if name.endswith(".dex")}
+    if not files:
         raise CheckError("the APK must hold classes.dex")
+    for name, dex in files.items():
+        if found := _TELEMETRY.search(dex):
+            raise CheckError(
+                f"{name}: must hold none of onnxruntime's telemetry, holds {found[0].decode()}"
+            )
+    counts = [dex_counts(dex) for dex in files.values()]
     methods, sites = (sum(column) for column in zip(*counts, strict=True))
     return methods, sites
 
@@ -235,6 +242,19 @@ def check_services(manifest: str) -> None:
             raise CheckError(f"service: a special use must have a property {_SPECIAL_USE_PROPERTY}")
 
 
+def check_providers(manifest: str) -> None:
+    """Check that nothing starts before the application.
+
+    Raises:
+        CheckError: There is a provider.
+    """
+    if "E: provider " in manifest:
+        raise CheckError(
+            "the manifest must have no provider: a library's starts by itself, as the one of "
+            'onnxruntime\'s telemetry does; remove it with tools:node="remove"'
+        )
+
+
 def dump(aapt2: list[str], *arguments: str) -> str:
     """Return what `aapt2 dump` prints."""
     done = subprocess.run([*aapt2, "dump", *arguments], capture_output=True, text=True, check=True)
@@ -250,6 +270,7 @@ def check(file: Path, aapt2: list[str]) -> Report:
     permissions = check_permissions(dump(aapt2, "permissions", str(file)))
     manifest = dump(aapt2, "xmltree", str(file), "--file", "AndroidManifest.xml")
     check_services(manifest)
+    check_providers(manifest)
     check_cleartext(
         manifest, dump(aapt2, "xmltree", str(file), "--file", "res/xml/network_security.xml")
     )

@@ -39,5 +39,6 @@ dependencies {
     implementation(project(":core"))
     implementation(libs.onnxruntime.android)
     testImplementation(libs.onnxruntime)
+    testImplementation(libs.jna)
     testImplementation(libs.junit)
 }

@@ -20,9 +20,11 @@ java {
 dependencies {
     api(libs.coroutines)
     api(libs.gson)
-    // The application brings onnxruntime-android, the tests the desktop's jar.
+    // The application brings onnxruntime-android, the tests the desktop's jar; Android needs no JNA.
     compileOnly(libs.onnxruntime)
+    compileOnly(libs.jna)
     testImplementation(libs.onnxruntime)
+    testImplementation(libs.jna)
     testImplementation(libs.junit)
 }
 

@@ -156,6 +156,28 @@ def test_services_may_come_to_the_foreground() -> None:
             check_apk.check_services(manifest)
 
 
+def test_a_library_that_starts_by_itself_is_refused() -> None:
+    check_apk.check_providers("E: application (line=1)\nE: activity (line=2)")
+    with pytest.raises(check_apk.CheckError, match=r"no provider.*telemetry"):
+        check_apk.check_providers(
+            'E: application\nE: provider (line=2)\nA: name="ai.onnxruntime.X"'
+        )
+
+
+@pytest.mark.parametrize(
+    "name", ["Lai/onnxruntime/TelemetryInitializer;", "Lai/onnxruntime/telemetry/HttpClient;"]
+)
+def test_classes_of_the_telemetry_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "test.apk"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("classes.dex", dex(100, 0) + b"Lai/onnxruntime/OrtSession;\0")
+    check_apk.check_classes(path)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("classes2.dex", dex(100, 0) + name.encode() + b"\0")
+    with pytest.raises(check_apk.CheckError, match=r"classes2\.dex.*telemetry"):
+        check_apk.check_classes(path)
+
+
 def test_alignment_is_what_readelf_says() -> None:
     library = next(Path("/usr/lib").glob("*-linux-gnu/libc.so.6"), None)
     if library is None or shutil.which("readelf") is None:

@@ -1,13 +1,12 @@
 package foggen.engine
 
 import ai.onnxruntime.OnnxTensor
-import ai.onnxruntime.OrtEnvironment
 import java.nio.ByteOrder
 import java.nio.FloatBuffer
 
 /** Logits outside the heap, and one row of them at a time on it. */
 internal class LogitsBuffer(private val allocator: BufferAllocator, private val columns: Int) : AutoCloseable {
-    private val environment = OrtEnvironment.getEnvironment()
+    private val environment = Onnxruntime.environment
     private val row = FloatArray(columns)
     private var buffer: FloatBuffer = FloatBuffer.allocate(0)
     private var bound: OnnxTensor? = null

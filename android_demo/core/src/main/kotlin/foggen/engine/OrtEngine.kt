@@ -1,7 +1,6 @@
 package foggen.engine
 
 import ai.onnxruntime.OnnxTensor
-import ai.onnxruntime.OrtEnvironment
 import ai.onnxruntime.OrtException
 import ai.onnxruntime.OrtLoggingLevel
 import ai.onnxruntime.OrtSession
@@ -53,7 +52,7 @@ internal class OrtEngine private constructor(
     private val scores: LogitsBuffer,
     override val contextLength: Int,
 ) : TokenEngine {
-    private val environment = OrtEnvironment.getEnvironment()
+    private val environment = Onnxruntime.environment
 
     override val logitsTail = minOf(graph.logitsTail, CHUNK_TOKENS)
     override val length: Int get() = cache.length
@@ -122,7 +121,7 @@ internal class OrtEngine private constructor(
          * @throws BundleException onnxruntime is of another version, or refuses the file
          */
         fun open(path: Path, model: ModelInfo, graph: GraphInfo, options: EngineOptions): OrtEngine {
-            val environment = OrtEnvironment.getEnvironment()
+            val environment = Onnxruntime.environment
             checkVersion(environment.version, graph.onnxruntime, options.onnxruntime)
             return try {
                 sessionOptions(options).use { settings ->

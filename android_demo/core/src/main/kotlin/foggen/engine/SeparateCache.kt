@@ -1,13 +1,12 @@
 package foggen.engine
 
 import ai.onnxruntime.OnnxTensor
-import ai.onnxruntime.OrtEnvironment
 import foggen.bundle.ModelInfo
 import java.nio.FloatBuffer
 
 /** Past and present are buffers of their own, of exactly the tokens before and after a pass. */
 internal class SeparateCache(private val model: ModelInfo, private val allocator: BufferAllocator) : KvCache {
-    private val environment = OrtEnvironment.getEnvironment()
+    private val environment = Onnxruntime.environment
     private var held = KvBuffers(model, allocator, KvBuffers.capacityFor(0))
     private var spare = KvBuffers(model, allocator, KvBuffers.capacityFor(0))
     override var length = 0

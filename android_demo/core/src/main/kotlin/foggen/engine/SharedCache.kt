@@ -1,13 +1,12 @@
 package foggen.engine
 
 import ai.onnxruntime.OnnxTensor
-import ai.onnxruntime.OrtEnvironment
 import foggen.bundle.ModelInfo
 import java.nio.FloatBuffer
 
 /** Each buffer is past and present at once: attention appends in place. */
 internal class SharedCache(private val model: ModelInfo, private val allocator: BufferAllocator) : KvCache {
-    private val environment = OrtEnvironment.getEnvironment()
+    private val environment = Onnxruntime.environment
     private var bound: KvBuffers? = null
     var buffers = KvBuffers(model, allocator, KvBuffers.capacityFor(0))
         private set

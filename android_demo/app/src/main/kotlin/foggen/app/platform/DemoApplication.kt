@@ -18,6 +18,7 @@ import foggen.app.install.BundleLibrary
 import foggen.app.install.InstallViewModel
 import foggen.app.install.Installer
 import foggen.engine.EngineOptions
+import foggen.engine.turnOffTelemetry
 import foggen.json.parseJson
 import foggen.profile.LinuxSurroundings
 import foggen.profile.Profiler
@@ -62,6 +63,12 @@ open class DemoApplication : Application() {
     /** What runs whether or not a screen shows it; null while nothing does. */
     val longRuns: StateFlow<LongRun?> by lazy {
         combine(benchmark.state, flushing.state, ::longRunOf).stateIn(scope, SharingStarted.Eagerly, null)
+    }
+
+    /** Comes before whatever else is started, be it a library's provider. */
+    override fun attachBaseContext(base: Context) {
+        super.attachBaseContext(base)
+        turnOffTelemetry()
     }
 
     override fun onCreate() {
