@@ -65,7 +65,7 @@ class Home:
 @contextmanager
 def traced(command: Command, home: Home, calls: Path) -> Iterator[subprocess.Popen[str]]:
     """Start a command whose calls of the network are written to a file, and end it."""
-    tracer = ["strace", "-D", "-f", "-e", "trace=network", "-o", calls]
+    tracer: Command = ["strace", "-D", "-f", "-e", "trace=network", "-o", calls]
     pipe = subprocess.PIPE
     with subprocess.Popen(
         [*tracer, *command], env=home.environment, cwd=home.root, stdout=pipe, text=True
