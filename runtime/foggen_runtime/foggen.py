@@ -113,10 +113,9 @@ class Foggen:
             QuestionError: The question is empty or not valid Unicode.
             ConfigError: tau is not within [0, 1], or the route is unknown.
         """
-        asking = Asking(self.model, self._services, self._blank(tau))
-        for _ in asking.run(self._request(question, route, decoding)):
-            pass
-        return asking.result
+        *_, result = self.run(self._request(question, route, decoding), tau)
+        assert isinstance(result, Result)
+        return result
 
     def stream(
         self,
@@ -133,9 +132,19 @@ class Foggen:
         has none. `cancellation` ends a wait for the cloud from another thread: the iterator then
         raises CancelledError. The other arguments and errors are those of `ask`.
         """
-        asking = Asking(self.model, self._services, self._blank(tau))
         request = self._request(question, route, decoding)
-        return asking.run(replace(request, stream=True, cancellation=cancellation))
+        return self.run(replace(request, stream=True, cancellation=cancellation), tau)
+
+    def run(self, request: Request, tau: float | None = None) -> Iterator[str | Result]:
+        """As `stream`, for a request that says itself whether the cloud is to stream.
+
+        Raises:
+            QuestionError: The question is empty or not valid Unicode.
+            CancelledError: The request's `cancellation` ended a wait for the cloud.
+            ConfigError: tau is not within [0, 1], or the route or decoding is unknown here.
+        """
+        self._check(request)
+        return Asking(self.model, self._services, self._blank(tau)).run(request)
 
     def flush(self, options: "FlushOptions | None" = None) -> "FlushReport":
         """Deliver what waits in the outbox to the cloud.
@@ -176,14 +185,16 @@ class Foggen:
         decoding: Decoding | None,
     ) -> Request:
         route = self.policy.route if route is None else route
-        check_route(route)
-        decoding = decoding or Decoding()
-        if self.model.bundle.manifest.routing.on == "expected" and decoding.mode != "constrained":
+        return Request(question, route, decoding or Decoding())
+
+    def _check(self, request: Request) -> None:
+        check_route(request.route)
+        mode = request.decoding.mode
+        if self.model.bundle.manifest.routing.on == "expected" and mode != "constrained":
             raise ConfigError(
                 "decoding: must be constrained with a bundle calibrated on expected confidence, "
-                f"is {decoding.mode}"
+                f"is {mode}"
             )
-        return Request(question, route, decoding)
 
     def _blank(self, tau: float | None) -> Result:
         """Return an empty result with tau from the call, else the policy, else the bundle."""

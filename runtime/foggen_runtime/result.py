@@ -75,7 +75,8 @@ class Result:
         choice: The option letter in `answer`, if it has one.
         source: Who answered; `queued` when the question waits in the outbox.
         reason: Why that one: `confident`, `below_tau`, `malformed`, `context_length`, `mode`, or
-            what went wrong: `local_error`, with the cloud, e.g. `cloud_unreachable`, or before it:
+            what went wrong: `local_error`, with the cloud, e.g. `cloud_unreachable` (or
+            `cloud_refused`: it answered, but would not say), or before it:
             `no_cloud`, `never_send`, `budget`, `budget_failed`, `outbox_full`, `outbox_failed`,
             `cancelled`.
         deferral: Why the question was not kept on the device, e.g. `below_tau`, whatever became

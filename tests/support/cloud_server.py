@@ -35,7 +35,7 @@ class Reply:
 
     status: int
     body: bytes
-    content_type: str = "application/json"
+    content_type: str | None = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
 
     @classmethod
@@ -43,6 +43,15 @@ class Reply:
         """An error in OpenAI's form."""
         error = {"message": message, "type": "fault", "param": None, "code": None}
         return cls(status, json.dumps({"error": error}).encode())
+
+
+@dataclass(frozen=True)
+class Script:
+    """A body sent bit by bit; a number among its parts is a pause, in seconds."""
+
+    parts: tuple[bytes | float, ...]
+    content_type: str = "text/event-stream"
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,16 +69,18 @@ class CloudServer:
     Attributes:
         answer: Gives the text for the last user message.
         fault: What to do instead of answering; may be changed between requests.
+        first: What to reply to the first requests, before anything else.
         piece_bytes: Streams are sent in pieces of this size, wherever that cuts.
         requests: The requests received so far.
         disconnected: Set when a client closed its connection before the response's end.
     """
 
     def __init__(
-        self, answer: Callable[[str], str] = str.upper, fault: Fault | Reply | None = None
+        self, answer: Callable[[str], str] = str.upper, fault: Fault | Reply | Script | None = None
     ) -> None:
         self.answer = answer
         self.fault = fault
+        self.first: list[Reply] = []
         self.piece_bytes = 1 << 16
         self.requests: list[Received] = []
         self.disconnected = threading.Event()
@@ -138,8 +149,12 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         cloud.requests.append(Received(self.path, headers, body))
         try:
-            if isinstance(cloud.fault, Reply):
+            if cloud.first:
+                self._reply(cloud.first.pop(0))
+            elif isinstance(cloud.fault, Reply):
                 self._reply(cloud.fault)
+            elif isinstance(cloud.fault, Script):
+                self._perform(cloud.fault)
             elif cloud.fault is not None:
                 self._fail(cloud.fault, json.loads(body))
             elif urlsplit(self.path).path != "/v1/chat/completions":
@@ -201,6 +216,16 @@ class _Handler(BaseHTTPRequestHandler):
         choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
         return "application/json", _json(_envelope("chat.completion", choices, usage))
 
+    def _perform(self, script: Script) -> None:
+        chunked = ("Transfer-Encoding", "chunked")
+        self._head(200, script.content_type, (*script.headers, chunked))
+        for part in script.parts:
+            if isinstance(part, bytes):
+                self.connection.sendall(b"%x\r\n%b\r\n" % (len(part), part))
+            else:
+                self.server.cloud.stopping.wait(part)
+        self.connection.sendall(b"0\r\n\r\n")
+
     def _reply(self, reply: Reply) -> None:
         self._head(
             reply.status,
@@ -215,9 +240,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
         self.connection.sendall(b"0\r\n\r\n")
 
-    def _head(self, status: int, content_type: str, headers: tuple[tuple[str, str], ...]) -> None:
+    def _head(
+        self, status: int, content_type: str | None, headers: tuple[tuple[str, str], ...]
+    ) -> None:
         self.send_response(status)
-        for name, value in (("Content-Type", content_type), *headers, ("Connection", "close")):
+        if content_type is not None:
+            self.send_header("Content-Type", content_type)
+        for name, value in (*headers, ("Connection", "close")):
             self.send_header(name, value)
         self.end_headers()
 

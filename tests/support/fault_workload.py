@@ -200,7 +200,6 @@ def overruns(workload: Workload, account: Account, tolerance: float = 0.1) -> li
     limits |= {f"{fault}, streamed": cloud.total_timeout for fault in Fault}
     limits |= {
         # Silence, or no text.
-        f"{Fault.HANG_BEFORE_HEADERS}, whole": cloud.first_token_timeout,
         f"{Fault.HANG_BEFORE_HEADERS}, streamed": cloud.first_token_timeout,
         f"{Fault.HANG_MID_STREAM}, whole": cloud.first_token_timeout,
         f"{Fault.HANG_MID_STREAM}, streamed": cloud.first_token_timeout,

@@ -120,11 +120,15 @@ class AsyncCloudClient:
             try:
                 with port.breaker.attempt():
                     itinerary.began(index)
-                    patience = Patience(cloud, deadline)
+                    # Of a whole answer there is no sign before all of it: only where another
+                    # endpoint can be asked is it worth less than all the time.
+                    whole = not port.streams(query) and itinerary.last
+                    patience = Patience(cloud, deadline, cloud.total_timeout if whole else None)
                     async with aclosing(port.attempt(query, patience)) as items:
                         async for item in items:
-                            begun = True
-                            yield _counted(item, itinerary.attempts)
+                            if query.stream or isinstance(item, CloudAnswer):
+                                begun = True
+                                yield _counted(item, itinerary.attempts)
             except BreakerOpenError as error:
                 itinerary.refused(index, error)
             except HandoffError as error:

@@ -1,17 +1,21 @@
 """What an OpenAI-compatible server answers, read from its bytes.
 
-Anything but an answer is a HandoffError with the reason `cloud_invalid`. Functions that quote the
-server take the `secrets` that no message may repeat: the question and the key.
+Anything but an answer is a HandoffError: with the reason `cloud_invalid`, or with that of the HTTP
+status that an error in the body names. Functions that quote the server take the `secrets` that no
+message may repeat: the question and the key.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from foggen_runtime.cloud.messages import Message
+from foggen_runtime.cloud.quoting import dig, load, plain_name, server_message, shown
+from foggen_runtime.cloud.thoughts import ThoughtFilter, split_unopened
 from foggen_runtime.errors import HandoffError
 
-_QUOTED = 200  # characters of a server's message that are shown
-_ECHO = 12  # characters in a row that count as repeating a secret
+_BOM = b"\xef\xbb\xbf"
+# Finish reasons of an answer that was kept back.
+_WITHHELD = ("content_filter", "refusal", "safety")
 
 
 @dataclass(frozen=True)
@@ -19,14 +23,16 @@ class CloudAnswer:
     """What the cloud answered; what it did not tell is None.
 
     Attributes:
-        text: The whole answer.
+        text: The whole answer, without what the model thought aloud before; empty where it refused.
         finish_reason: `stop`, `length`, or another word of the server's.
         prompt_tokens: As the server counted.
-        completion_tokens: As the server counted.
+        completion_tokens: As the server counted, thoughts included.
         endpoint: The base URL of the endpoint that answered.
         model: The model that answered, as the server names it.
         attempts: How often an endpoint was tried, this answer included.
         request_id: The server's name for the request: its `X-Request-ID`, or the completion's `id`.
+        reasoning: What the model thought aloud, as far as the server told.
+        refusal: Why there is no text although the cloud answered, as one short line.
     """
 
     text: str
@@ -37,6 +43,8 @@ class CloudAnswer:
     model: str | None = None
     attempts: int = 1
     request_id: str | None = None
+    reasoning: str = ""
+    refusal: str | None = None
 
 
 def read_completion(body: bytes, secrets: tuple[str, ...]) -> CloudAnswer:
@@ -45,7 +53,10 @@ def read_completion(body: bytes, secrets: tuple[str, ...]) -> CloudAnswer:
     Raises:
         HandoffError: It is no completion, reports an error, or holds no text.
     """
-    return _require_text(_read(body, "message", secrets))
+    reading = _Reading(secrets)
+    reading.take(body, "message")
+    reading.finish()
+    return reading.answer()
 
 
 class StreamReader:
@@ -59,9 +70,13 @@ class StreamReader:
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
         self.done = False
-        self._secrets = secrets
         self._events = _EventReader()
-        self._answer = CloudAnswer("", None, None, None)
+        self._reading = _Reading(secrets)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the model is at work: some of its text or thoughts came, or a refusal."""
+        return self._reading.begun
 
     def feed(self, chunk: bytes) -> Iterator[str]:
         """Yield the pieces of text that end within this chunk.
@@ -73,70 +88,43 @@ class StreamReader:
 
     def finish(self) -> Iterator[str]:
         """Yield what a stream that ends here still holds; errors are those of `feed`."""
-        return self._texts(self._events.finish())
+        yield from self._texts(self._events.finish())
+        if text := self._reading.finish():
+            yield text
 
     def answer(self) -> CloudAnswer:
         """Return the whole answer, after the end.
 
+        Its text is what the pieces make together, save where thoughts were told from the answer
+        only by the tag at their end: the pieces before it were out by then.
+
         Raises:
             HandoffError: The stream ended early or without text.
         """
-        if not self.done and self._answer.finish_reason is None:
+        if not self.done and not self._reading.finished:
             raise _invalid("the stream ended within the answer")
-        return _require_text(self._answer)
+        return self._reading.answer()
 
     def _texts(self, events: Iterator[bytes]) -> Iterator[str]:
         for data in events:
             self.done = self.done or data.strip() == b"[DONE]"
             if self.done:
                 return
-            piece = _read(data, "delta", self._secrets)
-            self._answer = _join(self._answer, piece)
-            if piece.text:
-                yield piece.text
-
-
-def server_message(body: bytes, secrets: tuple[str, ...]) -> str:
-    """Return `: <message>` of an error body, in the forms servers use, or nothing."""
-    document = _load(body)
-    for path in (("error", "message"), ("error",), ("message",), ("detail",)):
-        message = _dig(document, *path)
-        if isinstance(message, str) and message:
-            return f": {shown(message, secrets)}"
-    return ""
-
-
-def shown(text: str, secrets: tuple[str, ...]) -> str:
-    """Shorten foreign text to one printable line; withhold it where it repeats a secret's part."""
-    line = _one_line(text[: 4 * _QUOTED])[: _QUOTED + _ECHO]
-    for secret in map(_one_line, secrets):
-        size = min(_ECHO, len(secret))
-        if size and any(line[i : i + size] in secret for i in range(len(line) - size + 1)):
-            return "(message withheld: it repeats the question or the key)"
-    return line[:_QUOTED]
-
-
-def plain_name(value: object, secrets: tuple[str, ...]) -> str | None:
-    """Return a server's name for something; None where there is none that may be shown."""
-    name = shown(value, secrets) if isinstance(value, str) else ""
-    return name if name and name == value else None
-
-
-def is_text(text: str) -> bool:
-    """Tell whether the string can be written as UTF-8: half a surrogate pair cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+            if text := self._reading.take(data, "delta"):
+                yield text
 
 
 class _EventReader:
-    """Takes server-sent events apart: yields the `data` of each, spaces around it included."""
+    """Takes server-sent events apart: yields the `data` of each, spaces around it included.
+
+    As the HTML standard has it, an event without data is none, and a byte order mark may come
+    before the first.
+    """
 
     def __init__(self) -> None:
         self._rest = b""  # of a line
         self._data: list[bytes] = []  # of an event
+        self._first = True  # the line to come is the first
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Yield the events that end within this chunk: CR, LF or CRLF end a line, nothing else."""
@@ -152,84 +140,124 @@ class _EventReader:
             yield from self._line(line)
 
     def _line(self, line: bytes) -> Iterator[bytes]:
+        if self._first:
+            self._first = False
+            line = line.removeprefix(_BOM)
         name, _, value = line.partition(b":")
         if name == b"data":
             self._data.append(value)
         elif not line and self._data:
-            yield b"\n".join(self._data)
+            data = b"\n".join(self._data)
             self._data.clear()
+            if data.strip():
+                yield data
 
 
-def _read(data: bytes, holder: str, secrets: tuple[str, ...]) -> CloudAnswer:
-    """Read a completion (its text is in `message`) or a piece of one (in `delta`)."""
-    document = _load(data)
-    if not isinstance(document, dict):
-        raise _invalid("the answer is no JSON object")
-    if document.get("error"):
-        raise _invalid(f"answered with an error{server_message(data, secrets)}")
-    text = _dig(document, "choices", 0, holder, "content")
-    if text is None:
-        text = ""
-    if not isinstance(text, str) or not is_text(text):
-        raise _invalid("the answer's content is no valid text")
-    finish_reason = _dig(document, "choices", 0, "finish_reason")
-    return CloudAnswer(
-        text,
-        finish_reason if isinstance(finish_reason, str) else None,
-        _count(_dig(document, "usage", "prompt_tokens")),
-        _count(_dig(document, "usage", "completion_tokens")),
-        model=plain_name(document.get("model"), secrets),
-        request_id=plain_name(document.get("id"), secrets),
-    )
 
+class _Reading:
+    """What was read of one answer so far.
 
-def _join(answer: CloudAnswer, piece: CloudAnswer) -> CloudAnswer:
-    prompt, completion = piece.prompt_tokens, piece.completion_tokens
-    return replace(
-        answer,
-        text=answer.text + piece.text,
-        finish_reason=piece.finish_reason or answer.finish_reason,
-        prompt_tokens=answer.prompt_tokens if prompt is None else prompt,
-        completion_tokens=answer.completion_tokens if completion is None else completion,
-        model=answer.model or piece.model,
-        request_id=answer.request_id or piece.request_id,
-    )
+    Attributes:
+        begun: Whether the model is at work.
+    """
 
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        self.begun = False
+        self._secrets = secrets
+        self._facts = CloudAnswer("", None, None, None)
+        self._filter = ThoughtFilter()
+        self._texts: list[str] = []
+        self._reasoning: list[str] = []
+        self._refusal: list[str] = []
 
-def _require_text(answer: CloudAnswer) -> CloudAnswer:
-    if not answer.text.strip():
+    @property
+    def finished(self) -> bool:
+        """Whether a finish reason was seen."""
+        return self._facts.finish_reason is not None
+
+    def take(self, data: bytes, holder: str) -> str:
+        """Read a completion (its text is in `message`) or a piece of one (in `delta`).
+
+        Returns:
+            What it adds to the answer's text.
+
+        Raises:
+            HandoffError: It is neither, or reports an error.
+        """
+        document = load(data)
+        if not isinstance(document, dict):
+            raise _invalid("the answer is no JSON object")
+        for error in (document.get("error"), dig(document, "choices", 0, "error")):
+            if error:
+                raise _reported(error, server_message(data, self._secrets))
+        message = Message.read(dig(document, "choices", 0, holder))
+        self._facts = _join(self._facts, document, self._secrets)
+        self.begun = self.begun or message.begun
+        self._reasoning.append(message.reasoning)
+        self._refusal.append(message.refusal)
+        text = self._filter.feed(message.text)
+        self._texts.append(text)
+        return text
+
+    def finish(self) -> str:
+        """Return what the end adds to the answer's text."""
+        text = self._filter.finish()
+        self._texts.append(text)
+        return text
+
+    def answer(self) -> CloudAnswer:
+        """Return the whole answer.
+
+        Raises:
+            HandoffError: It holds neither text nor refusal.
+        """
+        thoughts, text = split_unopened("".join(self._texts))
+        reasoning = "".join((*self._reasoning, *self._filter.thoughts, thoughts))
+        answer = replace(self._facts, text=text, reasoning=reasoning)
+        if text.strip():
+            return answer
+        refusal = "".join(self._refusal)
+        if refusal.strip() or answer.finish_reason in _WITHHELD:
+            refusal = shown(refusal, self._secrets) or f"withheld ({answer.finish_reason})"
+            return replace(answer, text="", refusal=refusal)
+        if reasoning.strip():
+            why = f"finish_reason {answer.finish_reason}"
+            raise _invalid(f"the answer holds only reasoning ({why}): allow it more tokens")
         raise _invalid("the answer holds no text")
-    return answer
 
 
-def _load(data: bytes) -> object:
-    """Return the JSON value, or None where there is none."""
-    try:
-        value: object = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return value
+def failure_reason(status: int) -> str:
+    """Return a HandoffError's reason for an HTTP status."""
+    return {4: "cloud_rejected", 5: "cloud_error"}.get(status // 100, "cloud_invalid")
 
 
-def _dig(value: object, *path: str | int) -> object:
-    """Follow keys and indices into a JSON value; None where the path ends early."""
-    for step in path:
-        if isinstance(value, dict):
-            value = value.get(step)
-        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
-            value = value[step]
-        else:
-            return None
-    return value
+def _reported(error: object, said: str) -> HandoffError:
+    """Return an error that came with the status 200; its code is often the status it would have."""
+    code = str(dig(error, "code"))
+    if code.isascii() and code.isdigit() and 400 <= int(code[:4]) < 600:
+        what = f"cloud: answered with an error {code}{said}"
+        return HandoffError(failure_reason(int(code)), what, status=int(code))
+    return _invalid(f"answered with an error{said}")
+
+
+def _join(facts: CloudAnswer, document: dict[str, object], secrets: tuple[str, ...]) -> CloudAnswer:
+    """Add what a document tells beside the text."""
+    finish_reason = dig(document, "choices", 0, "finish_reason")
+    prompt = _count(dig(document, "usage", "prompt_tokens"))
+    completion = _count(dig(document, "usage", "completion_tokens"))
+    return replace(
+        facts,
+        finish_reason=(finish_reason if isinstance(finish_reason, str) else "")
+        or facts.finish_reason,
+        prompt_tokens=facts.prompt_tokens if prompt is None else prompt,
+        completion_tokens=facts.completion_tokens if completion is None else completion,
+        model=facts.model or plain_name(document.get("model"), secrets),
+        request_id=facts.request_id or plain_name(document.get("id"), secrets),
+    )
 
 
 def _count(value: object) -> int | None:
     return value if type(value) is int and value >= 0 else None
-
-
-def _one_line(text: str) -> str:
-    """Return the text with each run of unprintable characters and spaces as one space."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _invalid(what: str) -> HandoffError:

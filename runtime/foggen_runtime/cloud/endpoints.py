@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from foggen_runtime.cloud.completions import is_text
+from foggen_runtime.cloud.quoting import is_text
 from foggen_runtime.errors import ConfigError
 
 _PATH = "/chat/completions"
@@ -23,6 +23,9 @@ class Endpoint:
         api_key: Sent as a bearer token; never shown.
         proxy: An HTTP proxy's URL, which may hold credentials; never shown.
         ca_file: A PEM file of certificate authorities to trust in place of the public ones.
+        stream: Whether this endpoint is asked for streams: True always, so that a server that
+            hangs is told in time from one that works; False never, for servers that cannot; None
+            where a stream is wanted.
     """
 
     url: str
@@ -30,6 +33,7 @@ class Endpoint:
     api_key: str | None = field(default=None, repr=False)
     proxy: str | None = field(default=None, repr=False)
     ca_file: str | None = None
+    stream: bool | None = None
 
     def __post_init__(self) -> None:
         _check_url("url", self.url)
@@ -56,9 +60,13 @@ class Cloud(Endpoint):
         system_prompt: Sent before the user's message.
         max_tokens: Upper limit of the answer's length, in tokens.
         connect_timeout: Seconds to connect: name, TCP, proxy and TLS together.
-        first_token_timeout: Seconds from sending the question to the first of a streamed answer's
-            text, or to the head of a whole answer; after that, to each next bytes.
-        total_timeout: Seconds to the end of the answer, over all retries, waits and endpoints.
+        first_token_timeout: Seconds from sending the question to the first sign that a streamed
+            answer is being written: its text, or thoughts of a reasoning model; comments and empty
+            events are none. After that, seconds to each next bytes. A whole answer gives no such
+            sign, and has until `total_timeout` to begin; where another endpoint can be asked, as
+            long as this.
+        total_timeout: Seconds to the end of the answer, thoughts included, over all retries, waits
+            and endpoints.
         max_retries: How often each endpoint is asked again where that is safe.
         breaker_failures: Failures in a row after which an endpoint is left alone.
         breaker_cooldown: Seconds it is left alone for.

@@ -6,10 +6,9 @@ import os
 import re
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
+from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Self
 
@@ -17,25 +16,13 @@ import httpcore
 import httpx
 
 from foggen_runtime.cloud.breaker import Breaker, BreakerLimits
-from foggen_runtime.cloud.completions import (
-    CloudAnswer,
-    StreamReader,
-    is_text,
-    plain_name,
-    read_completion,
-    server_message,
-    shown,
-)
+from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.cloud.connections import FAILURES, Connections
 from foggen_runtime.cloud.endpoints import Cloud, Endpoint
 from foggen_runtime.cloud.patience import Patience
-from foggen_runtime.cloud.retrying import read_retry_after
+from foggen_runtime.cloud.quoting import is_text, plain_name, shown
+from foggen_runtime.cloud.responses import DOCUMENT, EVENTS, IncomingAnswer, Items
 from foggen_runtime.errors import ConfigError, HandoffError, QuestionError
-
-_MAX_BYTES = 8 << 20
-_MESSAGE_SECONDS = 1.0  # how long the message of an error is waited for
-
-Items = AsyncGenerator[str | CloudAnswer, None]
 
 
 @dataclass(frozen=True)
@@ -45,7 +32,7 @@ class Query:
     Attributes:
         question: What the user said.
         key: Names it to the server, the same in every attempt.
-        stream: Whether the answer is to come in pieces.
+        stream: Whether the answer is wanted in pieces.
     """
 
     question: str
@@ -68,11 +55,6 @@ class Query:
             rule = "must be 1 to 255 visible ASCII characters"
             raise ConfigError(f"idempotency_key: {rule}, is {key!r}")
         return cls(question, key, stream)
-
-    @property
-    def accepted(self) -> str:
-        """The content type of an answer."""
-        return "text/event-stream" if self.stream else "application/json"
 
 
 class Port:
@@ -115,8 +97,12 @@ class Port:
         """Close what is open."""
         await self._http.aclose()
 
+    def streams(self, query: Query) -> bool:
+        """Whether the endpoint is asked for a stream: where one is wanted, unless it is set."""
+        return query.stream if self._endpoint.stream is None else self._endpoint.stream
+
     async def attempt(self, query: Query, patience: Patience) -> Items:
-        """Ask once: yield the text's pieces, if it comes in pieces, and the answer last.
+        """Ask once: yield the text's pieces, and the answer last.
 
         Raises:
             HandoffError: There is no answer, or no whole one.
@@ -126,14 +112,13 @@ class Port:
             response = await patience.wait(
                 self._http.send(self._request(query, patience), stream=True)
             )
-            async with aclosing(response), aclosing(_received(response, patience)) as chunks:
-                await _check_head(response, chunks, patience, query.accepted, secrets)
-                reading = _streamed if query.stream else _whole
-                async with aclosing(reading(chunks, patience, secrets)) as items:
-                    async for item in items:
-                        if isinstance(item, CloudAnswer):
-                            item = self._signed(item, response, patience.sends, secrets)
-                        yield item
+            incoming = IncomingAnswer(response, patience, secrets)
+            asked = EVENTS if self.streams(query) else DOCUMENT
+            async with aclosing(response), aclosing(incoming.read(asked)) as items:
+                async for item in items:
+                    if isinstance(item, CloudAnswer):
+                        item = self._signed(item, response, patience.sends, secrets)
+                    yield item
         except HandoffError as error:
             error.sent = patience.sends > 0
             raise
@@ -145,12 +130,13 @@ class Port:
         messages = [{"role": "user", "content": query.question}]
         if cloud.system_prompt is not None:
             messages.insert(0, {"role": "system", "content": cloud.system_prompt})
+        streamed = self.streams(query)
         body: dict[str, object] = {
             "model": self._endpoint.model,
             "messages": messages,
-            "stream": query.stream,
+            "stream": streamed,
         }
-        if query.stream:
+        if streamed:
             body["stream_options"] = {"include_usage": True}
         if cloud.max_tokens is not None:
             body["max_tokens"] = cloud.max_tokens
@@ -158,7 +144,7 @@ class Port:
             "POST",
             self._endpoint.completions_url,
             content=json.dumps(body, ensure_ascii=False).encode(),
-            headers={"Accept": query.accepted, "Idempotency-Key": query.key},
+            headers={"Accept": EVENTS if streamed else DOCUMENT, "Idempotency-Key": query.key},
             extensions={"trace": patience.watch},
         )
 
@@ -181,81 +167,6 @@ class Port:
         what = shown(f"{type(error).__name__}: {error}{_root(error)}", secrets)
         message = f"cloud: {self._endpoint.completions_url}: {what}"
         return HandoffError(reason, message, sent=sent)
-
-
-async def _received(response: httpx.Response, patience: Patience) -> AsyncGenerator[bytes, None]:
-    """Yield the body as it comes, up to the limits of size and time."""
-    chunks = response.aiter_raw()
-    size = 0
-    while True:
-        patience.check()
-        chunk = await patience.wait(anext(chunks, None))
-        if chunk is None:
-            return
-        size += len(chunk)
-        if size > _MAX_BYTES:
-            raise HandoffError("cloud_invalid", f"cloud: the answer exceeds {_MAX_BYTES} bytes")
-        yield chunk
-
-
-async def _whole(
-    chunks: AsyncGenerator[bytes, None], patience: Patience, secrets: tuple[str, ...]
-) -> Items:
-    body = bytearray()
-    patience.renew()
-    async for chunk in chunks:
-        body += chunk
-        patience.renew()
-    yield read_completion(bytes(body), secrets)
-
-
-async def _streamed(
-    chunks: AsyncGenerator[bytes, None], patience: Patience, secrets: tuple[str, ...]
-) -> Items:
-    reader = StreamReader(secrets)
-    begun = False
-    async for chunk in chunks:
-        for text in reader.feed(chunk):
-            begun = True
-            yield text
-        if reader.done:
-            break
-        if begun:
-            patience.renew()
-    for text in reader.finish():
-        yield text
-    yield reader.answer()
-
-
-async def _check_head(
-    response: httpx.Response,
-    chunks: AsyncGenerator[bytes, None],
-    patience: Patience,
-    accepted: str,
-    secrets: tuple[str, ...],
-) -> None:
-    """Raise a HandoffError, with the server's message, unless the body is what was asked for."""
-    status = response.status_code
-    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    coding = response.headers.get("Content-Encoding", "identity").lower()
-    if (status, kind, coding) == (200, accepted, "identity"):
-        return
-    patience.shorten(_MESSAGE_SECONDS)
-    body = bytearray()
-    with suppress(HandoffError, *FAILURES):
-        async for chunk in chunks:
-            body += chunk
-    said = server_message(bytes(body), secrets)
-    if status == 200:
-        found = shown(f"{kind!r} ({coding})", secrets)
-        rule = f"content type must be {accepted} (identity)"
-        raise HandoffError("cloud_invalid", f"cloud: {rule}, is {found}{said}", status=status)
-    raise HandoffError(
-        {4: "cloud_rejected", 5: "cloud_error"}.get(status // 100, "cloud_invalid"),
-        f"cloud: HTTP {status}{said}",
-        status=status,
-        retry_after=read_retry_after(response.headers, datetime.now(UTC)),
-    )
 
 
 def _root(error: BaseException) -> str:

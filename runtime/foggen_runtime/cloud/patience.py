@@ -17,16 +17,19 @@ class Patience:
         sends: How often sending the question was begun.
     """
 
-    def __init__(self, cloud: Cloud, deadline: float) -> None:
+    def __init__(self, cloud: Cloud, deadline: float, silence: float | None = None) -> None:
         """Begin to wait for a connection.
 
         Args:
             cloud: Has the limits.
             deadline: When the question's total time is up.
+            silence: Seconds from sending the question to the answer's beginning; None for the
+                first-token limit.
         """
         self.sends = 0
         self._cloud = cloud
         self._deadline = deadline
+        self._silence = cloud.first_token_timeout if silence is None else silence
         self._scope: asyncio.Timeout | None = None
         self._connecting = True
         self._limit = deadline
@@ -38,13 +41,13 @@ class Patience:
         self._set(self._cloud.connect_timeout)
 
     def send(self) -> None:
-        """Begin to send: the server has until the first-token limit."""
+        """Begin to send: the server may now be silent for as long as it may."""
         self.sends += 1
         self._connecting = False
-        self.renew()
+        self._set(self._silence)
 
     def renew(self) -> None:
-        """Give the server as long again for its next bytes."""
+        """Give the server the first-token limit for its next bytes: it is at work."""
         self._set(self._cloud.first_token_timeout)
 
     def shorten(self, seconds: float) -> None:

@@ -1,10 +1,10 @@
 """Which endpoint is asked next, and when: retries with backoff, and failing over.
 
-Another attempt at the same endpoint is made only where the question cannot be answered twice, or
-where the server itself says that it has not answered: the connection failed before the question was
-sent, or the status is one of `RETRIED_STATUSES`. An attempt that ended otherwise (silence, a broken
-answer) may be under way still; asking again would add load and cost, so the next endpoint is asked.
-Nothing is asked again once a piece of the answer was handed out.
+Another attempt at the same endpoint is made only where the question cannot be answered twice, the
+connection having failed before it was sent, or where the server itself says by its status that it
+has not answered and may do so later. An attempt that ended otherwise (silence, a broken answer) may
+be under way still; asking again would add load and cost, so the next endpoint is asked. Nothing is
+asked again once a piece of the answer was handed out.
 """
 
 import random
@@ -15,9 +15,14 @@ from email.utils import parsedate_to_datetime
 
 from foggen_runtime.errors import HandoffError
 
-# Request timeout, conflict with the same key under way, too many requests, and failures of the
-# server or of a gateway before it.
-RETRIED_STATUSES = frozenset({408, 409, 429, 500, 502, 503, 504})
+# Request timeout, conflict with the same key under way, too early, too many requests, and Groq's
+# word for no capacity.
+_TRANSIENT = frozenset({408, 409, 425, 429, 498})
+# Failures of a server that the next attempt would meet too: no such method or version, a loop, a
+# network to sign in to, a certificate that Cloudflare refuses. Any other one may pass, also if its
+# number is nobody's standard (RFC 9110, section 15: it means what 500 does), as Cloudflare's 520 to
+# 524 and 530 do, and Anthropic's 529.
+_LASTING = frozenset({501, 505, 506, 508, 510, 511, 526})
 _FIRST_BACKOFF = 0.25  # seconds, doubled by each retry
 _MAX_BACKOFF = 8.0  # seconds
 _DAY = 86_400.0  # seconds
@@ -37,7 +42,8 @@ def full_jitter(limit: float) -> float:
 def is_safe_to_retry(error: HandoffError) -> bool:
     """Tell whether the same endpoint may be asked again."""
     if error.status is not None:
-        return error.status in RETRIED_STATUSES
+        failed = error.status // 100 == 5 and error.status not in _LASTING
+        return failed or error.status in _TRANSIENT
     return error.reason == "cloud_unreachable" and not error.sent
 
 
@@ -122,6 +128,11 @@ class Itinerary:
         ready = [candidate for candidate in self._candidates if candidate.ready <= now]
         chosen = ready[0] if ready else min(self._candidates, key=lambda each: each.ready)
         return chosen.index, max(0.0, chosen.ready - now)
+
+    @property
+    def last(self) -> bool:
+        """Whether no other endpoint can be asked."""
+        return len(self._candidates) == 1
 
     def began(self, index: int) -> None:
         """Count an attempt."""

@@ -55,7 +55,7 @@ Exit codes:
   3  the bundle is missing, altered or of another version
   4  the question cannot be asked: empty or broken text
   5  no answer: deferred, and no cloud is set (or the policy forbids to send it)
-  6  no answer: the cloud failed, or its budget is used up
+  6  no answer: the cloud failed or refused, or its budget is used up
   7  no answer: the model failed on this device
   8  no answer yet: the question waits in the outbox
   9  a file that foggen keeps (outbox, budget, log) cannot be used
@@ -173,7 +173,7 @@ def _why(result: Result) -> str:
 def _exit_code(result: Result) -> int:
     if result.source == "queued":
         return EXIT_QUEUED
-    if result.source != "none":
+    if result.answer is not None:
         return 0
     if result.reason == "local_error":
         return EXIT_LOCAL_ERROR

@@ -71,6 +71,7 @@ class CloudArguments:
     cloud_timeout: float
     cloud_connect_timeout: float
     cloud_first_token_timeout: float
+    cloud_stream: bool | None
 
     def cloud(self) -> "Cloud | None":
         """The cloud to hand off to, if one is set.
@@ -87,7 +88,12 @@ class CloudArguments:
         from foggen_runtime.cloud.endpoints import Cloud, Endpoint
 
         fallbacks = tuple(
-            Endpoint(url, model, os.environ.get(f"{API_KEY_VARIABLE}_{number}") or None)
+            Endpoint(
+                url,
+                model,
+                os.environ.get(f"{API_KEY_VARIABLE}_{number}") or None,
+                stream=self.cloud_stream,
+            )
             for number, (url, model) in enumerate(self.cloud_fallback, start=2)
         )
         return Cloud(
@@ -97,6 +103,7 @@ class CloudArguments:
             connect_timeout=self.cloud_connect_timeout,
             first_token_timeout=self.cloud_first_token_timeout,
             total_timeout=self.cloud_timeout,
+            stream=self.cloud_stream,
             fallbacks=fallbacks,
         )
 
@@ -247,7 +254,12 @@ def cloud_options(command: Command) -> Command:
             "--cloud-first-token-timeout",
             default=30.0,
             show_default=True,
-            help="Seconds to the answer's beginning.",
+            help="Seconds to the beginning of a streamed answer, or of the model's thoughts.",
+        ),
+        click.option(
+            "--cloud-stream/--no-cloud-stream",
+            default=None,
+            help="Ask the cloud for streams always, or never.  [default: where one is wanted]",
         ),
     )
 

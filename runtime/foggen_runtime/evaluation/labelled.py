@@ -14,7 +14,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from foggen_runtime.choice import parse_choice, question_options
-from foggen_runtime.cloud.completions import is_text
+from foggen_runtime.cloud.quoting import is_text
+from foggen_runtime.cloud.thoughts import without_thoughts
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.jsonio import FieldError, from_json
 
@@ -59,7 +60,8 @@ class LabelledQuestion:
         return self.judge_text(self.cloud_answer)
 
     def judge_text(self, text: str) -> bool:
-        """Judge a reply whose option letter was not looked for yet."""
+        """Judge a reply whose option letter was not looked for yet, thoughts put aside."""
+        text = without_thoughts(text)
         return self.is_right(text, parse_choice(text, question_options(self.question)))
 
     def is_right(self, text: str | None, choice: str | None) -> bool:

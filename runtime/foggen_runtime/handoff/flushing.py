@@ -15,7 +15,7 @@ _FIRST_WAIT = 5.0  # seconds, doubled with each attempt
 _FAILURES_IN_A_ROW = 3
 # Failures that the next entry would meet too.
 _GENERAL = {"cloud_unreachable", "cloud_timeout", "budget", "budget_failed"}
-_GENERAL_STATUSES = {401, 403, 404, 429, 503}
+_GENERAL_STATUSES = {401, 402, 403, 404, 429, 498, 503, 521, 522, 523, 529, 530}
 # Entries of these are not deliveries that failed: nothing was sent.
 _HELD_BACK = {"never_send", "budget", "budget_failed"}
 

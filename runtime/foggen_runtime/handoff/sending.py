@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.cloud.completions import CloudAnswer
+from foggen_runtime.cloud.thoughts import without_thoughts
 from foggen_runtime.errors import HandoffError, StateError
 from foggen_runtime.handoff.policy import Policy
 from foggen_runtime.result import CloudRef, Result
@@ -103,19 +104,24 @@ class Handoff:
         yield from self._charged(message, events, cancellation)
 
     def answered(self, result: Result, question: str, answer: CloudAnswer) -> Result:
-        """Return a question's result with the cloud's answer in it."""
+        """Return a question's result with the cloud's answer in it.
+
+        A refusal is one, without a text: it would be the same the next time. What the model thought
+        aloud names options that it put aside, so no letter is looked for there.
+        """
         usage = replace(
             result.usage,
             cloud_prompt_tokens=answer.prompt_tokens,
             cloud_completion_tokens=answer.completion_tokens,
         )
+        refused = answer.refusal is not None
         return replace(
             result,
             source="cloud",
-            reason=result.deferral or result.reason,
-            detail=None,
-            answer=answer.text,
-            choice=self._policy.choice(answer.text, question),
+            reason="cloud_refused" if refused else result.deferral or result.reason,
+            detail=f"cloud: refused to answer: {answer.refusal}" if refused else None,
+            answer=None if refused else answer.text,
+            choice=self._policy.choice(without_thoughts(answer.text), question),
             finish_reason=answer.finish_reason,
             cloud=CloudRef(answer.endpoint, answer.model, answer.attempts, answer.request_id),
             usage=usage,
@@ -166,6 +172,6 @@ def _tokens(message: str, answer: CloudAnswer) -> int:
         -(-len(text.encode()) // _BYTES_PER_TOKEN) if count is None else count
         for text, count in (
             (message, answer.prompt_tokens),
-            (answer.text, answer.completion_tokens),
+            (answer.reasoning + answer.text, answer.completion_tokens),
         )
     )

@@ -168,6 +168,8 @@ def refusal(result: Result) -> str | None:
         return None
     if result.source == "queued":
         return "Queued: the cloud could not be asked now."
+    if result.reason == "cloud_refused" and result.detail:
+        return result.detail
     sure = "" if result.confidence is None else f", confidence {result.confidence:g}"
     return f"No answer: {result.reason}{sure}, tau {result.tau:g}."
 

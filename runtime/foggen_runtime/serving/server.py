@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import uvicorn
 
+from foggen_runtime.asking import Request
 from foggen_runtime.choice import question_options
 from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.errors import ConfigError
@@ -98,7 +99,10 @@ def _asker(foggen: Foggen, settings: Settings) -> Ask:
             limit = min(limit, request.max_tokens + room)
         options = question_options(request.question) if settings.hold_options else ()
         decoding = Decoding(settings.mode, limit, options or None)
-        return foggen.stream(request.question, request.tau, request.route, decoding, cancellation)
+        route = request.route or foggen.policy.route
+        # A client that wants the whole answer needs no stream from the cloud either.
+        wanted = Request(request.question, route, decoding, request.stream, cancellation)
+        return foggen.run(wanted, request.tau)
 
     def ask_in_turn(request: ChatRequest, cancellation: Cancellation) -> Iterator[str | Result]:
         # Waited for before the clock of the question starts.

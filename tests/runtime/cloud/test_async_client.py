@@ -49,7 +49,7 @@ def test_it_answers_as_the_openai_package_and_the_blocking_client_do() -> None:
 def test_many_questions_wait_together() -> None:
     async def ask(server: CloudServer) -> None:
         patience = Cloud(server.url, MODEL, max_retries=0, breaker_failures=100)
-        cloud = replace(patience, first_token_timeout=0.3)
+        cloud = replace(patience, total_timeout=0.3)
         async with AsyncCloudClient(cloud) as client:
             start = time.perf_counter()
             outcomes = await asyncio.gather(

@@ -14,7 +14,7 @@ import pytest
 
 from foggen_runtime.cloud.client import CloudClient
 from foggen_runtime.cloud.completions import CloudAnswer
-from foggen_runtime.cloud.endpoints import Cloud
+from foggen_runtime.cloud.endpoints import Cloud, Endpoint
 from foggen_runtime.errors import ConfigError, HandoffError, QuestionError
 from foggen_runtime.jsonio import from_json
 from tests.support.cloud_server import MODEL, CloudServer, Fault, Reply
@@ -225,7 +225,7 @@ def test_every_failure_is_a_handoff_error_with_a_reason(
         (whole, Reply(200, ANSWER, headers=(("Content-Encoding", "gzip"),))),
         (streamed, Reply(200, b"data: {\n\n", "text/event-stream")),
         (streamed, Reply(200, b"data: [DONE]\n\n", "text/event-stream")),
-        (streamed, Reply(200, ANSWER)),
+        (streamed, Reply(200, b"data: {", None)),
         (streamed, Reply(200, b"", "text/event-stream")),
     ],
     ids=lambda part: getattr(part, "__name__", str(part)),
@@ -258,13 +258,26 @@ def test_text_comes_before_the_stream_breaks() -> None:
 def test_silence_ends_at_the_first_token_timeout(ask: Ask, fault: Fault) -> None:
     with CloudServer(fault=fault) as server:
         start = time.perf_counter()
-        error = failure(ask, replace(cloud_of(server), first_token_timeout=0.4))
+        error = failure(ask, replace(cloud_of(server), first_token_timeout=0.4, stream=True))
         assert 0.4 <= time.perf_counter() - start < 3
         assert (error.reason, "first_token_timeout of 0.4 s" in str(error)) == (
             "cloud_timeout",
             True,
         )
         assert fault is Fault.HANG_BODY or server.disconnected.wait(10)
+
+
+@pytest.mark.parametrize("fault", [Fault.HANG, Fault.HANG_BODY])
+def test_a_whole_answer_may_take_all_the_time_unless_another_endpoint_can_be_asked(
+    fault: Fault,
+) -> None:
+    with CloudServer(fault=fault) as server, CloudServer() as other:
+        cloud = replace(cloud_of(server), first_token_timeout=0.2, total_timeout=0.8)
+        error = failure(whole, cloud)
+        assert "total_timeout of 0.8 s" in str(error)
+        cloud = replace(cloud, total_timeout=20.0, fallbacks=(Endpoint(other.url, MODEL),))
+        with CloudClient(cloud) as client:
+            assert whole(client, "a").endpoint == other.url
 
 
 @both_ways

@@ -98,8 +98,9 @@ def test_the_next_endpoint_is_asked_at_once_and_the_first_again_when_it_is_ready
 @pytest.mark.parametrize(
     ("status", "safe"),
     [(400, False), (401, False), (404, False), (422, False), (200, False)]
-    + [(status, True) for status in (408, 409, 429, 500, 502, 503, 504)]
-    + [(501, False), (505, False)],
+    + [(status, True) for status in (408, 409, 425, 429, 498, 500, 502, 503, 504, 507, 599)]
+    + [(status, True) for status in (520, 521, 522, 523, 524, 525, 529, 530)]
+    + [(status, False) for status in (501, 505, 506, 508, 510, 511, 526, 600)],
 )
 def test_a_status_that_says_there_is_no_answer_yet_is_retried(status: int, safe: bool) -> None:
     assert is_safe_to_retry(HandoffError("any", "", status=status, sent=True)) == safe
