@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from foggen_runtime.cli import foggen
 from tests.conftest import BundleOf
 from tests.runtime.test_foggen import QUESTIONS
-from tests.support.cloud_server import CloudServer
+from tests.support.cloud_server import CloudServer, Reply
 
 EXECUTABLE = Path(sys.executable).parent / "foggen"
 
@@ -132,6 +132,32 @@ def test_a_dead_cloud_has_its_own_exit_code(bundle: str, unsure: str) -> None:
     )
     assert result.exit_code == 6
     assert "No answer [cloud_unreachable: " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "streamed"),
+    [((), False), (("--stream",), True), (("--stream", "--no-cloud-stream"), False)]
+    + [(("--cloud-stream",), True)],
+)
+def test_the_cloud_is_asked_for_a_stream_where_one_is_wanted_or_it_is_set(
+    bundle: str, unsure: str, arguments: tuple[str, ...], streamed: bool
+) -> None:
+    with CloudServer(lambda _: "B") as server:
+        cloud = ("--cloud-url", server.url, "--cloud-model", "big")
+        assert run("ask", bundle, unsure, *cloud, *arguments).exit_code == 0
+    assert json.loads(server.requests[0].body)["stream"] is streamed
+
+
+@pytest.mark.parametrize("stream", [(), ("--stream",)])
+def test_a_refusal_says_so_and_is_no_answer(
+    bundle: str, unsure: str, stream: tuple[str, ...]
+) -> None:
+    body = b'{"choices": [{"message": {"refusal": "I cannot help."}}]}'
+    with CloudServer(fault=Reply(200, body)) as server:
+        cloud = ("--cloud-url", server.url, "--cloud-model", "big")
+        result = run("ask", bundle, unsure, *cloud, *stream)
+    assert result.exit_code == 6
+    assert "No answer [cloud_refused: cloud: refused to answer: I cannot help." in result.stdout
 
 
 def test_inspect_shows_and_verifies(bundle: str, tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def _page(entry: Entry) -> str:
     lines = [f"{name:12} {value}" for name, value in document.items() if value is not None]
     parts = ["\n".join(lines), entry.question]
     if entry.state == "answered":
-        parts.append(f"-> {entry.result.answer}")
+        parts.append(f"-> {entry.result.answer or entry.result.detail}")
     return "\n\n".join(parts)
 
 

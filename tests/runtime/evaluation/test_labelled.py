@@ -76,6 +76,13 @@ def test_a_clouds_text_is_judged_by_the_letter_it_states(cloud: str, right: bool
     assert LabelledQuestion("1", QUESTION, "B", cloud_answer=cloud).cloud_is_right is right
 
 
+def test_a_clouds_thoughts_are_not_judged() -> None:
+    question = LabelledQuestion("1", "Which?\nA) 1\nB) 2", "B")
+    assert question.judge_text("<think>The answer is A? No.</think>It is B")
+    assert not question.judge_text("<think>The answer is B")
+    assert LabelledQuestion("1", "Where?", "Paris").judge_text("<think>Rome?</think>\nParis.")
+
+
 def test_a_stated_verdict_on_the_cloud_wins() -> None:
     question = LabelledQuestion("1", QUESTION, "B", cloud_answer="A", cloud_correct=True)
     assert question.cloud_is_right is True

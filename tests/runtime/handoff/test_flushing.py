@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from foggen_runtime.cloud.cancellation import Cancellation
+from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.errors import HandoffError
 from foggen_runtime.handoff.budget import DailyBudget
 from foggen_runtime.handoff.flushing import FlushOptions, FlushReport, flush
@@ -50,6 +52,31 @@ def test_everything_is_delivered_in_order_under_its_own_key(outbox: Outbox) -> N
     }
     assert all(entry.result.timing_ms.handoff is not None for entry in stored)
     assert flush(outbox, Handoff(cloud, Policy())) == FlushReport()
+
+
+def test_a_refusal_is_the_end_of_an_entry(outbox: Outbox) -> None:
+    class Refusing(FakeCloud):
+        def complete(
+            self,
+            question: str,
+            *,
+            idempotency_key: str | None = None,
+            cancellation: Cancellation | None = None,
+        ) -> CloudAnswer:
+            return CloudAnswer("", "stop", 1, 1, refusal="No.")
+
+    fill(outbox, 1)
+    assert flush(outbox, Handoff(Refusing(), Policy())) == FlushReport(answered=1)
+    (entry,) = outbox.entries("answered")
+    assert (entry.result.answer, entry.result.reason) == (None, "cloud_refused")
+
+
+@pytest.mark.parametrize("status", [429, 503, 521, 522, 523, 529, 530])
+def test_a_cloud_that_is_down_or_full_ends_the_flush(outbox: Outbox, status: int) -> None:
+    fill(outbox, 2)
+    down = HandoffError("cloud_error", "down", status=status, sent=True)
+    report = flush(outbox, Handoff(FakeCloud(failing(down)), Policy()))
+    assert report == FlushReport(failed=1, remaining=2, stopped="cloud_error")
 
 
 def test_a_limit_is_kept(outbox: Outbox) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.errors import HandoffError
 from foggen_runtime.handoff.budget import DailyBudget
@@ -94,3 +95,46 @@ def test_an_answer_fills_the_result() -> None:
     assert (result.cloud.endpoint, result.cloud.model) == ("http://cloud/v1", "big")
     assert (result.cloud.attempts, result.cloud.request_id) == (2, "req-1")
     assert (result.id, result.confidence) == (asked.id, asked.confidence)
+
+
+def test_a_refusal_has_its_words_and_no_answer(budget: DailyBudget) -> None:
+    answer = CloudAnswer("", "stop", 5, 6, "http://cloud/v1", "big", refusal="I will not say B.")
+    result = Handoff(FakeCloud(), Policy(), budget).answered(queued(), "A) 1\nB) 2", answer)
+    assert (result.source, result.reason, result.deferral) == (
+        "cloud",
+        "cloud_refused",
+        "below_tau",
+    )
+    assert (result.answer, result.choice) == (None, None)
+    assert result.detail == "cloud: refused to answer: I will not say B."
+    assert result.usage.cloud_completion_tokens == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("Well. <think>The answer is A? No.</think> It is B", "B"),
+        ("It is B <think>or is the answer A", "B"),
+        ("<think>The answer is A", None),
+    ],
+)
+def test_no_letter_is_taken_from_thoughts(text: str, choice: str | None) -> None:
+    answer = CloudAnswer(text, "stop", 5, 6)
+    for policy in (Policy(), Policy(choice_pattern=r"is ([AB])")):
+        result = Handoff(FakeCloud(), policy).answered(queued(), "Which?\nA) 1\nB) 2", answer)
+        assert (result.answer, result.choice) == (text, choice)
+
+
+def test_thoughts_cost_tokens_too(budget: DailyBudget) -> None:
+    class Thinking(FakeCloud):
+        def complete(
+            self,
+            question: str,
+            *,
+            idempotency_key: str | None = None,
+            cancellation: Cancellation | None = None,
+        ) -> CloudAnswer:
+            return CloudAnswer("abcd", "stop", None, None, reasoning="abcd" * 9)
+
+    list(Handoff(Thinking(), Policy(), budget).complete("abcd", KEY))
+    assert budget.spent().tokens == 1 + 10

@@ -21,7 +21,7 @@ from foggen_runtime.serving.settings import Settings
 from foggen_runtime.serving.turns import open_shared
 from tests.conftest import BundleOf
 from tests.runtime.test_foggen import QUESTIONS
-from tests.support.cloud_server import CloudServer, Fault
+from tests.support.cloud_server import CloudServer, Fault, Reply
 from tests.support.gateway import CHAT, OPTIONS, Gateway, request, serving
 
 CLOUD_ONLY = {"route": "cloud_only"}
@@ -182,6 +182,46 @@ def test_below_tau_the_cloud_answers(tiny_bundle: BundleOf, unsure: str) -> None
     assert text == "The answer is B."
     for body in bodies:
         assert body["messages"] == [{"role": "user", "content": unsure}]
+    assert [body["stream"] for body in bodies] == [False, True]
+
+
+@pytest.mark.parametrize("setting", [False, True])
+def test_the_cloud_streams_as_it_is_set_to_whatever_the_client_wants(
+    tiny_bundle: BundleOf, unsure: str, setting: bool
+) -> None:
+    with (
+        CloudServer(lambda _: "The answer is B.") as server,
+        serving(tiny_bundle("int4"), cloud=Cloud(server.url, "big", stream=setting)) as gateway,
+    ):
+        whole = content(gateway.chat(unsure))
+        chunks = events(gateway.chat(unsure, stream=True))
+        bodies = [json.loads(received.body) for received in server.requests]
+    text = "".join(c["choices"][0]["delta"].get("content", "") for c in chunks[:-1])
+    assert whole == text == "The answer is B."
+    assert [body["stream"] for body in bodies] == [setting] * 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_clouds_refusal_is_handed_on(
+    tiny_bundle: BundleOf, unsure: str, stream: bool
+) -> None:
+    message = {"role": "assistant", "content": None, "refusal": "I cannot help with that."}
+    body = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
+    with (
+        CloudServer(fault=Reply(200, body)) as server,
+        serving(tiny_bundle("int4"), cloud=Cloud(server.url, "big")) as gateway,
+    ):
+        response = gateway.chat(unsure, stream=stream)
+    assert response.status_code == 200
+    if stream:
+        last = events(response)[-2]
+        refusal = last["choices"][0]["delta"]["refusal"]
+    else:
+        last = response.json()
+        assert last["choices"][0]["message"]["content"] is None
+        refusal = last["choices"][0]["message"]["refusal"]
+    assert refusal == "cloud: refused to answer: I cannot help with that."
+    assert last["x_foggen"]["reason"] == "cloud_refused"
 
 
 @pytest.mark.parametrize("stream", [False, True])
