@@ -136,8 +136,12 @@ def test_a_dead_cloud_has_its_own_exit_code(bundle: str, unsure: str) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "streamed"),
-    [((), False), (("--stream",), True), (("--stream", "--no-cloud-stream"), False)]
-    + [(("--cloud-stream",), True)],
+    [
+        ((), False),
+        (("--stream",), True),
+        (("--stream", "--no-cloud-stream"), False),
+        (("--cloud-stream",), True),
+    ],
 )
 def test_the_cloud_is_asked_for_a_stream_where_one_is_wanted_or_it_is_set(
     bundle: str, unsure: str, arguments: tuple[str, ...], streamed: bool

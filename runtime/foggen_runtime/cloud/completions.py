@@ -153,7 +153,6 @@ class _EventReader:
                 yield data
 
 
-
 class _Reading:
     """What was read of one answer so far.
 

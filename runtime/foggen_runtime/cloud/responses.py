@@ -135,7 +135,7 @@ class IncomingAnswer:
         )
 
     def _moved(self) -> str:
-        """Say where a redirect leads; it is never followed: the key and the question would go along.
+        """Say where a redirect leads; following it would hand the key and the question on.
 
         Credentials and query may be secrets, and are left out.
         """
@@ -148,7 +148,8 @@ class IncomingAnswer:
             return ""
         place = f"{target.scheme}://{target.netloc.decode()}{target.path}"
         place = shown(place.removesuffix("/chat/completions"), self._secrets)
-        return f": it redirects to {place}, and no redirect is followed; if the cloud is there now, set its url to that"
+        advice = "if the cloud is there now, set its url to that"
+        return f": it redirects to {place}, and no redirect is followed; {advice}"
 
 
 def _invalid(what: str) -> HandoffError:

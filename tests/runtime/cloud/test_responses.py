@@ -61,10 +61,10 @@ def test_thoughts_are_no_silence(field: str) -> None:
 def test_thoughts_end_at_the_total_timeout_and_a_pause_in_them_at_the_first_token_timeout() -> None:
     with CloudServer(fault=thinking(30.0, 300)) as server:
         cloud = replace(cloud_of(server), first_token_timeout=0.8, total_timeout=1.6)
-        with pytest.raises(HandoffError, match="total_timeout of 1.6 s"):
+        with pytest.raises(HandoffError, match=r"total_timeout of 1.6 s"):
             ask(cloud, stream=True)
         server.fault = thinking(30.0, 1)
-        with pytest.raises(HandoffError, match="first_token_timeout of 0.8 s"):
+        with pytest.raises(HandoffError, match=r"first_token_timeout of 0.8 s"):
             ask(cloud, stream=True)
 
 
@@ -72,7 +72,7 @@ def test_comments_and_empty_events_are_silence_before_the_first_sign() -> None:
     keepalive = (0.05, b": keep-alive\n\ndata:\n\ndata: {}\n\n") * 100
     with CloudServer(fault=Script(keepalive)) as server:
         cloud = replace(cloud_of(server), first_token_timeout=0.4)
-        with pytest.raises(HandoffError, match="first_token_timeout of 0.4 s"):
+        with pytest.raises(HandoffError, match=r"first_token_timeout of 0.4 s"):
             ask(cloud, stream=True)
 
 
@@ -133,7 +133,7 @@ def test_a_bomb_and_what_is_not_compressed_are_refused(
 def test_an_error_may_be_compressed_and_an_unknown_coding_is_named(stream: bool) -> None:
     busy = gzip.compress(b'{"error": {"message": "busy"}}')
     with CloudServer(fault=Reply(400, busy, headers=(("Content-Encoding", "gzip"),))) as server:
-        with pytest.raises(HandoffError, match="HTTP 400: busy$"):
+        with pytest.raises(HandoffError, match=r"HTTP 400: busy$"):
             ask(cloud_of(server), stream=stream)
         server.fault = Reply(200, b"?", headers=(("Content-Encoding", "br"),))
         with pytest.raises(HandoffError, match=r"gzip or deflate\), is 'application/json' \(br\)"):
@@ -182,7 +182,7 @@ def test_a_stream_that_nobody_sees_may_be_asked_for_again() -> None:
 def test_a_stream_that_nobody_sees_tells_in_time_of_a_server_that_hangs() -> None:
     with CloudServer(fault=Fault.HANG) as server:
         cloud = replace(cloud_of(server), first_token_timeout=0.3, stream=True)
-        with pytest.raises(HandoffError, match="first_token_timeout of 0.3 s"):
+        with pytest.raises(HandoffError, match=r"first_token_timeout of 0.3 s"):
             ask(cloud, stream=False)
 
 

@@ -202,9 +202,7 @@ def test_the_cloud_streams_as_it_is_set_to_whatever_the_client_wants(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_clouds_refusal_is_handed_on(
-    tiny_bundle: BundleOf, unsure: str, stream: bool
-) -> None:
+def test_the_clouds_refusal_is_handed_on(tiny_bundle: BundleOf, unsure: str, stream: bool) -> None:
     message = {"role": "assistant", "content": None, "refusal": "I cannot help with that."}
     body = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
     with (

@@ -11,7 +11,7 @@ import kotlinx.coroutines.flow.Flow
 import java.net.URI
 import java.net.URISyntaxException
 
-private const val PATH = "/chat/completions"
+internal const val PATH = "/chat/completions"
 private const val MAX_MS = 86_400_000L
 
 /**
@@ -23,9 +23,10 @@ private const val MAX_MS = 86_400_000L
  * @property systemPrompt sent before the user's message
  * @property maxTokens upper limit of the answer's length, in tokens
  * @property connectTimeoutMs to connect: name, TCP and TLS together
- * @property firstTokenTimeoutMs from sending the question to the first of the answer's text; after
+ * @property firstTokenTimeoutMs from sending the question to the first sign that the answer is being
+ *   written: its text, or thoughts of a reasoning model; comments and empty events are none. After
  *   that, to each next bytes
- * @property totalTimeoutMs to the end of the answer, over all retries and waits
+ * @property totalTimeoutMs to the end of the answer, thoughts included, over all retries and waits
  * @property maxRetries how often the server is asked again where that is safe
  * @property breakerFailures failures in a row after which the server is left alone
  * @property breakerCooldownMs how long it is left alone for
@@ -75,19 +76,32 @@ sealed interface CloudEvent {
     /** The next piece of the answer's text. */
     data class Piece(val text: String) : CloudEvent
 
-    /** The whole answer; what the server did not tell is null. */
+    /**
+     * The whole answer; what the server did not tell is null.
+     *
+     * @property text without what the model thought aloud before; empty where it refused
+     * @property refusal why there is no text although the cloud answered, as one short line
+     */
     data class Answer(
         val text: String,
         val finishReason: String?,
         val promptTokens: Int?,
         val completionTokens: Int?,
         val cloud: CloudRef,
+        val refusal: String? = null,
     ) : CloudEvent {
-        /** Returns a question's result with this answer in it. */
+        /**
+         * Returns a question's result with this answer in it.
+         *
+         * A refusal is one, without a text: it would be the same the next time. What the model thought
+         * aloud names options that it put aside, so no letter is looked for there.
+         */
         fun signed(result: Result, question: String): Result = result.copy(
             source = Source.CLOUD,
-            answer = text,
-            choice = parseChoice(text, questionOptions(question)),
+            reason = if (refusal != null) "cloud_refused" else result.reason,
+            detail = if (refusal != null) "cloud: refused to answer: $refusal" else result.detail,
+            answer = text.takeIf { refusal == null },
+            choice = parseChoice(withoutThoughts(text), questionOptions(question)),
             finishReason = finishReason,
             cloud = cloud,
             usage = result.usage.copy(cloudPromptTokens = promptTokens, cloudCompletionTokens = completionTokens),

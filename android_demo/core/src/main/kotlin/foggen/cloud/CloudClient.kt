@@ -14,6 +14,7 @@ import java.io.IOException
 import java.net.ConnectException
 import java.net.SocketException
 import java.net.SocketTimeoutException
+import java.net.URI
 import java.net.UnknownHostException
 import java.time.Instant
 import java.util.concurrent.Executor
@@ -100,19 +101,17 @@ class CloudClient(
             sent = true
             renew()
             val head = next() as? Wire.Head ?: throw invalid("no response")
-            check(head)
-            val reader = StreamReader(secrets)
+            val reader = if (check(head) == EVENTS) StreamReader(secrets) else DocumentReader(secrets)
             var size = 0
             while (!reader.done) {
                 val body = next() as? Wire.Body ?: break
                 size += body.bytes.size
                 if (size > MAX_BYTES) throw invalid("the answer exceeds $MAX_BYTES bytes")
                 give(reader.feed(body.bytes), out)
-                if (begun) renew()
+                if (reader.begun) renew()
             }
             give(reader.finish(), out)
-            val request = plainName(head.headers["x-request-id"], secrets) ?: reader.id
-            return reader.answer(CloudRef(cloud.url, reader.model, number, request))
+            return reader.answer(CloudRef(cloud.url, null, number, plainName(head.headers["x-request-id"], secrets)))
         }
 
         private suspend fun give(pieces: List<String>, out: FlowCollector<CloudEvent>) {
@@ -122,24 +121,47 @@ class CloudClient(
             }
         }
 
-        /** Throws, with the server's message, unless the body is what was asked for. */
-        private suspend fun check(head: Wire.Head) {
-            val kind = "text/event-stream"
-            if (head.status == 200 && head.contentType == kind && head.coding == "identity") return
+        /**
+         * Returns the body's content type, or throws, with the server's message, unless it may be an answer.
+         *
+         * Where the server tells no type, it is the one asked for; some can answer only whole.
+         */
+        private suspend fun check(head: Wire.Head): String {
+            val kind = head.contentType.ifEmpty { EVENTS }
+            val readable = head.coding == "identity" || head.coding in CODINGS
+            if (head.status == 200 && kind in setOf(EVENTS, DOCUMENT) && readable) return kind
             limit = minOf(limit, nowMs() + MESSAGE_MS)
             val said = serverMessage(errorBody(), secrets)
             if (head.status == 200) {
                 val found = shown("'${head.contentType}' (${head.coding})", secrets)
                 throw HandoffException(
                     "cloud_invalid",
-                    "cloud: content type must be $kind (identity), is $found$said",
+                    "cloud: content type must be $EVENTS or $DOCUMENT (identity, gzip or deflate), is $found$said",
                     status = 200,
                     sent = true,
                 )
             }
-            val reason = mapOf(4 to "cloud_rejected", 5 to "cloud_error")[head.status / 100] ?: "cloud_invalid"
             val wait = retryAfterMs(head.headers, Instant.now())
-            throw HandoffException(reason, "cloud: HTTP ${head.status}$said", wait, head.status, sent = true)
+            val what = "cloud: HTTP ${head.status}${said.ifEmpty { moved(head) }}"
+            throw HandoffException(failureReason(head.status), what, wait, head.status, sent = true)
+        }
+
+        /**
+         * Says where a redirect leads; following it would hand the key and the question on.
+         *
+         * Credentials and query may be secrets, and are left out.
+         */
+        private fun moved(head: Wire.Head): String {
+            val location = head.headers["location"]
+            if (head.status / 100 != 3 || location.isNullOrEmpty()) return ""
+            val target = try {
+                URI(cloud.completionsUrl).resolve(location)
+            } catch (_: IllegalArgumentException) {
+                return ""
+            }
+            val port = if (target.port < 0) "" else ":${target.port}"
+            val place = shown("${target.scheme}://${target.host}$port${target.path}".removeSuffix(PATH), secrets)
+            return ": it redirects to $place, and no redirect is followed; if the cloud is there now, set its url to that"
         }
 
         private suspend fun errorBody(): String {

@@ -10,7 +10,14 @@ import java.net.HttpURLConnection
 import java.net.Proxy
 import java.net.URL
 import java.util.concurrent.Executor
+import java.util.zip.GZIPInputStream
+import java.util.zip.InflaterInputStream
 
+internal const val EVENTS = "text/event-stream"
+internal const val DOCUMENT = "application/json"
+
+/** Compressions that are undone where a server compresses although it was asked not to. */
+internal val CODINGS = setOf("gzip", "x-gzip", "deflate")
 private const val CHUNK_BYTES = 1 shl 13
 
 /** What one request meets, in order. */
@@ -77,9 +84,10 @@ internal class Exchange(private val cloud: Cloud, private val question: String, 
         if (status < 0) throw IOException("no HTTP response")
         val headers = http.headerFields.filterKeys { it != null }.map { (name, values) -> name.lowercase() to values.first() }.toMap()
         val kind = headers["content-type"].orEmpty().substringBefore(';').trim().lowercase()
-        if (!give(Wire.Head(status, kind, headers["content-encoding"]?.lowercase() ?: "identity", headers))) return
+        val coding = headers["content-encoding"].orEmpty().trim().lowercase().ifEmpty { "identity" }
+        if (!give(Wire.Head(status, kind, coding, headers))) return
         val stream = if (status >= 400) http.errorStream else http.inputStream
-        stream?.let(::pump) // not closed here: the JDK cannot disconnect from what is closed already
+        stream?.let { pump(plain(it, coding)) } // not closed here: the JDK cannot disconnect from what is closed already
     }
 
     private fun prepare(http: HttpURLConnection, length: Int) {
@@ -90,13 +98,19 @@ internal class Exchange(private val cloud: Cloud, private val question: String, 
         http.readTimeout = cloud.firstTokenTimeoutMs.toInt()
         // A body of known length is never sent a second time behind our back.
         http.setFixedLengthStreamingMode(length)
-        http.setRequestProperty("Accept", "text/event-stream")
+        http.setRequestProperty("Accept", EVENTS)
         http.setRequestProperty("Accept-Encoding", "identity")
         http.setRequestProperty("Connection", "close")
         http.setRequestProperty("Content-Type", "application/json")
         http.setRequestProperty("Idempotency-Key", key)
         http.setRequestProperty("User-Agent", "foggen")
         if (cloud.apiKey != null) http.setRequestProperty("Authorization", "Bearer ${cloud.apiKey}")
+    }
+
+    private fun plain(stream: InputStream, coding: String): InputStream = when (coding) {
+        "gzip", "x-gzip" -> GZIPInputStream(stream)
+        "deflate" -> InflaterInputStream(stream)
+        else -> stream
     }
 
     private fun pump(stream: InputStream) {

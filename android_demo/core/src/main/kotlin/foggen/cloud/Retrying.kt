@@ -7,9 +7,15 @@ import java.time.ZonedDateTime
 import java.time.format.DateTimeFormatter
 import java.time.format.DateTimeParseException
 
-// Request timeout, conflict with the same key under way, too many requests, and failures of the
-// server or of a gateway before it.
-private val RETRIED_STATUSES = setOf(408, 409, 429, 500, 502, 503, 504)
+// Request timeout, conflict with the same key under way, too early, too many requests, and Groq's word
+// for no capacity.
+private val TRANSIENT = setOf(408, 409, 425, 429, 498)
+
+// Failures of a server that the next attempt would meet too: no such method or version, a loop, a
+// network to sign in to, a certificate that Cloudflare refuses. Any other one may pass, also if its
+// number is nobody's standard (RFC 9110, section 15: it means what 500 does), as Cloudflare's 520 to
+// 524 and 530 do, and Anthropic's 529.
+private val LASTING = setOf(501, 505, 506, 508, 510, 511, 526)
 private const val FIRST_BACKOFF_MS = 250.0
 private const val MAX_BACKOFF_MS = 8_000.0
 private const val DAY_MS = 86_400_000L
@@ -20,8 +26,10 @@ private const val DAY_MS = 86_400_000L
  * Only where the question cannot be answered twice, or where the server itself says that it has not
  * answered: an attempt that ended otherwise may be under way still.
  */
-internal fun isSafeToRetry(error: HandoffException): Boolean =
-    if (error.status != null) error.status in RETRIED_STATUSES else error.reason == "cloud_unreachable" && !error.sent
+internal fun isSafeToRetry(error: HandoffException): Boolean {
+    val status = error.status ?: return error.reason == "cloud_unreachable" && !error.sent
+    return status in TRANSIENT || (status / 100 == 5 && status !in LASTING)
+}
 
 /**
  * Returns how long to wait before the next attempt, evenly drawn from 0 to a limit that doubles.

@@ -14,7 +14,7 @@ private const val FAILURES_IN_A_ROW = 3
 
 // Failures that the next entry would meet too.
 private val GENERAL = setOf("cloud_unreachable", "cloud_timeout")
-private val GENERAL_STATUSES = setOf(401, 403, 404, 429, 503)
+private val GENERAL_STATUSES = setOf(401, 402, 403, 404, 429, 498, 503, 521, 522, 523, 529, 530)
 
 /**
  * What a flush did.
