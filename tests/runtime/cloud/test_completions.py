@@ -290,7 +290,9 @@ def test_thoughts_alone_are_no_answer_and_the_message_says_what_to_do(
     fields: dict[str, object],
 ) -> None:
     for reading in (lambda: read_completion(message(**fields), ()), lambda: read(delta(**fields))):
-        with pytest.raises(HandoffError, match=r"only reasoning .*: allow it more tokens") as caught:
+        with pytest.raises(
+            HandoffError, match=r"only reasoning .*: allow it more tokens"
+        ) as caught:
             reading()
         assert caught.value.reason == "cloud_invalid"
 

@@ -18,6 +18,7 @@ private val REASONS = mapOf(
     "cloud_unreachable" to R.string.reason_cloud_unreachable,
     "cloud_timeout" to R.string.reason_cloud_timeout,
     "cloud_rejected" to R.string.reason_cloud_rejected,
+    "cloud_refused" to R.string.reason_cloud_refused,
     "cloud_error" to R.string.reason_cloud_error,
     "cloud_invalid" to R.string.reason_cloud_invalid,
     "outbox_full" to R.string.reason_outbox_full,
