@@ -11,12 +11,12 @@ class FakeCloud:
     """Answers as `CloudClient` would.
 
     Attributes:
-        answer: Gives the text for a message, or raises.
+        answer: Gives the text for a message, or the whole answer, or raises.
         asked: The messages and keys, in order.
         warmed: How often it was told to connect.
     """
 
-    def __init__(self, answer: Callable[[str], str] = str.upper) -> None:
+    def __init__(self, answer: Callable[[str], str | CloudAnswer] = str.upper) -> None:
         self.answer = answer
         self.asked: list[tuple[str, str | None]] = []
         self.warmed = 0
@@ -31,6 +31,8 @@ class FakeCloud:
     ) -> CloudAnswer:
         self.asked.append((question, idempotency_key))
         text = self.answer(question)
+        if isinstance(text, CloudAnswer):
+            return text
         return CloudAnswer(text, "stop", *self.counts, endpoint="http://cloud/v1", model="big")
 
     def stream(

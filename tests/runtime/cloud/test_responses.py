@@ -105,10 +105,11 @@ def test_a_compressed_answer_is_read_although_none_was_asked_for(
         assert ask(cloud_of(server), stream=stream).text == "It is B"
         assert server.requests[0].headers["accept-encoding"] == "identity"
         with openai.OpenAI(base_url=server.url, api_key="k", max_retries=0) as peer:
-            whole = peer.chat.completions.with_raw_response.create(
+            theirs = peer.chat.completions.with_raw_response.create(
                 model=MODEL, messages=[{"role": "user", "content": QUESTION}]
             )
-    assert whole.content == body
+    # An old name for gzip, which the package does not know.
+    assert coding == "x-gzip" or theirs.content == body
 
 
 @both_ways

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.errors import HandoffError
 from foggen_runtime.handoff.budget import DailyBudget
@@ -55,18 +54,9 @@ def test_everything_is_delivered_in_order_under_its_own_key(outbox: Outbox) -> N
 
 
 def test_a_refusal_is_the_end_of_an_entry(outbox: Outbox) -> None:
-    class Refusing(FakeCloud):
-        def complete(
-            self,
-            question: str,
-            *,
-            idempotency_key: str | None = None,
-            cancellation: Cancellation | None = None,
-        ) -> CloudAnswer:
-            return CloudAnswer("", "stop", 1, 1, refusal="No.")
-
+    cloud = FakeCloud(lambda _: CloudAnswer("", "stop", 1, 1, refusal="No."))
     fill(outbox, 1)
-    assert flush(outbox, Handoff(Refusing(), Policy())) == FlushReport(answered=1)
+    assert flush(outbox, Handoff(cloud, Policy())) == FlushReport(answered=1)
     (entry,) = outbox.entries("answered")
     assert (entry.result.answer, entry.result.reason) == (None, "cloud_refused")
 

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.errors import HandoffError
 from foggen_runtime.handoff.budget import DailyBudget
@@ -126,15 +125,7 @@ def test_no_letter_is_taken_from_thoughts(text: str, choice: str | None) -> None
 
 
 def test_thoughts_cost_tokens_too(budget: DailyBudget) -> None:
-    class Thinking(FakeCloud):
-        def complete(
-            self,
-            question: str,
-            *,
-            idempotency_key: str | None = None,
-            cancellation: Cancellation | None = None,
-        ) -> CloudAnswer:
-            return CloudAnswer("abcd", "stop", None, None, reasoning="abcd" * 9)
-
-    list(Handoff(Thinking(), Policy(), budget).complete("abcd", KEY))
+    answer = CloudAnswer("abcd", "stop", None, None, reasoning="abcd" * 9)
+    cloud = FakeCloud(lambda _: answer)
+    list(Handoff(cloud, Policy(), budget).complete("abcd", KEY))
     assert budget.spent().tokens == 1 + 10
