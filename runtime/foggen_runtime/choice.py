@@ -22,6 +22,7 @@ _FULL_WIDTH = {code + 0xFEE0: code for code in range(0x21, 0x7F)} | {0x3000: 0x2
 _LOOKALIKES = dict(zip("АВСЕНІКМОРТХ", "ABCEHIKMOPTX", strict=True))
 
 _ANSWER = {"answer", "ответ", "жауап", "жауабы"}
+_CHINESE_ANSWERS = ("答案", "答案是", "答案为", "答案為", "应为", "选", "选择", "选项", "選", "選擇", "選項")
 _OPTION_WORDS = {"option", "choice", "вариант", "нұсқа"}
 _IS = {"is", "was", "be", "это", "является"}
 _LINKS = _IS | {"would", "should", "must", "therefore", "thus", "letter"}
@@ -64,7 +65,8 @@ def ends_of(answer: str) -> str:
     """Return as much of a cloud's answer as is searched for the letter: its beginning and end."""
     if len(answer) <= 2 * _READ:
         return answer
-    return f"{answer[:_READ]}\n{answer[-_READ:]}"
+    # Joined by a letter: a word that is cut in two must not leave one that is an option's.
+    return f"{answer[:_READ]}x{answer[-_READ:]}"
 
 
 def question_options(question: str) -> tuple[str, ...]:
@@ -164,7 +166,7 @@ class _Answer:
             return False
         if word == "A" and self._before(at, _LINKS) in _ANSWER:
             return False
-        return following[0][0].islower() and following[0] not in _AFTER_LETTER
+        return following[0][:1].islower() and following[0] not in _AFTER_LETTER
 
     def _groups(self) -> Iterator[list[int]]:
         """Yield mentions that are named together: `A or B`, `A, B and C`, `A/B`, `A, B`."""
@@ -227,4 +229,4 @@ class _Answer:
 
 def _is_chinese_answer(word: str) -> bool:
     """Whether a run of Chinese ends with what a letter follows: `答案是`, `我选择`, `选项`."""
-    return word.endswith(("答案", "答案是", "答案为", "答案應為", "应为", "选", "选择", "选项"))
+    return word.endswith(_CHINESE_ANSWERS)
