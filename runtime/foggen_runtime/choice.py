@@ -22,7 +22,7 @@ _FULL_WIDTH = {code + 0xFEE0: code for code in range(0x21, 0x7F)} | {0x3000: 0x2
 _LOOKALIKES = dict(zip("АВСЕНІКМОРТХ", "ABCEHIKMOPTX", strict=True))
 
 _ANSWER = {"answer", "ответ", "жауап", "жауабы"}
-_CHINESE_ANSWERS = ("答案", "答案是", "答案为", "答案為", "应为", "选", "选择", "选项", "選", "選擇", "選項")
+_CHINESE_ANSWERS = ("答案", "答案是", "答案为", "答案為", "应为", "选", "选择", "选项")
 _OPTION_WORDS = {"option", "choice", "вариант", "нұсқа"}
 _IS = {"is", "was", "be", "это", "является"}
 _LINKS = _IS | {"would", "should", "must", "therefore", "thus", "letter"}

@@ -3,15 +3,16 @@
 A policy comes from a TOML file, from flags, or from code; docs/policy.md describes every key.
 """
 
-import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Self, get_args
 
-from foggen_runtime.choice import parse_choice, question_options
+from foggen_runtime.choice import ends_of, parse_choice, question_options
 from foggen_runtime.errors import ConfigError, HandoffError
+from foggen_runtime.handoff.rules import Rule, compiled
+from foggen_runtime.handoff.view import View
 from foggen_runtime.jsonio import FieldError, from_json
 
 Route = Literal["auto", "local_only", "cloud_only"]
@@ -35,10 +36,10 @@ class Redaction:
     replacement: str = "[redacted]"
 
     def __post_init__(self) -> None:
-        pattern = _compiled("redact.pattern", self.pattern)
+        rule = _rule("redact.pattern", self.pattern)
         try:
-            pattern.sub(self.replacement, "")
-        except (re.error, IndexError) as error:
+            rule.check_replacement(self.replacement)
+        except ValueError as error:
             raise ConfigError(
                 f"redact.replacement: must fit the pattern {self.pattern!r}, "
                 f"is {self.replacement!r}: {error}"
@@ -172,9 +173,9 @@ class Policy:
                 f"cloud_prompt: must hold {QUESTION_MARK} once, is {self.cloud_prompt!r}"
             )
         for i, rule in enumerate(self.never_send):
-            _compiled(f"never_send[{i}]", rule)
+            _rule(f"never_send[{i}]", rule)
         if self.choice_pattern is not None:
-            if _compiled("choice_pattern", self.choice_pattern).groups < 1:
+            if _rule("choice_pattern", self.choice_pattern).groups < 1:
                 raise ConfigError(
                     f"choice_pattern: must have a group, as in (A|B), is {self.choice_pattern!r}"
                 )
@@ -212,13 +213,19 @@ class Policy:
             HandoffError: A rule forbids to send it (reason `never_send`); the message names the
                 rule and repeats nothing of the question.
         """
+        view = View.of(question) if self.never_send or self.redact else None
         for i, rule in enumerate(self.never_send):
-            if re.search(rule, question):
+            if view and compiled(rule).matches(view):
                 raise HandoffError("never_send", f"never_send[{i}] forbids to send the question")
         if self.never_send_if is not None and self.never_send_if(question):
             raise HandoffError("never_send", "never_send_if forbids to send the question")
-        for redaction in self.redact:
-            question = re.sub(redaction.pattern, redaction.replacement, question)
+        for i, redaction in enumerate(self.redact):
+            if view is None or view.typed != question:
+                view = View.of(question)
+            try:
+                question = compiled(redaction.pattern).replaced(view, redaction.replacement)
+            except OverflowError as error:
+                raise HandoffError("never_send", f"redact[{i}] {error} of the question") from error
         if not question.strip():
             raise HandoffError("never_send", "redact leaves nothing of the question to send")
         return question
@@ -239,8 +246,7 @@ class Policy:
         if self.answer_parser is not None:
             return self.answer_parser(answer)
         if self.choice_pattern is not None:
-            found = re.search(self.choice_pattern, answer)
-            return found.group(1) if found else None
+            return compiled(self.choice_pattern).first_group(View.of(ends_of(answer)))
         return parse_choice(answer, question_options(question))
 
     def _beside(self, path: Path) -> Self:
@@ -274,14 +280,14 @@ def _check_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f"{name}: must be one of {', '.join(allowed)}, is {value!r}")
 
 
-def _compiled(name: str, pattern: str) -> re.Pattern[str]:
+def _rule(name: str, pattern: str) -> Rule:
     """Compile a rule; one that matches nothing at all would hit every text."""
     try:
-        compiled = re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
+        rule = compiled(pattern)
+    except ValueError as error:
         raise ConfigError(
             f"{name}: must be a regular expression, is {pattern!r}: {error}"
         ) from error
-    if compiled.search(""):
+    if rule.matches(View.of("")):
         raise ConfigError(f"{name}: must not match the empty text, is {pattern!r}")
-    return compiled
+    return rule

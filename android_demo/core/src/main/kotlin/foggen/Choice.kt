@@ -13,7 +13,7 @@ private val OPTION = Regex("(?:^|\\s)\\(?([A-Z])[).:](?=\\s)")
 private val LOOKALIKES = "\u0410\u0412\u0421\u0415\u041d\u0406\u041a\u041c\u041e\u0420\u0422\u0425".zip("ABCEHIKMOPTX").toMap()
 
 private val ANSWER = setOf("answer", "ответ", "жауап", "жауабы")
-private val CHINESE_ANSWERS = listOf("答案", "答案是", "答案为", "答案為", "应为", "选", "选择", "选项", "選", "選擇", "選項")
+private val CHINESE_ANSWERS = listOf("答案", "答案是", "答案为", "答案為", "应为", "选", "选择", "选项")
 private val OPTION_WORDS = setOf("option", "choice", "вариант", "нұсқа")
 private val IS = setOf("is", "was", "be", "это", "является")
 private val LINKS = IS + setOf("would", "should", "must", "therefore", "thus", "letter")
