@@ -1,6 +1,5 @@
 """Reading a Hugging Face checkpoint directory, tensor by tensor and without torch."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, Literal, Protocol, Self
 from foggen_exporter.architectures.qwen3_config import Qwen3Config, expected_tensors
 from foggen_exporter.tensor_files import Float32Array, TensorEntry, TensorFiles, same_values
 from foggen_runtime.errors import CheckpointError
+from foggen_runtime.jsonio import parse_json
 
 EMBEDDING = "model.embed_tokens.weight"
 LM_HEAD = "lm_head.weight"
@@ -170,7 +170,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         CheckpointError: The file cannot be read or holds something else.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
     if not isinstance(document, dict):

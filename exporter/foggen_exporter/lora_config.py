@@ -3,15 +3,18 @@
 import dataclasses
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from foggen_exporter.checkpoint import read_json_object
 from foggen_runtime.errors import CheckpointError
 from foggen_runtime.jsonio import FieldError, from_json
+
+if TYPE_CHECKING:
+    import re2
 
 Number = TypeVar("Number", int, float)
 
@@ -51,7 +54,7 @@ class LoraConfig:
         if self.bias != "none":
             raise ValueError(f"bias: must be none, is {self.bias}")
         for pattern in (*(self.rank_pattern or ()), *(self.alpha_pattern or ())):
-            _check_pattern(pattern)
+            _compiled(pattern)
         for name, rank in {"r": self.r, **(self.rank_pattern or {})}.items():
             if rank < 1:
                 raise ValueError(f"{name}: a rank must be at least 1, is {rank}")
@@ -99,13 +102,25 @@ class LoraConfig:
 def _by_pattern(patterns: Mapping[str, Number] | None, module: str, default: Number) -> Number:
     """Look a module up as PEFT does: the first pattern that matches the end of its name."""
     for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
+        if _compiled(pattern).match(module):
             return value
     return default
 
 
-def _check_pattern(pattern: str) -> None:
+@lru_cache
+def _compiled(pattern: str) -> "re2._Regexp":
+    """Compile a pattern for a module's whole name; an adapter's author may have made it to stall.
+
+    Raises:
+        ValueError: It is none that can be matched in linear time.
+    """
+    import re2  # few adapters have any
+
+    options = re2.Options()
+    options.log_errors = False
     try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{pattern}: must be a regular expression: {error}") from error
+        return re2.compile(rf"(.*\.)?({pattern})$", options)
+    except re2.error as error:
+        raise ValueError(
+            f"{pattern}: must be a regular expression without look-around and the like: {error}"
+        ) from error

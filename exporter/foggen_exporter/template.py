@@ -1,13 +1,12 @@
 """Templates: what the model is told before the question, and the form of its reply."""
 
 import re
-import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.jsonio import FieldError, from_json
+from foggen_runtime.jsonio import FieldError, from_json, parse_toml
 
 _LEVEL = re.compile(r"[0-9]+(\.[0-9]+)?")
 _PLACEHOLDER = "{level}"
@@ -75,7 +74,7 @@ def load_template(name_or_path: str) -> Template:
     )
     source = folder / f"{name_or_path}.toml" if name_or_path in built_in else Path(name_or_path)
     try:
-        return from_json(Template, tomllib.loads(source.read_text(encoding="utf-8")), name_or_path)
+        return from_json(Template, parse_toml(source.read_text(encoding="utf-8")), name_or_path)
     except FieldError as error:
         raise ConfigError(f"template {error}") from error
     except (FileNotFoundError, IsADirectoryError):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from foggen_runtime.errors import BundleError
 from foggen_runtime.files import sha256_file, write_text_atomically
+from foggen_runtime.jsonio import parse_json
 from foggen_runtime.manifest import FileInfo
 
 # Says that the hashes were right when the files had these sizes and times, so that only the
@@ -79,7 +80,7 @@ class CheckedFiles:
 
     def _was_verified(self) -> bool:
         try:
-            recorded = json.loads((self.directory / _VERIFIED_FILE).read_text(encoding="utf-8"))
+            recorded = parse_json((self.directory / _VERIFIED_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
         return bool(recorded == self._state())

@@ -1,13 +1,20 @@
-"""JSON to frozen dataclasses and back, with errors that name the field, the rule and the value."""
+"""JSON to frozen dataclasses and back, with errors that name the field, the rule and the value.
+
+TOML is read here too: what the standard library's parsers do with documents that are made to stall
+or to exhaust them is settled in one place.
+"""
 
 import dataclasses
 import json
+import tomllib
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+
+_MAX_TOML_LINE = 4096
 
 _SCALARS: dict[type, tuple[tuple[type, ...], str]] = {
     str: ((str,), "a string"),
@@ -20,6 +27,34 @@ _SCALARS: dict[type, tuple[tuple[type, ...], str]] = {
 
 class FieldError(ValueError):
     """A JSON document does not have the form of the dataclass it is read into."""
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON as `json.loads` does.
+
+    Raises:
+        ValueError: It is none, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML as `tomllib.loads` does.
+
+    Raises:
+        ValueError: It is none, is nested too deeply, or has a line that is too long: the time a
+            key with dots takes is quadratic.
+    """
+    longest = max(map(len, text.split("\n")))
+    if longest > _MAX_TOML_LINE:
+        raise ValueError(f"a line may have {_MAX_TOML_LINE} characters, one has {longest}")
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def from_json(cls: type[T], value: object, where: str) -> T:

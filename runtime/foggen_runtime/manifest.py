@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from foggen_runtime.errors import BundleError
 from foggen_runtime.files import sha256_file, write_text_atomically
-from foggen_runtime.jsonio import FieldError, dumps, from_json
+from foggen_runtime.jsonio import FieldError, dumps, from_json, parse_json
 
 MANIFEST_FILE = "foggen.json"
 TOKENIZER_FILE = "tokenizer.json"
@@ -289,7 +289,7 @@ class Manifest:
         """
         path = directory / MANIFEST_FILE
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = parse_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise BundleError(f"{directory}: is no bundle, it has no {MANIFEST_FILE}") from None
         except (OSError, ValueError) as error:

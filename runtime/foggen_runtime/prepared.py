@@ -6,7 +6,6 @@ can share. They hold for one onnxruntime, one instruction set and one bundle, wh
 with any other key the model is left alone and the bundle opens as it is.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,7 @@ from foggen_runtime.bundle import Bundle
 from foggen_runtime.checked_files import CheckedFiles
 from foggen_runtime.engine import ONNXRUNTIME_VERSION, EngineOptions
 from foggen_runtime.files import sha256_file
-from foggen_runtime.jsonio import FieldError, from_json
+from foggen_runtime.jsonio import FieldError, from_json, parse_json
 from foggen_runtime.manifest import FileInfo
 from foggen_runtime.processor import processor_id
 
@@ -112,7 +111,7 @@ def read_prepared(directory: Path) -> PreparedInfo | None:
     """Read what was prepared; None if there is nothing that this version can read."""
     path = directory / PREPARED_FILE
     try:
-        return from_json(PreparedInfo, json.loads(path.read_text(encoding="utf-8")), str(path))
+        return from_json(PreparedInfo, parse_json(path.read_text(encoding="utf-8")), str(path))
     except (OSError, ValueError, FieldError):
         return None
 

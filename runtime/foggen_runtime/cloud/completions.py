@@ -122,21 +122,25 @@ class _EventReader:
     """
 
     def __init__(self) -> None:
-        self._rest = b""  # of a line
+        self._rest: list[bytes] = []  # of a line
         self._data: list[bytes] = []  # of an event
         self._first = True  # the line to come is the first
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Yield the events that end within this chunk: CR, LF or CRLF end a line, nothing else."""
-        lines = (self._rest + chunk).splitlines(keepends=True)
+        self._rest.append(chunk)
+        # A line of megabytes may come in many chunks: it is not looked through again with each.
+        if b"\n" not in chunk and b"\r" not in b"".join(self._rest[-2:]):
+            return
+        lines = b"".join(self._rest).splitlines(keepends=True)
         # A CR at the end waits too: its LF may be in the next chunk.
-        self._rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        self._rest = [lines.pop()] if lines and not lines[-1].endswith(b"\n") else []
         for line in lines:
             yield from self._line(line.rstrip(b"\r\n"))
 
     def finish(self) -> Iterator[bytes]:
         """Yield an event cut short by the end, as it is."""
-        for line in (*self._rest.splitlines(), b""):
+        for line in (*b"".join(self._rest).splitlines(), b""):
             yield from self._line(line)
 
     def _line(self, line: bytes) -> Iterator[bytes]:

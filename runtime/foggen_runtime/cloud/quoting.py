@@ -4,6 +4,7 @@ The `secrets` that no message may repeat are the question and the key.
 """
 
 import json
+from functools import lru_cache
 
 _QUOTED = 200  # characters of a server's message that are shown
 _ECHO = 12  # characters in a row that count as repeating a secret
@@ -65,6 +66,7 @@ def dig(value: object, *path: str | int) -> object:
     return value
 
 
+@lru_cache(8)  # the same question is compared with what a server says in each event
 def _one_line(text: str) -> str:
     """Return the text with each run of unprintable characters and spaces as one space."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -1,6 +1,5 @@
 """Decision logs of real use as data: no answer is known to be right, but shares and drift are."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.evaluation.decisions import ConfidenceKind, Float64
 from foggen_runtime.handoff.decision_log import RECORD_VERSION
+from foggen_runtime.jsonio import parse_json
 
 _UNREADABLE = ("malformed", "context_length")
 
@@ -57,7 +57,7 @@ def is_decision_log(path: Path) -> bool:
     """
     try:
         with path.open(encoding="utf-8") as file:
-            document = json.loads(file.readline())
+            document = parse_json(file.readline())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except ValueError:
@@ -99,7 +99,7 @@ def read_decision_log(path: Path, bundle_sha256: str | None = None) -> LoggedDec
 def _documents(lines: Sequence[str], path: Path) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
-            document = json.loads(line)
+            document = parse_json(line)
         except ValueError:
             continue
         if document["record_version"] > RECORD_VERSION:

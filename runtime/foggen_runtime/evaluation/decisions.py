@@ -1,6 +1,5 @@
 """Recorded decisions as arrays, one element for each question."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.evaluation.cloud_answers import CloudAnswers
 from foggen_runtime.evaluation.records import SCHEMA_VERSION, Header
-from foggen_runtime.jsonio import FieldError, from_json
+from foggen_runtime.jsonio import FieldError, from_json, parse_json
 from foggen_runtime.manifest import ConfidenceKind as ConfidenceKind
 
 Bool = npt.NDArray[np.bool_]
@@ -114,8 +113,8 @@ def _read_lines(path: Path) -> tuple[Header, list[dict[str, Any]]]:
     try:
         # A JSON string may hold other line breaks; what follows the last one was interrupted.
         first, *lines = path.read_text(encoding="utf-8").split("\n")
-        header = from_json(Header, json.loads(first), f"{path}:1")
-        rows: list[dict[str, Any]] = json.loads(f"[{','.join(lines[:-1])}]")
+        header = from_json(Header, parse_json(first), f"{path}:1")
+        rows: list[dict[str, Any]] = parse_json(f"[{','.join(lines[:-1])}]")
     except (OSError, ValueError, FieldError) as error:
         raise ConfigError(f"{path}: is no record file: {error}") from error
     if header.schema_version > SCHEMA_VERSION:

@@ -3,7 +3,6 @@
 A policy comes from a TOML file, from flags, or from code; docs/policy.md describes every key.
 """
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from foggen_runtime.choice import ends_of, parse_choice, question_options
 from foggen_runtime.errors import ConfigError, HandoffError
 from foggen_runtime.handoff.rules import Rule, compiled
 from foggen_runtime.handoff.view import View
-from foggen_runtime.jsonio import FieldError, from_json
+from foggen_runtime.jsonio import FieldError, from_json, parse_toml
 
 Route = Literal["auto", "local_only", "cloud_only"]
 OnUnreachable = Literal["answer_locally", "queue", "fail"]
@@ -191,7 +190,7 @@ class Policy:
                 rule.
         """
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
+            document = parse_toml(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
         except ValueError as error:

@@ -5,7 +5,6 @@ bundle may be copied with it.
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from foggen_runtime.bundle import DEVICE_PROFILE_FILE, Bundle
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.files import write_text_atomically
-from foggen_runtime.jsonio import FieldError, dumps, from_json
+from foggen_runtime.jsonio import FieldError, dumps, from_json, parse_json
 from foggen_runtime.profiling.device import describe_device
 from foggen_runtime.profiling.kernel_files import KernelFiles
 from foggen_runtime.profiling.software import onnxruntime_version
@@ -102,7 +101,7 @@ def find_device_profile(bundle: Bundle, root: Path = Path("/")) -> DeviceProfile
     """
     path = bundle.path(DEVICE_PROFILE_FILE)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -4,12 +4,11 @@ The dataclasses are the schema. Times are milliseconds (`_ms`) or seconds (`_s`)
 frequencies MHz, temperatures degrees Celsius. What could not be measured is null, never 0.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.jsonio import FieldError, from_json
+from foggen_runtime.jsonio import FieldError, from_json, parse_json
 from foggen_runtime.profiling.samples import Device, Round
 
 PROFILE_VERSION = 1
@@ -189,7 +188,7 @@ def read_profile(path: Path) -> Profile:
         ConfigError: It cannot be read, is of a newer version, or a field is not as it must be.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as a profile: {error}") from error
     return parse_profile(document, str(path))
