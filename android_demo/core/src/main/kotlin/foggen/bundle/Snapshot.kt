@@ -9,7 +9,7 @@ import java.nio.channels.FileChannel
 import java.nio.file.StandardOpenOption
 
 private val MAGIC = byteArrayOf(0x93.toByte(), 'N'.code.toByte(), 'U'.code.toByte(), 'M'.code.toByte(), 'P'.code.toByte(), 'Y'.code.toByte())
-private val SHAPE = Regex("""'shape':\s*\(([^)]*)\)""")
+private val SHAPE = Regex("""'shape':\s*\(([^()]*)\)""")
 private const val REMEDY = "export the bundle again, or open it with recomputePrefix"
 
 /**

@@ -15,7 +15,7 @@ internal class ByteLevelBpe(private val vocabulary: Vocabulary, private val merg
     /** Returns the token ids of a text. */
     fun encode(text: String): IntArray {
         val ids = IntList()
-        val normal = if (Normalizer.isNormalized(text, Normalizer.Form.NFC)) text else Normalizer.normalize(text, Normalizer.Form.NFC)
+        val normal = composed(text)
         QwenSplit.forEach(normal) { start, end -> encodePiece(normal.substring(start, end).toByteArray(), ids) }
         return ids.toArray()
     }
@@ -62,6 +62,34 @@ internal class ByteLevelBpe(private val vocabulary: Vocabulary, private val merg
     private companion object {
         const val GONE = -2
     }
+}
+
+// A letter has at most a few (UAX #15, section 13, allows 30).
+private const val MOST_MARKS = 30
+private val MARKS = setOf(Character.NON_SPACING_MARK, Character.ENCLOSING_MARK, Character.COMBINING_SPACING_MARK)
+
+/**
+ * Returns a text in Unicode's form NFC.
+ *
+ * Java sorts the marks after a letter in quadratic time, so a longer row of them, which no language
+ * writes, is taken in parts.
+ */
+internal fun composed(text: String): String {
+    val out = StringBuilder(text.length)
+    var start = 0
+    var marks = 0
+    var at = 0
+    while (at < text.length) {
+        val code = text.codePointAt(at)
+        marks = if (Character.getType(code).toByte() in MARKS) marks + 1 else 0
+        if (marks > MOST_MARKS) {
+            out.append(Normalizer.normalize(text.substring(start, at), Normalizer.Form.NFC))
+            start = at
+            marks = 1
+        }
+        at += Character.charCount(code)
+    }
+    return out.append(Normalizer.normalize(text.substring(start), Normalizer.Form.NFC)).toString()
 }
 
 /** A growing list of unboxed integers. */

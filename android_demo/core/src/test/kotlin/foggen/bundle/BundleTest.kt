@@ -6,6 +6,7 @@ import foggen.LocalModel
 import foggen.OpenOptions
 import foggen.support.ONE_THREAD
 import foggen.support.TestData
+import foggen.support.seconds
 import kotlinx.coroutines.runBlocking
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertFalse
@@ -15,6 +16,7 @@ import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.io.TempDir
 import java.nio.ByteBuffer
+import java.nio.ByteOrder
 import java.nio.file.Files
 import java.nio.file.Path
 
@@ -149,5 +151,9 @@ class BundleTest {
         assertNull(arrayIn(ByteBuffer.wrap(bytes), shape.reversed()))
         assertNull(arrayIn(ByteBuffer.wrap(bytes.copyOf(bytes.size - 4)), shape))
         assertNull(arrayIn(ByteBuffer.wrap(ByteArray(4)), shape))
+        val header = "'shape':(".repeat(50_000).toByteArray()
+        val long = ByteBuffer.allocate(12 + header.size).order(ByteOrder.LITTLE_ENDIAN)
+        long.put(bytes.copyOf(6)).put(2).put(0).putInt(header.size).put(header)
+        assertTrue(seconds { assertNull(arrayIn(long, shape)) } < 1.0)
     }
 }

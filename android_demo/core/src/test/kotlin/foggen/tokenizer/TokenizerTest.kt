@@ -4,6 +4,7 @@ import foggen.BundleException
 import foggen.QuestionException
 import foggen.bundle.PromptInfo
 import foggen.support.TestData
+import foggen.support.seconds
 import org.junit.jupiter.api.Assertions.assertArrayEquals
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertThrows
@@ -45,6 +46,15 @@ class TokenizerTest {
         TestData.forEachLine("tokenizers/$name/sweep.jsonl") { line ->
             val text = line.asJsonArray[0].asString
             assertEquals(line.asJsonArray[1].asLong, checksum(tokenizer.encode(text)), "from U+%04X".format(text.codePointAt(1)))
+        }
+    }
+
+    @Test
+    fun `no question makes it slow`() {
+        val tokenizer = tokenizer("qwen3")
+        for (piece in listOf("\u0301\u0316", "a\u0301\u0316", " ", "\n ", "a", "'s", "й", "!?", "1")) {
+            val text = "a" + piece.repeat(32_768 / piece.length)
+            assertTrue(seconds { tokenizer.encode(text) } < 1.0, piece)
         }
     }
 
