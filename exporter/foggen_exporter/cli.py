@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import click
 from tqdm import tqdm
 
-from foggen_exporter.bundle_directory import bundle_directory, check_target, remove_leftovers
+from foggen_exporter.bundle_directory import bundle_directory, remove_leftovers
 from foggen_exporter.bundle_files import BundleExport
 from foggen_exporter.calibration import CalibrationSet
 from foggen_exporter.checkpoint import Checkpoint, TensorSource
@@ -26,8 +26,10 @@ from foggen_exporter.lora import MergedCheckpoint
 from foggen_exporter.optimum_export import OptimumCheckpoint, OptimumExport, check_settings
 from foggen_exporter.recipes import BLOCK_SIZES, RECIPES, find_recipe
 from foggen_exporter.template import load_template
+from foggen_runtime.bundle import BUNDLE
 from foggen_runtime.errors import ConfigError, FoggenError
 from foggen_runtime.manifest import Manifest
+from foggen_runtime.placing import Place
 
 DEFAULT_CHECKPOINT = "issai/foggen"
 REFERENCE_RECIPE = "fp32"
@@ -99,8 +101,8 @@ class Request:
 
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 exported, 1 not exported (nothing is left behind but a report), "
-    "2 wrong usage.",
+    epilog="Exit codes: 0 exported, 1 not exported (nothing is left behind but a report, or a "
+    "finished bundle whose place was taken meanwhile), 2 wrong usage.",
 )
 @click.argument("checkpoint", default=DEFAULT_CHECKPOINT)
 @click.option("--quant", type=click.Choice(list(RECIPES)), required=True, help="Recipe.")
@@ -195,7 +197,7 @@ class Request:
     help="Questions for --report and --max-flip-rate, as `foggen compare` takes them.  "
     "[default: a built-in set]",
 )
-@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle, and report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's facts as JSON.")
 @click.version_option(package_name="foggen")
 def export_command(**options: object) -> None:
@@ -223,8 +225,8 @@ def export_command(**options: object) -> None:
 def _export(request: Request) -> Manifest:
     settings = request.settings
     target = request.target
-    check_target(target, force=request.force)
-    wishes = Wishes(request.data, request.report, request.max_flip_rate)
+    place = Place.directory(target, BUNDLE, force=request.force)
+    wishes = Wishes(request.data, request.report, request.max_flip_rate, request.force)
     judging = Judging.of(wishes, target)
     if judging and settings.recipe.calibrated:
         _check_apart(judging, settings.calibration)
@@ -234,8 +236,8 @@ def _export(request: Request) -> Manifest:
     click.echo(f"{request.checkpoint} -> {target} ({request.quant})", err=True)
     path, commit = resolve_checkpoint(request.checkpoint, request.revision, _announce)
     make = _opened(request, path, Origin(request.name, commit, adapter))
-    _clear(target)
-    with bundle_directory(target) as directory:
+    _clear(place.path)
+    with bundle_directory(place) as directory:
         _write(make(settings, directory))
         if judging:
             _judge(judging, make, settings, directory)

@@ -1,5 +1,6 @@
 """Judging an exported bundle by how many decisions differ from those of fp32."""
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from foggen_runtime.intervals import total_needed, upper_bound
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.local_model import LocalModel, OpenOptions
 from foggen_runtime.manifest import Manifest
+from foggen_runtime.placing import Place, put_all
 from foggen_runtime.questions import Question, judging_questions, read_questions
 
 
@@ -28,11 +30,58 @@ class Wishes:
         data: The question file; None for the built-in questions.
         report: Where to write the comparison as Markdown; its JSON goes beside it.
         max_flip_rate: What the one-sided 95 % upper bound of the flip rate must not exceed.
+        force: Whether to replace a report that is there.
     """
 
     data: Path | None = None
     report: Path | None = None
     max_flip_rate: float | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the comparison goes: as Markdown, and beside it as JSON."""
+
+    page: Place
+    document: Place
+
+    @classmethod
+    def of(cls, page: Path, target: Path, *, force: bool) -> Self:
+        """Look at where a report on the bundle at `target` is to go.
+
+        Raises:
+            ConfigError: It cannot be written there, or something is there and `force` is not given.
+        """
+        if page.suffix != ".md":
+            raise ConfigError(f"report: must end in .md, is {page}")
+        if target.resolve() in page.resolve().parents:
+            raise ConfigError(f"report: must be outside the bundle {target}, is {page}")
+        if not page.parent.is_dir():
+            raise ConfigError(f"report: its directory must exist, {page.parent} does not")
+        files = (page, page.with_suffix(".json"))
+        return cls(*(Place.file(path, force=force, option="report") for path in files))
+
+    def write(self, comparison: Comparison) -> None:
+        """Write the comparison.
+
+        Raises:
+            ConfigError: It cannot be written, or something came there meanwhile.
+        """
+        texts = {
+            self.page: markdown(comparison),
+            self.document: dumps(comparison.to_dict(), indent=2) + "\n",
+        }
+        try:
+            with tempfile.TemporaryDirectory(
+                dir=self.page.path.parent, prefix=f".{self.page.path.name}."
+            ) as directory:
+                work = [(place, Path(directory) / place.path.name) for place in texts]
+                for place, path in work:
+                    write_text_atomically(path, texts[place])
+                put_all(work)
+        except OSError as error:
+            raise ConfigError(f"report: cannot be written: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -40,7 +89,7 @@ class Judging:
     """Questions to judge a bundle by, and what to do with the outcome."""
 
     questions: tuple[Question, ...]
-    report: Path | None = None
+    report: Report | None = None
     max_flip_rate: float | None = None
 
     @classmethod
@@ -59,12 +108,13 @@ class Judging:
             if wishes.data:
                 raise ConfigError("data: goes with --report or --max-flip-rate, both are missing")
             return None
+        report = None
         if wishes.report:
-            _check_report(wishes.report, target)
+            report = Report.of(wishes.report, target, force=wishes.force)
         questions = read_questions(wishes.data) if wishes.data else judging_questions()
         if wishes.max_flip_rate is not None:
             _check_limit(wishes.max_flip_rate, len(questions))
-        return cls(questions, wishes.report, wishes.max_flip_rate)
+        return cls(questions, report, wishes.max_flip_rate)
 
     def judge(self, reference: Path, bundle: Path, on_answer: Callable[[], object]) -> Comparison:
         """Ask both bundles every question, write the report, and hold the bundle to the limit.
@@ -83,7 +133,7 @@ class Judging:
         tau = Manifest.load(bundle).routing.tau
         comparison = compare(self.questions, answers[0], answers[1], tau)
         if self.report:
-            write_report(comparison, self.report)
+            self.report.write(comparison)
         if self.max_flip_rate is not None:
             check_flip_rate(comparison, self.max_flip_rate)
         return comparison
@@ -117,30 +167,6 @@ def check_flip_rate(comparison: Comparison, limit: float) -> None:
             f"about {needed} would be enough at this rate"
         )
     raise ConfigError(message)
-
-
-def write_report(comparison: Comparison, path: Path) -> None:
-    """Write the comparison as Markdown to `path`, and as JSON beside it.
-
-    Raises:
-        ConfigError: They cannot be written.
-    """
-    try:
-        write_text_atomically(path, markdown(comparison))
-        write_text_atomically(
-            path.with_suffix(".json"), dumps(comparison.to_dict(), indent=2) + "\n"
-        )
-    except OSError as error:
-        raise ConfigError(f"report: cannot be written: {error}") from error
-
-
-def _check_report(report: Path, target: Path) -> None:
-    if report.suffix != ".md":
-        raise ConfigError(f"report: must end in .md, is {report}")
-    if target.resolve() in report.resolve().parents:
-        raise ConfigError(f"report: must be outside the bundle {target}, is {report}")
-    if not report.parent.is_dir():
-        raise ConfigError(f"report: its directory must exist, {report.parent} does not")
 
 
 def _check_limit(limit: float, questions: int) -> None:

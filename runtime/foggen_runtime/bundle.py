@@ -1,11 +1,13 @@
 """A bundle on disk: its manifest, and files that are what the manifest says."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from foggen_runtime.checked_files import CheckedFiles
-from foggen_runtime.manifest import Manifest
+from foggen_runtime.checked_files import VERIFIED_FILE, CheckedFiles
+from foggen_runtime.manifest import MANIFEST_FILE, Manifest
+from foggen_runtime.placing import Kind
 
 # What `foggen tune` found on a device: beside the bundle's files, not one of them.
 DEVICE_PROFILE_FILE = "device.json"
@@ -44,3 +46,18 @@ class Bundle:
     def path(self, name: str) -> Path:
         """Return where one of the bundle's files lies."""
         return self.directory / name
+
+
+def _contents(directory: Path) -> set[str] | None:
+    """Name what a bundle may consist of, whichever version wrote it; None if it is none."""
+    try:
+        document = json.loads((directory / MANIFEST_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    files = document.get("files") if isinstance(document, dict) else None
+    if not isinstance(files, dict):
+        return None
+    return {MANIFEST_FILE, DEVICE_PROFILE_FILE, VERIFIED_FILE, *files}
+
+
+BUNDLE = Kind("bundle", _contents)

@@ -12,7 +12,7 @@ from foggen_runtime.manifest import FileInfo
 
 # Says that the hashes were right when the files had these sizes and times, so that only the
 # first use reads every byte of them.
-_VERIFIED_FILE = ".verified.json"
+VERIFIED_FILE = ".verified.json"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class CheckedFiles:
 
     def _was_verified(self) -> bool:
         try:
-            recorded = parse_json((self.directory / _VERIFIED_FILE).read_text(encoding="utf-8"))
+            recorded = parse_json((self.directory / VERIFIED_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return False
         return bool(recorded == self._state())
@@ -88,6 +88,6 @@ class CheckedFiles:
     def _remember(self, state: dict[str, object]) -> None:
         """Note the verification; in a read-only directory each use verifies again."""
         try:
-            write_text_atomically(self.directory / _VERIFIED_FILE, json.dumps(state))
+            write_text_atomically(self.directory / VERIFIED_FILE, json.dumps(state))
         except OSError:
             return

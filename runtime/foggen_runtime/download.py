@@ -21,6 +21,7 @@ from foggen_runtime.bundle import Bundle
 from foggen_runtime.errors import BundleError, ConfigError, DownloadError
 from foggen_runtime.files import sha256_file, write_text_atomically
 from foggen_runtime.manifest import MANIFEST_FILE, FileInfo, Manifest
+from foggen_runtime.placing import followed, is_free
 
 _MAX_MANIFEST_BYTES = 8 << 20
 _MAX_REDIRECTS = 5
@@ -57,7 +58,7 @@ class Download:
 
     Args:
         url: The bundle's directory on the server, or its `foggen.json`.
-        target: Where the bundle is to be; must not exist, or be this very bundle.
+        target: Where the bundle is to be; must be empty or not exist, or be this very bundle.
         sha256: The bundle's hash, as `foggen inspect` shows it; None accepts any.
         options: How to reach the server.
 
@@ -69,7 +70,7 @@ class Download:
         self, url: str, target: Path, sha256: str | None, options: DownloadOptions
     ) -> None:
         self._base = _base_of(url)
-        self._target = target
+        self._target = followed(target)
         self._sha256 = sha256.lower() if sha256 else None
         self._options = options
         try:
@@ -112,7 +113,7 @@ class Download:
 
     def _run(self, announce: Callable[[Manifest, int], Advance]) -> Manifest:
         manifest = self._manifest()
-        if self._target.exists():
+        if not is_free(self._target):
             return self._present(manifest)
         missing = sum(self._missing(name, info) for name, info in manifest.files.items())
         free = shutil.disk_usage(self.partial).free
@@ -126,8 +127,14 @@ class Download:
             self._fetch_file(name, info, advance)
         # Reads every byte again and notes that they are right, so that no later use has to.
         Bundle.open(self.partial, verify=True)
-        (self.partial / _LOCK_FILE).unlink()
-        self.partial.rename(self._target)
+        try:
+            self.partial.rename(self._target)
+        except OSError as error:
+            raise ConfigError(
+                f"output: cannot be put at {self._target}: {error.strerror}; the bundle is whole "
+                f"in {self.partial}: move it where you want it"
+            ) from error
+        (self._target / _LOCK_FILE).unlink()
         return manifest
 
     @contextmanager
@@ -135,6 +142,11 @@ class Download:
         """Keep a second run away from the partial files."""
         try:
             self.partial.mkdir(parents=True, exist_ok=True)
+            if not (is_free(self.partial) or self._is_ours()):
+                raise ConfigError(
+                    f"output: {self.partial} must be empty or left by another fetch, it holds "
+                    "something else; move it away"
+                )
             lock = (self.partial / _LOCK_FILE).open("w")
         except OSError as error:
             raise ConfigError(f"output: cannot write {self.partial}: {error}") from error
@@ -144,6 +156,10 @@ class Download:
             except OSError:
                 raise ConfigError(f"output: another run is fetching to {self._target}") from None
             yield
+
+    def _is_ours(self) -> bool:
+        """Whether what is at the partial files' place was left by an earlier run."""
+        return any((self.partial / name).exists() for name in (_LOCK_FILE, MANIFEST_FILE))
 
     def _present(self, manifest: Manifest) -> Manifest:
         """Accept a target that is the wanted bundle already.

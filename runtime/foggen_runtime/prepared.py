@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from foggen_runtime.bundle import Bundle
-from foggen_runtime.checked_files import CheckedFiles
+from foggen_runtime.checked_files import VERIFIED_FILE, CheckedFiles
 from foggen_runtime.engine import ONNXRUNTIME_VERSION, EngineOptions
 from foggen_runtime.files import sha256_file
 from foggen_runtime.jsonio import FieldError, from_json, parse_json
 from foggen_runtime.manifest import FileInfo
+from foggen_runtime.placing import Kind
 from foggen_runtime.processor import processor_id
 
 PREPARED_FILE = "prepared.json"
@@ -114,6 +115,14 @@ def read_prepared(directory: Path) -> PreparedInfo | None:
         return from_json(PreparedInfo, parse_json(path.read_text(encoding="utf-8")), str(path))
     except (OSError, ValueError, FieldError):
         return None
+
+
+def _contents(directory: Path) -> set[str] | None:
+    info = read_prepared(directory)
+    return None if info is None else {PREPARED_FILE, VERIFIED_FILE, *info.files}
+
+
+PREPARED = Kind("prepared model", _contents)
 
 
 def checked_files(directory: Path, info: PreparedInfo) -> CheckedFiles:

@@ -10,7 +10,9 @@ from foggen_runtime.errors import ConfigError
 from foggen_runtime.files import write_text_atomically
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.manifest import file_info
+from foggen_runtime.placing import Place, followed
 from foggen_runtime.prepared import (
+    PREPARED,
     PREPARED_FILE,
     PREPARED_GRAPH_FILE,
     Prepared,
@@ -39,11 +41,8 @@ def prepare(bundle: Bundle, options: EngineOptions, directory: Path | None = Non
         ConfigError: `directory` holds something else, cannot be written, or has no space.
         BundleError: onnxruntime refuses the graph.
     """
-    directory = directory or prepared_directory(bundle)
-    if directory.exists() and read_prepared(directory) is None:
-        raise ConfigError(
-            f"output: {directory} must be a prepared model or not there, it is something else"
-        )
+    place = Place.directory(directory or prepared_directory(bundle), PREPARED, force=True)
+    directory = place.path
     check_space(bundle, directory)
     try:
         partial = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
@@ -54,9 +53,7 @@ def prepare(bundle: Bundle, options: EngineOptions, directory: Path | None = Non
     try:
         info = _write(bundle, options, partial)
         partial.chmod(0o755)
-        if directory.exists():
-            shutil.rmtree(directory)
-        partial.rename(directory)
+        place.put(partial)
         checked_files(directory, info).remember()
     except OSError as error:
         raise ConfigError(f"output: cannot write {directory}: {error}") from error
@@ -89,12 +86,13 @@ def remove_prepared(bundle: Bundle, directory: Path | None = None) -> int:
     Raises:
         ConfigError: What lies there is not one, or cannot be removed.
     """
-    directory = directory or prepared_directory(bundle)
+    directory = followed(directory or prepared_directory(bundle))
     if not directory.exists():
         return 0
     info = read_prepared(directory)
     if info is None:
         raise ConfigError(f"output: {directory} must be a prepared model, it is something else")
+    PREPARED.check_alone(directory)
     try:
         shutil.rmtree(directory)
     except OSError as error:

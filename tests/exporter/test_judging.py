@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from foggen_exporter.cli import export_command
-from foggen_exporter.judging import Judging, Wishes, check_flip_rate, write_report
+from foggen_exporter.judging import Judging, Report, Wishes, check_flip_rate
 from foggen_runtime import EngineOptions, Foggen, OpenOptions
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.errors import ConfigError
@@ -214,5 +214,32 @@ def test_too_few_questions_are_told_with_how_many_would_do() -> None:
 
 
 def test_an_unwritable_report_is_named() -> None:
+    report = Report.of(Path("x" * 300 + ".md"), Path("b"), force=False)
     with pytest.raises(ConfigError, match="report: cannot be written: "):
-        write_report(with_flips(0, 3), Path("x" * 300 + ".md"))
+        report.write(with_flips(0, 3))
+
+
+@pytest.mark.parametrize("there", ["package.md", "package.json"])
+def test_a_report_replaces_other_files_by_force_alone(tmp_path: Path, there: str) -> None:
+    (tmp_path / there).write_text("mine")
+    arguments = ("--quant", "fp32", "-o", "bundle", "--report", "package.md")
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert f"report: {there} is there already; --force replaces it" in result.stderr
+    assert (tmp_path / there).read_text() == "mine"
+    assert names(tmp_path) == [there]
+    report = Report.of(Path("package.md"), Path("b"), force=True)
+    report.write(with_flips(0, 3))
+    assert names(tmp_path) == ["package.json", "package.md"]
+    assert (tmp_path / there).read_text() != "mine"
+
+
+def test_a_report_whose_place_is_taken_meanwhile_is_kept_beside(tmp_path: Path) -> None:
+    report = Report.of(Path("flips.md"), Path("b"), force=True)
+    (tmp_path / "flips.json").write_text("mine")
+    with pytest.raises(ConfigError, match=r"report: cannot be put at flips\.md: .* meanwhile"):
+        report.write(with_flips(0, 3))
+    (kept,) = tmp_path.glob("flips.md.finished-*")
+    assert names(kept) == ["flips.json", "flips.md"]
+    assert names(tmp_path) == ["flips.json", kept.name]
+    assert (tmp_path / "flips.json").read_text() == "mine"

@@ -307,3 +307,39 @@ def test_the_command(site: Site, bundle: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(foggen, words)
     assert (result.exit_code, result.stdout) == (11, "")
     assert "HTTP status 404" in result.stderr
+
+
+def test_what_comes_while_fetching_stays(
+    site: Site, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, open_bundle = tmp_path / "got", Bundle.open
+
+    def opening(directory: Path, *, verify: bool = False) -> Bundle:
+        (target).mkdir()
+        (target / "thesis.txt").write_text("years of work")
+        return open_bundle(directory, verify=verify)
+
+    monkeypatch.setattr("foggen_runtime.download.Bundle.open", opening)
+    with pytest.raises(ConfigError, match=r"the bundle is whole in .*\.got\.partial: move it"):
+        download(site, target)
+    assert [path.name for path in target.iterdir()] == ["thesis.txt"]
+    assert same(bundle, tmp_path / ".got.partial")
+
+
+def test_a_linked_or_empty_target_is_filled(site: Site, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "got").symlink_to("disk")
+    download(site, tmp_path / "got")
+    assert (tmp_path / "got").readlink() == Path("disk")
+    assert same(bundle, tmp_path / "disk")
+
+
+def test_someone_elses_directory_is_not_emptied_for_partial_files(
+    site: Site, tmp_path: Path
+) -> None:
+    partial = tmp_path / ".got.partial"
+    partial.mkdir()
+    (partial / "thesis.txt").write_text("years of work")
+    with pytest.raises(ConfigError, match="must be empty or left by another fetch"):
+        download(site, tmp_path / "got")
+    assert [path.name for path in partial.iterdir()] == ["thesis.txt"]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from foggen_runtime.bundle import Bundle
-from foggen_runtime.engine import Engine, EngineOptions
+from foggen_runtime.engine import Engine, EngineOptions, save_prepacked
 from foggen_runtime.errors import BundleError, ConfigError
 from foggen_runtime.kv_cache import KvCache
 from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
@@ -205,10 +205,48 @@ def test_something_else_is_neither_replaced_nor_removed(bundle: Bundle, tmp_path
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("years of work")
-    for act in (lambda: prepare(bundle, OPTIONS, other), lambda: remove_prepared(bundle, other)):
-        with pytest.raises(ConfigError, match="it is something else"):
-            act()
+    with pytest.raises(ConfigError, match="other is not empty and no prepared model"):
+        prepare(bundle, OPTIONS, other)
+    with pytest.raises(ConfigError, match="it is something else"):
+        remove_prepared(bundle, other)
     assert (other / "thesis.txt").read_text() == "years of work"
+
+
+def test_something_beside_a_prepared_model_is_not_lost_with_it(bundle: Bundle) -> None:
+    directory = prepare(bundle, OPTIONS).directory
+    (directory / "thesis.txt").write_text("years of work")
+    for act in (lambda: prepare(bundle, OPTIONS), lambda: remove_prepared(bundle)):
+        with pytest.raises(ConfigError, match=r"holds thesis\.txt, which is no part of the prep"):
+            act()
+    assert (directory / "thesis.txt").read_text() == "years of work"
+
+
+def test_what_comes_while_preparing_stays(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = prepared_directory(bundle)
+
+    def saving(*arguments: Any) -> None:
+        save_prepacked(*arguments)
+        directory.mkdir()
+        (directory / "thesis.txt").write_text("years of work")
+
+    monkeypatch.setattr("foggen_runtime.preparing.save_prepacked", saving)
+    with pytest.raises(ConfigError, match="something else came there meanwhile, and stays"):
+        prepare(bundle, OPTIONS)
+    assert (directory / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_linked_place_is_written_and_removed_where_the_link_leads(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir()
+    link = prepared_directory(bundle)
+    link.symlink_to("disk")
+    for _ in range(2):
+        assert prepare(bundle, OPTIONS).status == "ready"
+        assert link.readlink() == Path("disk")
+    assert find_prepared(bundle, OPTIONS).status == "ready"
+    assert remove_prepared(bundle) > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", link.name]
 
 
 def test_a_place_that_is_not_there(bundle: Bundle, tmp_path: Path) -> None:

@@ -11,9 +11,12 @@ from pathlib import Path
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.manifest import MANIFEST_FILE
+from foggen_runtime.placing import Kind
 
 FORMAT_VERSION = 1
 PACK_NAME = "foggen_bundle"
+_FACTS_FILE = "package.json"
+_ASSET_PACK, _ADB_PUSH = "asset-pack", "adb-push"
 DELIVERIES = ("install-time", "fast-follow", "on-demand")
 
 # Compressed download size of one asset pack, Google Play's limit:
@@ -23,6 +26,20 @@ _PACK_LIMIT_BYTES = 1_500_000_000
 _LOST_AS_ASSET = re.compile(
     r"(^|/)\.|(^|/)_[^/]*/|~$|\.(gz|scc)$|(^|/)(CVS|thumbs\.db|picasa\.ini)$"
 )
+
+
+def _contents(directory: Path) -> set[str] | None:
+    """Name what the layouts consist of; None if a directory holds something else."""
+    try:
+        facts = json.loads((directory / _FACTS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(facts, dict) or facts.get("target") != "android":
+        return None
+    return {_FACTS_FILE, _ASSET_PACK, _ADB_PUSH}
+
+
+LAYOUTS = Kind("package for android", _contents)
 
 
 def check_assets(bundle: Bundle) -> None:
@@ -57,8 +74,8 @@ def write_layouts(
         OSError: It cannot be written.
     """
     manifest = bundle.manifest
-    assets = directory / "asset-pack" / PACK_NAME / "src" / "main" / "assets" / "foggen"
-    pushed = directory / "adb-push" / "bundle"
+    assets = directory / _ASSET_PACK / PACK_NAME / "src" / "main" / "assets" / "foggen"
+    pushed = directory / _ADB_PUSH / "bundle"
     names = sorted({MANIFEST_FILE, *manifest.files})
     for name in names:
         for place in (assets, pushed):
@@ -67,11 +84,11 @@ def write_layouts(
         _link(assets / name, pushed / name)
         advance(bundle.path(name).stat().st_size)
     values = {"PACK": PACK_NAME, "DELIVERY": delivery, "ID": manifest.sha256[:12]}
-    _render("build.gradle.kts", directory / "asset-pack" / PACK_NAME, values)
-    script = _render("push.sh", directory / "adb-push", values)
+    _render("build.gradle.kts", directory / _ASSET_PACK / PACK_NAME, values)
+    script = _render("push.sh", directory / _ADB_PUSH, values)
     script.chmod(0o755)
     sums = [f"{manifest.files[name].sha256}  {name}\n" for name in names if name != MANIFEST_FILE]
-    (directory / "adb-push" / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
+    (directory / _ADB_PUSH / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
     facts = {
         "format_version": FORMAT_VERSION,
         "target": "android",
@@ -82,7 +99,7 @@ def write_layouts(
             "sha256": manifest.sha256,
         },
     }
-    (directory / "package.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (directory / _FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def _link(source: Path, target: Path) -> None:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.files import sha256_file
+from foggen_runtime.placing import Place, followed, put_all
 
 # What every file's time of change is: 1980-01-01, the first that zip archives know.
 MTIME = 315_532_800
@@ -191,16 +192,58 @@ def partial_files(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class ArchivePlace:
+    """Where an archive goes, and which files of an earlier one it is to replace.
+
+    Attributes:
+        target: The archive; parts are called `<name>.000`, `<name>.001`, …, and the hashes that
+            `sha256sum -c` reads `<name>.sha256`.
+        found: The files that were there under such names.
+    """
+
+    target: Path
+    found: tuple[Place, ...]
+
+    @classmethod
+    def of(cls, target: Path, *, force: bool) -> Self:
+        """Look at where an archive is to go.
+
+        Raises:
+            ConfigError: Something is there under its name, that of a part or of the hashes, and
+                `force` is not given or it is no file.
+        """
+        target = followed(target)
+        names = re.compile(rf"{re.escape(target.name)}(\.\d{{3,}}|\.sha256)?")
+        there = target.parent.glob("*") if target.parent.is_dir() else ()
+        found = sorted(path for path in there if names.fullmatch(path.name))
+        return cls(target, tuple(Place.file(path, force=force) for path in found))
+
+    def put(self, files: Sequence[Path]) -> list[Path]:
+        """Move the finished files here, and remove what was found; return where they are.
+
+        Raises:
+            ConfigError: Something else is there by now; the files are kept beside.
+        """
+        found = {place.path: place for place in self.found}
+        places = [self.target.parent / path.name for path in files]
+        work = [
+            (found.pop(place, None) or Place(place, None), new)
+            for place, new in zip(places, files, strict=True)
+        ]
+        put_all([*work, *((stale, None) for stale in found.values())])
+        return places
+
+
 def write_archive(
-    target: Path, sections: Sequence[Section], part_bytes: int | None, advance: Advance
+    place: ArchivePlace, sections: Sequence[Section], part_bytes: int | None, advance: Advance
 ) -> list[Path]:
     """Write a `.tar.xz`, or its parts, and beside it the hashes that `sha256sum -c` reads.
 
-    Equal contents within a section become hard links. What an earlier run wrote under the same
-    names is replaced, once the new files are whole.
+    Equal contents within a section become hard links.
 
     Args:
-        target: The archive; parts are called `<name>.000`, `<name>.001`, …
+        place: Where it goes.
         sections: What goes in, in this order.
         part_bytes: Size of a part; None for one file.
         advance: Called with a number of bytes read.
@@ -211,6 +254,7 @@ def write_archive(
     Raises:
         ConfigError: It cannot be written.
     """
+    target = place.target
     with partial_files(target) as partial:
         parts = _Parts(partial, target.name, part_bytes)
         try:
@@ -220,10 +264,7 @@ def write_archive(
         sums = partial / f"{target.name}.sha256"
         lines = [f"{sha256_file(path)}  {path.name}\n" for path in parts.paths]
         sums.write_text("".join(lines), encoding="utf-8")
-        for old in target.parent.glob(f"{target.name}*"):
-            if re.fullmatch(r"(\.\d{3,}|\.sha256)?", old.name.removeprefix(target.name)):
-                old.unlink()
-        return [path.rename(target.parent / path.name) for path in (*parts.paths, sums)][:-1]
+        return place.put([*parts.paths, sums])[:-1]
 
 
 def _write_tar(xz: _XzWriter, sections: Sequence[Section], advance: Advance) -> None:

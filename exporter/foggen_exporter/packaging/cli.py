@@ -10,8 +10,18 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from foggen_exporter.packaging.android import DELIVERIES, check_assets, write_layouts
-from foggen_exporter.packaging.archive import parse_size, partial_files, write_archive
+from foggen_exporter.packaging.android import (
+    DELIVERIES,
+    LAYOUTS,
+    check_assets,
+    write_layouts,
+)
+from foggen_exporter.packaging.archive import (
+    ArchivePlace,
+    parse_size,
+    partial_files,
+    write_archive,
+)
 from foggen_exporter.packaging.board import BoardPackage
 from foggen_exporter.packaging.requirements import Resolver, read_constraints
 from foggen_exporter.packaging.targets import TARGETS, parse_pythons
@@ -20,6 +30,7 @@ from foggen_runtime.bundle import Bundle
 from foggen_runtime.errors import ConfigError, FoggenError
 from foggen_runtime.files import sha256_file
 from foggen_runtime.hub import locate_bundle
+from foggen_runtime.placing import Place
 
 ANDROID = "android"
 DEFAULT_PYTHONS = "3.11,3.12,3.13"
@@ -47,7 +58,7 @@ class Request:
         """Refuse options that do not go together, before anything is downloaded.
 
         Raises:
-            ConfigError: An option does not suit the target, or the output would replace something.
+            ConfigError: An option does not suit the target.
         """
         linux_only = {
             "python": self.pythons,
@@ -62,14 +73,12 @@ class Request:
                 raise ConfigError(f"{name}: must be left out for --target {self.target}")
         if self.target != ANDROID and not self.output.name.endswith(_ARCHIVE_SUFFIX):
             raise ConfigError(f"output: must end in {_ARCHIVE_SUFFIX}, is {self.output}")
-        first_part = self.output.with_name(f"{self.output.name}.000")
-        if (self.output.exists() or first_part.exists()) and not self.force:
-            raise ConfigError(f"output: {self.output} is there already; --force replaces it")
 
 
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 packaged, 1 not packaged (nothing is left behind), 2 wrong usage.",
+    epilog="Exit codes: 0 packaged, 1 not packaged (nothing is left behind but a finished package "
+    "whose place was taken meanwhile), 2 wrong usage.",
 )
 @click.argument("bundle")
 @click.option(
@@ -133,25 +142,30 @@ def package_command(**options: object) -> None:
     started = time.perf_counter()
     try:
         request.check()
-        bundle = Bundle.open(locate_bundle(request.bundle), verify=True)
-        facts = _android(request, bundle) if request.target == ANDROID else _linux(request, bundle)
+        facts = _android(request) if request.target == ANDROID else _linux(request)
     except FoggenError as error:
         raise click.ClickException(str(error)) from error
-    _report(request, {**facts, "bundle_sha256": bundle.manifest.sha256}, started)
+    _report(request, facts, started)
 
 
-def _linux(request: Request, bundle: Bundle) -> dict[str, object]:
+def _opened(request: Request) -> Bundle:
+    return Bundle.open(locate_bundle(request.bundle), verify=True)
+
+
+def _linux(request: Request) -> dict[str, object]:
+    place = ArchivePlace.of(request.output, force=request.force)
     target = TARGETS[request.target]
     pythons = parse_pythons(request.pythons or DEFAULT_PYTHONS)
     part_bytes = parse_size(request.split) if request.split else None
     versions = read_constraints(request.constraint) if request.constraint else {}
+    bundle = _opened(request)
     cache = request.cache or Path.home() / ".cache" / "foggen" / "wheels"
     resolver = Resolver(WheelStore(cache, _announce), target, pythons, versions)
     package = BoardPackage(target, pythons, resolver.resolve(), bundle, request.with_model)
     sections = package.sections()
     total = sum(entry.size for section in sections for entry in section.entries)
     with tqdm(total=total, desc="compressing", unit="B", unit_scale=True, disable=None) as bar:
-        paths = write_archive(request.output, sections, part_bytes, bar.update)
+        paths = write_archive(place, sections, part_bytes, bar.update)
     return {
         "package": str(request.output),
         "files": {
@@ -159,24 +173,29 @@ def _linux(request: Request, bundle: Bundle) -> dict[str, object]:
         },
         "pythons": list(pythons),
         "glibc": package.glibc,
+        "bundle_sha256": bundle.manifest.sha256,
     }
 
 
-def _android(request: Request, bundle: Bundle) -> dict[str, object]:
+def _android(request: Request) -> dict[str, object]:
+    place = Place.directory(request.output, LAYOUTS, force=request.force)
+    bundle = _opened(request)
     check_assets(bundle)
     delivery = request.delivery or DEFAULT_DELIVERY
     total = sum(info.bytes for info in bundle.manifest.files.values())
     with (
-        partial_files(request.output) as partial,
+        partial_files(place.path) as partial,
         tqdm(total=total, desc="copying", unit="B", unit_scale=True, disable=None) as bar,
     ):
         layouts = partial / "layouts"
         layouts.mkdir()
         write_layouts(bundle, layouts, delivery, bar.update)
-        if request.output.exists():
-            request.output.rename(partial / "replaced")
-        layouts.rename(request.output)
-    return {"package": str(request.output), "delivery": delivery}
+        place.put(layouts)
+    return {
+        "package": str(request.output),
+        "delivery": delivery,
+        "bundle_sha256": bundle.manifest.sha256,
+    }
 
 
 def _announce(sentence: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from foggen_exporter.packaging.archive import (
+    ArchivePlace,
     Entry,
     Section,
     code_section,
@@ -37,7 +38,8 @@ def weights(tmp_path: Path) -> Path:
 
 def write(path: Path, weights: Path, part_bytes: int | None = None) -> list[Path]:
     path.parent.mkdir(exist_ok=True)
-    return write_archive(path, sections(weights), part_bytes, lambda count: None)
+    place = ArchivePlace.of(path, force=True)
+    return write_archive(place, sections(weights), part_bytes, lambda count: None)
 
 
 def test_tar_unpacks_it(tmp_path: Path, weights: Path) -> None:
@@ -86,6 +88,36 @@ def test_parts_of_an_earlier_run_do_not_stay(tmp_path: Path, weights: Path) -> N
     write(tmp_path / "a.tar.xz", weights)
     names = sorted(path.name for path in tmp_path.glob("a.tar*"))
     assert names == ["a.tar.xz", "a.tar.xz.notes", "a.tar.xz.sha256"]
+
+
+@pytest.mark.parametrize("name", ["a.tar.xz", "a.tar.xz.007", "a.tar.xz.sha256"])
+def test_nothing_of_an_earlier_archive_goes_unasked(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ConfigError, match=f"{name} is there already; --force replaces it"):
+        ArchivePlace.of(tmp_path / "a.tar.xz", force=False)
+
+
+@pytest.mark.parametrize("force", [True, False])
+@pytest.mark.parametrize("name", ["a.tar.xz", "a.tar.xz.sha256"])
+def test_what_comes_meanwhile_stays(tmp_path: Path, weights: Path, name: str, force: bool) -> None:
+    directory = tmp_path / "out"
+    directory.mkdir()
+    place = ArchivePlace.of(directory / "a.tar.xz", force=force)
+    (directory / name).write_text("mine")
+    with pytest.raises(ConfigError, match="something else came there meanwhile, and stays"):
+        write_archive(place, sections(weights), None, lambda count: None)
+    (kept,) = directory.glob("a.tar.xz.finished-*")
+    assert sorted(path.name for path in kept.iterdir()) == ["a.tar.xz", "a.tar.xz.sha256"]
+    assert sorted(directory.iterdir()) == sorted([directory / name, kept])
+    assert (directory / name).read_text() == "mine"
+
+
+def test_a_linked_archive_is_written_where_the_link_leads(tmp_path: Path, weights: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "a.tar.xz").symlink_to("disk/b.tar.xz")
+    (archive,) = write(tmp_path / "a.tar.xz", weights)
+    assert archive == tmp_path / "disk" / "b.tar.xz"
+    assert (tmp_path / "a.tar.xz").is_symlink()
 
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:

@@ -147,6 +147,23 @@ def test_android_layouts(unpacked: Unpacked) -> None:
     assert [path.name for path in Path.cwd().iterdir()] == ["out"]
 
 
+def test_android_layouts_replace_nothing_but_such_layouts(unpacked: Unpacked) -> None:
+    words = (unpacked.bundle, "--target", "android", "-o", "out", "--force")
+    documents = Path("out")
+    documents.mkdir()
+    (documents / "package.json").write_text('{"name": "my-app"}')
+    refused = package(*words)
+    assert refused.exit_code == 1
+    assert "out is not empty and no package for android" in refused.stderr
+    assert [path.name for path in documents.iterdir()] == ["package.json"]
+    (documents / "package.json").unlink()
+    assert package(*words).exit_code == 0
+    (documents / "thesis.txt").write_text("years of work")
+    refused = package(*words)
+    assert "out holds thesis.txt, which is no part of the package" in refused.stderr
+    assert (documents / "thesis.txt").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
