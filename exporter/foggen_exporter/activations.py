@@ -8,7 +8,7 @@ import numpy as np
 from foggen_exporter.architectures.qwen3 import Qwen3Graph
 from foggen_exporter.block_quantization import Float32
 from foggen_exporter.checkpoint import TensorSource
-from foggen_exporter.layers import Layer, LayerCache, embed
+from foggen_exporter.layers import Layer, LayerCache, embed, embed_all
 from foggen_exporter.recipes import find_recipe
 
 
@@ -37,7 +37,7 @@ def layer_inputs(source: TensorSource, prompts: CalibrationPrompts) -> Iterator[
         tails' rows of most matrices, and those of the output head, `logits`.
     """
     prefix = embed(source, prompts.prefix_ids)
-    states = [embed(source, suffix) for suffix in prompts.suffixes]
+    states = embed_all(source, prompts.suffixes)
     longest = len(prompts.prefix_ids) + max(len(suffix) for suffix in prompts.suffixes)
     graph = Qwen3Graph(source, find_recipe("fp32"), positions=longest, tail=prompts.tail)
     for index in range(source.config.num_hidden_layers):

@@ -1,15 +1,16 @@
 """Reading a Hugging Face checkpoint directory, tensor by tensor and without torch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Literal, Protocol, Self
 
 from foggen_exporter.architectures.qwen3_config import Qwen3Config, expected_tensors
+from foggen_exporter.checkpoint_files import read_configs, weight_files
 from foggen_exporter.tensor_files import Float32Array, TensorEntry, TensorFiles, same_values
+from foggen_exporter.tensor_names import check_merged, merged
 from foggen_runtime.errors import CheckpointError
-from foggen_runtime.jsonio import parse_json
 
 EMBEDDING = "model.embed_tokens.weight"
 LM_HEAD = "lm_head.weight"
@@ -66,6 +67,12 @@ class TensorSource(Protocol):
     def rows(self, name: str, start: int, stop: int) -> Float32Array:
         """Read rows `start` to `stop` of a tensor, along its first axis."""
 
+    def take(self, name: str, indices: Sequence[int]) -> Float32Array:
+        """Read single rows of a tensor, in the order of `indices`."""
+
+    def check_finite(self) -> None:
+        """Read all weights once, and check that they are finite."""
+
     def weights_sha256(self) -> str:
         """Hash the weights, however they are spread over files."""
 
@@ -89,10 +96,12 @@ class Checkpoint:
             CheckpointError: A file is missing, broken or of a kind that is not supported, or the
                 tensors are not those that `config.json` asks for.
         """
-        document = _read_configs(directory)
+        document = read_configs(directory)
         architecture = _architecture_name(document)
         config = ARCHITECTURES[architecture].read_config(document)
-        files = TensorFiles(weight_files(directory))
+        files = TensorFiles(weight_files(directory), merged)
+        check_merged(directory, files.entries)
+        _check_layer_count(config, files)
         expected = ARCHITECTURES[architecture].expected_tensors(config)
         if config.tie_word_embeddings and LM_HEAD not in files.entries:
             del expected[LM_HEAD]
@@ -112,6 +121,14 @@ class Checkpoint:
             CheckpointError: The file cannot be read any more, or a value is NaN or infinite.
         """
         return self.files.rows(self._stored(name), start, stop)
+
+    def take(self, name: str, indices: Sequence[int]) -> Float32Array:
+        """Read single rows of a tensor as float32; raises as `rows` does."""
+        return self.files.take(self._stored(name), indices)
+
+    def check_finite(self) -> None:
+        """Read all weights once; raises as `rows` does."""
+        self.files.check_finite()
 
     def tensor(self, name: str) -> Float32Array:
         """Read a whole tensor as float32; raises as `rows` does."""
@@ -158,89 +175,39 @@ class DerivedCheckpoint(ABC):
     def rows(self, name: str, start: int, stop: int) -> Float32Array:
         """Read rows `start` to `stop` of a tensor as float32."""
 
+    @abstractmethod
+    def take(self, name: str, indices: Sequence[int]) -> Float32Array:
+        """Read single rows of a tensor as float32, in the order of `indices`."""
+
     def tensor(self, name: str) -> Float32Array:
         """Read a whole tensor as float32; raises as `rows` does."""
         return self.rows(name, 0, self.shape(name)[0])
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
-
-    Raises:
-        CheckpointError: The file cannot be read or holds something else.
-    """
-    try:
-        document = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(document, dict):
-        raise CheckpointError(f"{path}: must hold an object, holds {type(document).__name__}")
-    return document
-
-
-def _read_configs(directory: Path) -> dict[str, Any]:
-    """Return `config.json` with the `eos_token_id` that generating uses."""
-    if not directory.is_dir():
-        raise CheckpointError(f"{directory}: there is no such directory")
-    if not (directory / "config.json").exists():
-        hint = ""
-        if (directory / "adapter_config.json").exists():
-            hint = "; this is an adapter: export its base checkpoint with --adapter"
-        raise CheckpointError(f"{directory}: is no checkpoint, it has no config.json{hint}")
-    document = read_json_object(directory / "config.json")
-    generation = directory / "generation_config.json"
-    if generation.exists():
-        eos = read_json_object(generation).get("eos_token_id")
-        if eos is not None:
-            document["eos_token_id"] = eos
-    return document
+def inner_class(name: str) -> str:
+    """Return the class that FSDP was put around: transformers saves the name of both in one."""
+    return name.removeprefix("FSDP")
 
 
 def _architecture_name(document: Mapping[str, object]) -> str:
     names = document.get("architectures")
-    if isinstance(names, list) and len(names) == 1 and names[0] in ARCHITECTURES:
-        return str(names[0])
+    if isinstance(names, list) and len(names) == 1 and isinstance(names[0], str):
+        name = inner_class(names[0])
+        if name in ARCHITECTURES:
+            return name
     raise CheckpointError(
         f"config.json: architectures: must be one of {', '.join(ARCHITECTURES)}, is {names!r}; "
         "--graph optimum exports others"
     )
 
 
-def weight_files(directory: Path) -> list[Path]:
-    """Return the safetensors files of a checkpoint, shards in the order of their names.
-
-    Raises:
-        CheckpointError: There are none, or the index of the shards is broken.
-    """
-    single = directory / "model.safetensors"
-    if single.exists():
-        return [single]
-    index = directory / "model.safetensors.index.json"
-    if index.exists():
-        return _shards(index)
-    others = sorted(path.name for path in directory.glob("*.bin"))
-    if others:
+def _check_layer_count(config: Qwen3Config, files: TensorFiles) -> None:
+    """Refuse a count that no file can hold, before all its tensors are named."""
+    if config.num_hidden_layers > len(files.entries):
         raise CheckpointError(
-            f"{directory}: has no model.safetensors but {others[0]}, which is a pickle; load it "
-            "with transformers and save it with save_pretrained, which writes safetensors"
+            f"config.json: num_hidden_layers: must be that of the weights, which are "
+            f"{len(files.entries)} tensors in all, is {config.num_hidden_layers}"
         )
-    raise CheckpointError(
-        f"{directory}: has neither model.safetensors nor model.safetensors.index.json"
-    )
-
-
-def _shards(index: Path) -> list[Path]:
-    weight_map = read_json_object(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index}: weight_map: must be an object of file names")
-    paths = []
-    for name in sorted({str(name) for name in weight_map.values()}):
-        if Path(name).name != name:
-            raise CheckpointError(
-                f"{index}: weight_map: must hold plain file names, holds {name!r}"
-            )
-        paths.append(index.parent / name)
-    return paths
 
 
 def _check_tensors(

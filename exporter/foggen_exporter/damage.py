@@ -22,7 +22,7 @@ from foggen_exporter.block_quantization import (
     quantize_blocks,
 )
 from foggen_exporter.checkpoint import LM_HEAD, TensorSource
-from foggen_exporter.layers import Layer, LayerCache, embed
+from foggen_exporter.layers import Layer, LayerCache, embed, embed_all
 from foggen_exporter.probes import Choice, ProbeSet
 from foggen_exporter.recipes import EMBEDDING_GROUP, Recipe, find_recipe
 from foggen_runtime.manifest import WeightFormat
@@ -73,7 +73,7 @@ class DamageSearch:
         longest = max(len(probe.ids) for probe in probes.probes)
         positions = len(probes.prefix_ids) + longest
         graph = Qwen3Graph(self.source, find_recipe("fp32"), positions, probes.rows)
-        embedded = [embed(self.source, probe.ids) for probe in probes.probes]
+        embedded = embed_all(self.source, [probe.ids for probe in probes.probes])
         rounded = [_rounded(rows[0], self.recipe.embedding)[None] for rows in embedded]
         states: States = {_REFERENCE: embedded, EMBEDDING_GROUP: rounded}
         prefix = embed(self.source, probes.prefix_ids)
@@ -105,9 +105,10 @@ class DamageSearch:
         Args:
             states: The output head's inputs, (probes.rows, hidden_size), for each probe.
         """
-        form = self.recipe.embedding
+        heads = self._heads()
+        rounded = [[_rounded(head, self.recipe.embedding) for head in some] for some in heads]
         found = {
-            group: self._shares(normed, form if group == EMBEDDING_GROUP else None)
+            group: self._shares(normed, rounded if group == EMBEDDING_GROUP else heads)
             for group, normed in states.items()
         }
         expected = found.pop(_REFERENCE)
@@ -118,17 +119,24 @@ class DamageSearch:
             for group, shares in found.items()
         }
 
-    def _shares(self, normed: list[Float32], form: WeightFormat | None) -> list[list[Float64]]:
+    def _heads(self) -> list[list[Float32]]:
+        """Return the output head's rows for each of each probe's choices, (tokens, hidden_size)."""
+        choices = [choice for probe in self.probes.probes for choice in probe.choices]
+        read = embed_all(self.source, [choice.tokens for choice in choices], LM_HEAD)
+        heads = iter(read)
+        return [[next(heads)[0] for _ in probe.choices] for probe in self.probes.probes]
+
+    def _shares(
+        self, normed: list[Float32], heads: Sequence[Sequence[Float32]]
+    ) -> list[list[Float64]]:
         """Return the logarithms of what a model gives each token of each probe's choices."""
-        found = []
-        for probe, rows in zip(self.probes.probes, normed, strict=True):
-            shares = []
-            for choice in probe.choices:
-                head = embed(self.source, choice.tokens, LM_HEAD)[0]
-                head = head if form is None else _rounded(head, form)
-                shares.append(_log_shares(head @ rows[choice.row]))
-            found.append(shares)
-        return found
+        return [
+            [
+                _log_shares(head @ rows[choice.row])
+                for choice, head in zip(probe.choices, some, strict=True)
+            ]
+            for probe, rows, some in zip(self.probes.probes, normed, heads, strict=True)
+        ]
 
 
 def _rounding(graph: Qwen3Graph, matrix: str, form: WeightFormat) -> Qwen3Graph:

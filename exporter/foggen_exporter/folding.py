@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -83,13 +83,15 @@ class FoldedCheckpoint(DerivedCheckpoint):
 
     def rows(self, name: str, start: int, stop: int) -> Float32Array:
         """Read rows `start` to `stop` of a folded tensor as float32."""
-        rows = self.base.rows(name, start, stop)
-        if name in self.rows_down:
-            down = -self.rows_down[name][start:stop]
-            rows = np.ldexp(rows, down.reshape(-1, *[1] * (rows.ndim - 1)))
-        if name in self.columns_up:
-            rows = np.ldexp(rows, self.columns_up[name])
-        return rows
+        return self._folded(name, self.base.rows(name, start, stop), slice(start, stop))
+
+    def take(self, name: str, indices: Sequence[int]) -> Float32Array:
+        """Read single rows of a folded tensor as float32."""
+        return self._folded(name, self.base.take(name, indices), list(indices))
+
+    def check_finite(self) -> None:
+        """Read all of the base's weights once; powers of two leave them finite."""
+        self.base.check_finite()
 
     def weights_sha256(self) -> str:
         """Hash the base's weights and the scales."""
@@ -99,3 +101,11 @@ class FoldedCheckpoint(DerivedCheckpoint):
         ]
         parts = [self.base.weights_sha256(), scales]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def _folded(self, name: str, rows: Float32Array, which: slice | list[int]) -> Float32Array:
+        if name in self.rows_down:
+            down = -self.rows_down[name][which]
+            rows = np.ldexp(rows, down.reshape(-1, *[1] * (rows.ndim - 1)))
+        if name in self.columns_up:
+            rows = np.ldexp(rows, self.columns_up[name])
+        return rows

@@ -82,4 +82,13 @@ class Layer:
 
 def embed(source: TensorSource, ids: Sequence[int], tensor: str = EMBEDDING) -> Float32:
     """Return the rows of some tokens in the embedding, or the head: (1, tokens, hidden_size)."""
-    return np.concatenate([source.rows(tensor, token, token + 1) for token in ids])[None]
+    return source.take(tensor, ids)[None]
+
+
+def embed_all(
+    source: TensorSource, sequences: Sequence[Sequence[int]], tensor: str = EMBEDDING
+) -> list[Float32]:
+    """Return the rows of several sequences' tokens, each as `embed` does, read at once."""
+    rows = embed(source, [token for ids in sequences for token in ids], tensor)
+    ends = np.cumsum([len(ids) for ids in sequences])
+    return np.split(rows, ends[:-1], axis=1)

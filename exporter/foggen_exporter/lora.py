@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,6 +17,7 @@ from foggen_exporter.checkpoint import (
     HeadKind,
     TensorSource,
 )
+from foggen_exporter.checkpoint_files import check_pulled
 from foggen_exporter.lora_config import LoraConfig
 from foggen_exporter.tensor_files import (
     DTYPES,
@@ -25,8 +26,10 @@ from foggen_exporter.tensor_files import (
     rows_per_chunk,
     same_values,
 )
+from foggen_exporter.tensor_names import unwrapped
 from foggen_runtime.errors import CheckpointError
 
+_WEIGHT_FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 # PEFT's suffixes after a module's name, and what such a tensor is to the module.
 _PARTS = {
@@ -55,8 +58,9 @@ class MergedCheckpoint(DerivedCheckpoint):
             CheckpointError: A file is missing or broken, the adapter is of a kind that is not
                 merged here, or its tensors do not fit the base checkpoint.
         """
+        check_pulled(directory, _WEIGHT_FILE)
         config = LoraConfig.read(directory / "adapter_config.json")
-        files = TensorFiles([_weight_file(directory)])
+        files = TensorFiles([_weight_file(directory)], unwrapped)
         files.check_dtypes()
         merge = _read_merge(base, files, config)
         head, warnings = merge.judge_head()
@@ -69,6 +73,15 @@ class MergedCheckpoint(DerivedCheckpoint):
             CheckpointError: A file cannot be read any more, or a value is NaN or infinite.
         """
         return self.merge.rows(name, start, stop)
+
+    def take(self, name: str, indices: Sequence[int]) -> Float32Array:
+        """Read single rows of a merged tensor as float32; raises as `rows` does."""
+        return self.merge.take(name, indices)
+
+    def check_finite(self) -> None:
+        """Read all weights once, the base's and the adapter's; raises as `rows` does."""
+        self.base.check_finite()
+        self.merge.files.check_finite()
 
     def weights_sha256(self) -> str:
         """Hash the base's weights, the adapter's and its scales.
@@ -91,11 +104,20 @@ class _LowRankUpdate:
 
     def rows(self, files: TensorFiles, start: int, stop: int) -> Float32Array:
         if self.transposed:
+            return self._product(files, files.tensor(self.a)[:, start:stop])
+        return self._product(files, files.rows(self.b, start, stop))
+
+    def take(self, files: TensorFiles, indices: Sequence[int]) -> Float32Array:
+        if self.transposed:
+            return self._product(files, files.tensor(self.a)[:, list(indices)])
+        return self._product(files, files.take(self.b, indices))
+
+    def _product(self, files: TensorFiles, part: Float32Array) -> Float32Array:
+        """Multiply a part of `b`, or of `a` where transposed, with all of the other."""
+        left, right = part, files.tensor(self.b if self.transposed else self.a)
+        if self.transposed:
             # Laid out as for a linear layer, so that tied updates come out equal bit for bit.
-            left = np.ascontiguousarray(files.tensor(self.a)[:, start:stop].T)
-            right = np.ascontiguousarray(files.tensor(self.b).T)
-        else:
-            left, right = files.rows(self.b, start, stop), files.tensor(self.a)
+            left, right = np.ascontiguousarray(part.T), np.ascontiguousarray(right.T)
         product: Float32Array = left @ right
         product *= np.float32(self.scale)
         return product
@@ -121,6 +143,14 @@ class _Merge:
                 part += self.updates[weight].rows(self.files, start + at, start + at + len(part))
         return merged
 
+    def take(self, weight: str, indices: Sequence[int]) -> Float32Array:
+        if weight in self.replacements:
+            return self.files.take(self.replacements[weight], indices)
+        merged = self.base.take(weight, indices)
+        if weight in self.updates:
+            merged += self.updates[weight].take(self.files, indices)
+        return merged
+
     def judge_head(self) -> tuple[HeadKind, tuple[str, ...]]:
         touched = [
             name
@@ -140,7 +170,7 @@ class _Merge:
 
 
 def _weight_file(directory: Path) -> Path:
-    path = directory / "adapter_model.safetensors"
+    path = directory / _WEIGHT_FILE
     if not path.exists() and (directory / "adapter_model.bin").exists():
         raise CheckpointError(
             f"{directory}: has no adapter_model.safetensors but adapter_model.bin, which is a "

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from foggen_exporter.checkpoint import read_json_object
+from foggen_exporter.checkpoint_files import read_json_object
 from foggen_runtime.errors import CheckpointError
 from foggen_runtime.jsonio import FieldError, from_json
 

@@ -23,7 +23,7 @@ from foggen_exporter.bundle_files import (
     file_infos,
     save_manifest,
 )
-from foggen_exporter.checkpoint import read_json_object, weight_files
+from foggen_exporter.checkpoint_files import read_json_object, weight_files
 from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.optimum_graph import GraphShape, store_graph
 from foggen_exporter.prompt import prompt_info, template_info

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from foggen_exporter.block_quantization import Float32
 from foggen_exporter.checkpoint import TensorSource
 
@@ -36,5 +34,4 @@ class SingleRows:
 
     def __call__(self) -> Iterator[Float32]:
         """Yield (rows, columns) once."""
-        rows = [self.source.rows(self.tensor, index, index + 1) for index in self.indices]
-        yield np.concatenate(rows)
+        yield self.source.take(self.tensor, self.indices)

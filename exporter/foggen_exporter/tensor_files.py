@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +28,10 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """Where one tensor lies, and its form."""
+    """Where one tensor lies, under which name, and its form."""
 
     path: Path
+    stored_name: str
     dtype: str
     shape: tuple[int, ...]
 
@@ -45,17 +46,26 @@ class TensorFiles:
         entries: The tensors by name.
     """
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    def __init__(self, paths: Iterable[Path], rename: Callable[[str], str] = str) -> None:
+        """Read the headers.
+
+        Args:
+            paths: The files.
+            rename: Gives the name by which a tensor is called, from that in the file.
+
+        Raises:
+            CheckpointError: A file is missing or broken, or two tensors have one name.
+        """
         self.entries: dict[str, TensorEntry] = {}
         for path in paths:
             with _opened(path) as file:
-                for name in file.keys():  # noqa: SIM118 (no mapping, cannot be iterated)
+                for stored in file.keys():  # noqa: SIM118 (no mapping, cannot be iterated)
+                    name = rename(stored)
                     if name in self.entries:
-                        raise CheckpointError(f"{path}: holds {name}, as another file does")
-                    part = file.get_slice(name)
-                    self.entries[name] = TensorEntry(
-                        path, part.get_dtype(), tuple(part.get_shape())
-                    )
+                        raise _twice(name, self.entries[name], path, stored)
+                    part = file.get_slice(stored)
+                    form = part.get_dtype(), tuple(part.get_shape())
+                    self.entries[name] = TensorEntry(path, stored, *form)
 
     def check_dtypes(self) -> None:
         """Check that every tensor is a plain float one.
@@ -83,9 +93,25 @@ class TensorFiles:
         for at, chunk in self._chunks(name, start, stop):
             part = read[at - start : at - start + len(chunk)]
             part[:] = chunk
-            if not np.isfinite(part).all():
-                raise CheckpointError(f"{name}: must be finite, holds NaN or infinite values")
+            _check_finite(name, part)
         return read
+
+    def take(self, name: str, indices: Sequence[int]) -> Float32Array:
+        """Read single rows of a tensor as float32, in the order of `indices`; raises as `rows`."""
+        entry = self.entries[name]
+        read = np.empty((len(indices), *entry.shape[1:]), np.float32)
+        with _opened(entry.path) as file:
+            rows = file.get_slice(entry.stored_name)
+            for at, index in enumerate(indices):
+                read[at] = rows[index : index + 1][0]
+        _check_finite(name, read)
+        return read
+
+    def check_finite(self) -> None:
+        """Read everything once; raises as `rows` does."""
+        for name, entry in self.entries.items():
+            for _, chunk in self._chunks(name, 0, entry.shape[0] if entry.shape else 0):
+                _check_finite(name, chunk)
 
     def tensor(self, name: str) -> Float32Array:
         """Read a whole tensor as float32; raises as `rows` does."""
@@ -106,7 +132,7 @@ class TensorFiles:
         step = rows_per_chunk(entry.shape, DTYPES[entry.dtype].itemsize)
         for at in range(start, stop, step):
             with _opened(entry.path) as file:
-                chunk = file.get_slice(name)[at : min(at + step, stop)]
+                chunk = file.get_slice(entry.stored_name)[at : min(at + step, stop)]
             yield at, chunk
 
 
@@ -127,6 +153,20 @@ def same_values(
         if not np.array_equal(rows(one, at, stop), rows(other, at, stop)):
             return False
     return True
+
+
+def _check_finite(name: str, values: NDArray[Any]) -> None:
+    if not np.isfinite(values).all():
+        raise CheckpointError(f"{name}: must be finite, holds NaN or infinite values")
+
+
+def _twice(name: str, first: TensorEntry, path: Path, stored: str) -> CheckpointError:
+    if first.path != path:
+        return CheckpointError(f"{path}: holds {name}, as another file does")
+    return CheckpointError(
+        f"{path}: holds {name} twice, as {first.stored_name} and as {stored}; save the model again "
+        "without what training wrapped around it"
+    )
 
 
 @contextmanager
