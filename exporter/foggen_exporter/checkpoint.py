@@ -1,5 +1,6 @@
 """Reading a Hugging Face checkpoint directory, tensor by tensor and without torch."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,19 +16,28 @@ from foggen_runtime.errors import CheckpointError
 EMBEDDING = "model.embed_tokens.weight"
 LM_HEAD = "lm_head.weight"
 
+_LAYER = re.compile(r"model\.layers\.(\d+)\.")
+
 HeadKind = Literal["tied", "untied"]
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """How the checkpoints of one architecture are read."""
+    """How the checkpoints of one architecture are read.
 
+    Attributes:
+        model_type: What transformers calls it.
+        read_config: Reads a parsed `config.json`.
+        expected_tensors: Gives the shapes of all tensors, by what `config.json` calls each size.
+    """
+
+    model_type: str
     read_config: Callable[[Mapping[str, object]], Qwen3Config]
-    expected_tensors: Callable[[Qwen3Config], dict[str, tuple[int, ...]]]
+    expected_tensors: Callable[[Qwen3Config], dict[str, dict[str, int]]]
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "Qwen3ForCausalLM": Architecture(Qwen3Config.from_config, expected_tensors),
+    "Qwen3ForCausalLM": Architecture("qwen3", Qwen3Config.from_config, expected_tensors),
 }
 
 
@@ -103,7 +113,12 @@ class Checkpoint:
         check_merged(directory, files.entries)
         _check_layer_count(config, files)
         expected = ARCHITECTURES[architecture].expected_tensors(config)
-        if config.tie_word_embeddings and LM_HEAD not in files.entries:
+        if LM_HEAD not in files.entries:
+            if not config.tie_word_embeddings:
+                raise CheckpointError(
+                    f"{directory}: tensors missing: {LM_HEAD}, which tie_word_embeddings (false) "
+                    "in config.json asks for"
+                )
             del expected[LM_HEAD]
         _check_tensors(directory, files.entries, expected)
         files.check_dtypes()
@@ -202,18 +217,19 @@ def _architecture_name(document: Mapping[str, object]) -> str:
 
 
 def _check_layer_count(config: Qwen3Config, files: TensorFiles) -> None:
-    """Refuse a count that no file can hold, before all its tensors are named."""
-    if config.num_hidden_layers > len(files.entries):
+    """Hold the count against the weights, before the tensors of so many layers are named."""
+    found = len({layer[1] for name in files.entries if (layer := _LAYER.match(name))})
+    if config.num_hidden_layers != found:
         raise CheckpointError(
-            f"config.json: num_hidden_layers: must be that of the weights, which are "
-            f"{len(files.entries)} tensors in all, is {config.num_hidden_layers}"
+            f"config.json: num_hidden_layers: must be {found} as in the weights, is "
+            f"{config.num_hidden_layers}; if that is right, some weights are missing"
         )
 
 
 def _check_tensors(
     directory: Path,
     found: Mapping[str, TensorEntry],
-    expected: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, Mapping[str, int]],
 ) -> None:
     for what, names in (
         ("missing", [name for name in expected if name not in found]),
@@ -222,11 +238,11 @@ def _check_tensors(
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise CheckpointError(f"{directory}: tensors {what}: {', '.join(names[:3])}{more}")
-    for name, shape in expected.items():
-        if found[name].shape != shape:
+    for name, sizes in expected.items():
+        if found[name].shape != tuple(sizes.values()):
             raise CheckpointError(
-                f"{found[name].path}: {name}: shape must be {list(shape)} by config.json, "
-                f"is {list(found[name].shape)}"
+                f"{found[name].path}: {name}: shape must be {list(sizes.values())} by config.json "
+                f"({', '.join(sizes)}), is {list(found[name].shape)}"
             )
 
 

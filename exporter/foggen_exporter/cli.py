@@ -28,6 +28,7 @@ from foggen_exporter.recipes import BLOCK_SIZES, RECIPES, find_recipe
 from foggen_exporter.template import load_template
 from foggen_runtime.bundle import BUNDLE
 from foggen_runtime.errors import ConfigError, FoggenError
+from foggen_runtime.files import check_utf8
 from foggen_runtime.manifest import Manifest
 from foggen_runtime.placing import Place
 
@@ -223,8 +224,14 @@ def export_command(**options: object) -> None:
 
 
 def _export(request: Request) -> Manifest:
-    settings = request.settings
     target = request.target
+    for option, path in (
+        ("checkpoint", Path(request.checkpoint)),
+        ("output", target),
+        ("adapter", request.adapter or Path()),
+    ):
+        check_utf8(option, path)
+    settings = request.settings
     place = Place.directory(target, BUNDLE, force=request.force)
     wishes = Wishes(request.data, request.report, request.max_flip_rate, request.force)
     judging = Judging.of(wishes, target)

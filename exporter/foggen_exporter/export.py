@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from transformers import AutoConfig
 
 from foggen_exporter.activations import CalibrationPrompts, layer_inputs
 from foggen_exporter.architectures.qwen3 import Qwen3Graph, graph_inputs, graph_outputs
@@ -21,12 +22,14 @@ from foggen_exporter.bundle_files import (
 )
 from foggen_exporter.calibration import calibration_prompts
 from foggen_exporter.calibration_cost import cost_sentence, layer_tokens, token_seconds
-from foggen_exporter.checkpoint import TensorSource
+from foggen_exporter.checkpoint import ARCHITECTURES, TensorSource
 from foggen_exporter.damage import DamageSearch, damage_steps
 from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.extra_graphs import GENAI_GRAPH_FILE, LOOP_FILE, ExtraGraphs
 from foggen_exporter.folding import Channels, Exponents, FoldedCheckpoint
 from foggen_exporter.graph import GraphBuilder, WeightFile
+from foggen_exporter.loop_tables import LoopTables
+from foggen_exporter.plan import check_matrices, positions
 from foggen_exporter.prefix import layer_caches
 from foggen_exporter.probes import probe_set, probing_questions
 from foggen_exporter.prompt import (
@@ -47,7 +50,6 @@ from foggen_runtime.manifest import (
 )
 from foggen_runtime.snapshot import SNAPSHOT_FILE
 from foggen_runtime.template import TemplateTrie
-from foggen_runtime.tokenizer import QuestionTokenizer
 
 
 class Export:
@@ -56,7 +58,7 @@ class Export:
     def __init__(
         self, source: TensorSource, origin: Origin, settings: ExportSettings, directory: Path
     ) -> None:
-        """Read the tokenizer and derive everything small.
+        """Write the tokenizer, derive everything small, and refuse whatever cannot be exported.
 
         Args:
             source: The checkpoint.
@@ -65,25 +67,46 @@ class Export:
             directory: An empty directory to write to.
 
         Raises:
-            CheckpointError: The tokenizer does not go with the model.
-            ConfigError: The template does not go with the tokenizer.
+            CheckpointError: The tokenizer does not go with the model, a block size does not divide
+                a weight, or values are not finite.
+            ConfigError: The template does not go with the tokenizer, the context length holds no
+                question, the budget is too small, or the loop cannot read the template.
         """
         self._source = source
         self._origin = origin
         self._settings = settings
         self._recipe = settings.recipe
         self._directory = directory
-        self._tokenizer = load_tokenizer(source.directory, source.config.vocab_size)
-        self._prompt = prompt_info(self._tokenizer, settings.template)
-        self._template = template_info(self._tokenizer, settings.template)
+        model_type = ARCHITECTURES[source.architecture].model_type
+        tokenizer = load_tokenizer(
+            source.directory, source.config.vocab_size, AutoConfig.for_model(model_type)
+        )
+        self._prompt = prompt_info(tokenizer, settings.template)
+        self._template = template_info(tokenizer, settings.template)
         trie = TemplateTrie.of(self._template)
         self._tail = trie.rows_needed(self._template.answer_prefix_ids)
         self._head: HeadInfo | None = None
         if settings.head == "choices":
             ends = source.config.eos_token_ids
-            self._head = head_info(self._tokenizer, settings.template, ends)
+            self._head = head_info(tokenizer, settings.template, ends)
             # Nothing says what else the model would have written.
             self._template = replace(self._template, min_template_probability=0.0)
+        self._tokenizer = write_tokenizer(tokenizer, settings.template, self._prompt, directory)
+        limit = source.config.max_position_embeddings
+        self._positions = positions(
+            settings.context_length, limit, self._tokenizer, self._prompt, self._template
+        )
+        self._check()
+
+    def _check(self) -> None:
+        check_matrices(self._source.config, self._recipe)
+        if self._recipe.finer:
+            self._weight_sizes().room(self._settings.budget)
+        if self._settings.loop:
+            LoopTables.of(self._template)
+        if self._recipe.calibrated:
+            # Otherwise each weight is read, and checked, before anything else takes long.
+            self._source.check_finite()
 
     @property
     def step_count(self) -> int:
@@ -102,7 +125,7 @@ class Export:
         reply = (*template.level_ids[0], *template.separator_ids, *template.answer_prefix_ids)
         questions = self._settings.calibration.questions
         lengths, probes = (
-            [len(self._tokenizer(text)["input_ids"]) + len(reply) for text in some]
+            [len(self._tokenizer.encode(text)) + len(reply) for text in some]
             for some in (questions, probing_questions(questions))
         )
         tokens = layer_tokens(self._recipe, config, lengths, probes)
@@ -113,19 +136,15 @@ class Export:
         """Write the bundle, yielding the name of each step before it is taken.
 
         Raises:
-            CheckpointError: A block size does not divide a weight, or a tensor is unreadable.
-            ConfigError: The budget is too small.
+            CheckpointError: A tensor cannot be read any more, or holds values that are not finite.
         """
-        tokenizer = write_tokenizer(
-            self._tokenizer, self._settings.template, self._prompt, self._directory
-        )
         copy_configuration(self._source.directory, self._directory)
         recipe = self._recipe
         if recipe.smoothing:
-            yield from self._smooth(self._calibration_prompts(tokenizer))
+            yield from self._smooth(self._calibration_prompts())
         if recipe.finer:
-            yield from self._mix(tokenizer)
-        calibration = self._calibration_prompts(tokenizer) if recipe.error_feedback else None
+            yield from self._mix()
+        calibration = self._calibration_prompts() if recipe.error_feedback else None
         yield from self._write_graph(calibration)
         if self._settings.prefix_snapshot:
             yield from self._write_snapshot()
@@ -133,15 +152,10 @@ class Export:
         yield "manifest"
         save_manifest(self._manifest(), self._directory)
 
-    @property
-    def _positions(self) -> int:
-        limit = self._source.config.max_position_embeddings
-        return min(self._settings.context_length, limit)
-
-    def _calibration_prompts(self, tokenizer: QuestionTokenizer) -> CalibrationPrompts:
+    def _calibration_prompts(self) -> CalibrationPrompts:
         questions = self._settings.calibration.questions
         prompt, template = self._prompt, self._template
-        return calibration_prompts(questions, tokenizer, prompt, template, self._tail)
+        return calibration_prompts(questions, self._tokenizer, prompt, template, self._tail)
 
     def _smooth(self, prompts: CalibrationPrompts) -> Iterator[str]:
         """Go on with the folded weights: the snapshot's values must be scaled as theirs are."""
@@ -159,15 +173,18 @@ class Export:
             return len(self._head.token_ids)
         return self._source.config.vocab_size if self._source.lm_head == "untied" else 0
 
-    def _mix(self, tokenizer: QuestionTokenizer) -> Iterator[str]:
+    def _weight_sizes(self) -> WeightSizes:
+        return WeightSizes.of(self._source, self._recipe, self._positions, self._head_rows)
+
+    def _mix(self) -> Iterator[str]:
         """Go on with the bits that the budget allows where they matter most."""
         recipe, questions = self._recipe, self._settings.calibration.questions
-        sizes = WeightSizes.of(self._source, recipe, self._positions, self._head_rows)
+        sizes = self._weight_sizes()
         room = sizes.room(self._settings.budget)
-        probes = probe_set(questions, tokenizer, self._prompt, self._template)
+        probes = probe_set(questions, self._tokenizer, self._prompt, self._template)
         inputs: Iterator[dict[str, Float32]] = iter(())
         if recipe.error_feedback:
-            inputs = layer_inputs(self._source, self._calibration_prompts(tokenizer))
+            inputs = layer_inputs(self._source, self._calibration_prompts())
         damage = yield from DamageSearch(self._source, recipe, probes).steps(inputs)
         self._recipe = recipe.with_finer(choose_finer(damage, sizes, room))
 

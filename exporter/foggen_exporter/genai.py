@@ -12,12 +12,11 @@ import numpy as np
 import onnx
 
 from foggen_exporter.architectures.qwen3 import TAIL_START
+from foggen_exporter.checkpoint import ARCHITECTURES
 from foggen_runtime.manifest import ModelInfo
 
 GENAI_GRAPH_FILE = "model_genai.onnx"
 GENAI_CONFIG_FILE = "genai_config.json"
-
-_MODEL_TYPES = {"Qwen3ForCausalLM": "qwen3"}
 
 
 def one_row_graph(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -56,7 +55,7 @@ def genai_config(model: ModelInfo, hidden_size: int) -> str:
     first_end = model.eos_token_ids[0]
     document = {
         "model": {
-            "type": _MODEL_TYPES[model.architecture],
+            "type": ARCHITECTURES[model.architecture].model_type,
             "bos_token_id": first_end,
             "eos_token_id": list(model.eos_token_ids),
             "pad_token_id": first_end,

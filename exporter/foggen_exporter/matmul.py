@@ -23,6 +23,19 @@ from foggen_runtime.manifest import WeightFormat
 _PART_ROWS = 20480
 
 
+def check_blocks(name: str, columns: int, block_size: int | None) -> None:
+    """Check that blocks divide a matrix's columns.
+
+    Raises:
+        CheckpointError: They do not.
+    """
+    if block_size is not None and columns % block_size:
+        raise CheckpointError(
+            f"{name}: input size must be a multiple of the block size {block_size}, is {columns}; "
+            "choose a smaller --block-size, or a recipe without blocks"
+        )
+
+
 def emit_matmul(g: GraphBuilder, x: str, matrix: Matrix, form: WeightFormat) -> str:
     """Add `x @ matrix.T` and return its output's name.
 
@@ -140,12 +153,7 @@ def _add_weight(
     if form.block_size is None:
         g.streamed_weight(f"{matrix.name}.weight", matrix.shape, np.float32, matrix.chunks())
         return None
-    columns = matrix.shape[1]
-    if columns % form.block_size:
-        raise CheckpointError(
-            f"{matrix.name}: input size must be a multiple of the block size "
-            f"{form.block_size}, is {columns}"
-        )
+    check_blocks(matrix.name, matrix.shape[1], form.block_size)
     quantize = _quantizer(matrix, BlockFormat(form.bits, form.block_size, bool(form.symmetric)))
     whole = _joined(quantize(chunk) for chunk in matrix.chunks())
     _add_blocks(g, matrix, whole, shape)

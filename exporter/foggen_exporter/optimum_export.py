@@ -6,7 +6,7 @@ manifest says so, and the runtime goes by it.
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from transformers import AutoConfig, PretrainedConfig
 
+from foggen_exporter.architectures.qwen3_config import eos_token_ids
 from foggen_exporter.bundle_files import (
     GRAPH_FILE,
     MIN_ONNXRUNTIME,
@@ -23,11 +24,14 @@ from foggen_exporter.bundle_files import (
     file_infos,
     save_manifest,
 )
-from foggen_exporter.checkpoint_files import read_json_object, weight_files
+from foggen_exporter.checkpoint import inner_class
+from foggen_exporter.checkpoint_files import read_configs, weight_files
 from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.optimum_graph import GraphShape, store_graph
+from foggen_exporter.plan import check_all_blocks, positions
 from foggen_exporter.prompt import prompt_info, template_info
-from foggen_exporter.tensor_files import TensorFiles
+from foggen_exporter.tensor_files import DTYPES, TensorFiles
+from foggen_exporter.tensor_names import check_merged, merged
 from foggen_exporter.tokenizer_files import load_tokenizer, write_tokenizer
 from foggen_runtime.engine import Engine, EngineOptions
 from foggen_runtime.errors import CheckpointError, ConfigError
@@ -45,6 +49,9 @@ from foggen_runtime.snapshot import SNAPSHOT_FILE
 
 RECIPES = ("fp32", "int8-weight", "int4")
 
+# Of buffers beside the weights.
+_OTHER_DTYPES = ("F64", "I64", "I32", "I16", "I8", "U8", "BOOL")
+_LIMIT = "max_position_embeddings"
 _TASK = "text-generation-with-past"
 _EMBEDDING = WeightFormat(bits=32)
 
@@ -57,29 +64,41 @@ class OptimumCheckpoint:
     architecture: str
     config: PretrainedConfig
     eos_token_ids: tuple[int, ...]
+    files: TensorFiles
 
     @classmethod
     def open(cls, directory: Path) -> Self:
-        """Read the configuration.
+        """Read the configuration, and the headers of the weight files.
 
         Raises:
-            CheckpointError: It is none, or says nothing of what a bundle must know.
+            CheckpointError: It is none, or says nothing of what a bundle must know; or the weights
+                are of a kind that transformers does not read.
         """
+        document = read_configs(directory)
         try:
             config = AutoConfig.from_pretrained(directory, local_files_only=True)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # of many kinds: each field is checked in its own way
             raise CheckpointError(f"{directory}: no usable configuration: {error}") from error
-        ends = config.eos_token_id
-        generation = directory / "generation_config.json"
-        if generation.exists():
-            ends = read_json_object(generation).get("eos_token_id", ends)
-        if ends is None:
+        ends = eos_token_ids(document) or eos_token_ids(config.to_dict())
+        if not ends:
             raise CheckpointError(f"{directory}: eos_token_id: must say what ends a text, is none")
-        names = config.architectures or []
-        if len(names) != 1:
+        names = config.architectures
+        if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
             raise CheckpointError(f"config.json: architectures: must name one, is {names!r}")
-        eos_token_ids = (ends,) if isinstance(ends, int) else tuple(ends)
-        return cls(directory, names[0], config, eos_token_ids)
+        for name in ("vocab_size", "num_attention_heads"):
+            _size(config, name)
+        files = TensorFiles(weight_files(directory))
+        files.check_dtypes((*DTYPES, *_OTHER_DTYPES))
+        check_merged(directory, files.entries)
+        _check_names(directory, files.entries)
+        return cls(directory, inner_class(names[0]), config, ends, files)
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens that the checkpoint was made for, if it says."""
+        if getattr(self.config, _LIMIT, None) is None:
+            return None
+        return _size(self.config, _LIMIT)
 
     def model_info(self, origin: Origin, shape: GraphShape, context_length: int) -> ModelInfo:
         """Describe the model for the manifest.
@@ -87,9 +106,8 @@ class OptimumCheckpoint:
         Args:
             origin: Where the checkpoint came from.
             shape: What its graph tells.
-            context_length: The most tokens wanted; the checkpoint's own limit holds too.
+            context_length: The most tokens of prompt and answer.
         """
-        limit = getattr(self.config, "max_position_embeddings", None) or context_length
         return ModelInfo(
             name=origin.name.rpartition("/")[2],
             revision=origin.revision,
@@ -99,7 +117,7 @@ class OptimumCheckpoint:
             num_key_value_heads=shape.num_key_value_heads,
             head_dim=shape.head_dim,
             vocab_size=shape.vocab_size,
-            context_length=min(context_length, limit),
+            context_length=context_length,
             eos_token_ids=self.eos_token_ids,
         )
 
@@ -114,7 +132,7 @@ class OptimumExport:
         settings: ExportSettings,
         directory: Path,
     ) -> None:
-        """Read the tokenizer and derive everything small.
+        """Write the tokenizer, derive everything small, and refuse what can be refused beforehand.
 
         Args:
             checkpoint: What to export.
@@ -123,18 +141,27 @@ class OptimumExport:
             directory: An empty directory to write to.
 
         Raises:
-            CheckpointError: The tokenizer does not go with the model.
-            ConfigError: The template does not go with the tokenizer, or the settings ask for what
-                this way of exporting cannot do.
+            CheckpointError: The tokenizer does not go with the model, a block size does not divide
+                a weight, or values are not finite.
+            ConfigError: The template does not go with the tokenizer, the context length holds no
+                question, the settings ask for what this way of exporting cannot do, or optimum is
+                not installed.
         """
         check_settings(settings, origin.adapter)
         self._checkpoint = checkpoint
         self._origin = origin
         self._settings = settings
         self._directory = directory
-        self._tokenizer = load_tokenizer(checkpoint.directory, checkpoint.config.vocab_size)
-        self._prompt = prompt_info(self._tokenizer, settings.template)
-        self._template = template_info(self._tokenizer, settings.template)
+        config, template = checkpoint.config, settings.template
+        tokenizer = load_tokenizer(checkpoint.directory, config.vocab_size, config)
+        self._prompt = prompt_info(tokenizer, template)
+        self._template = template_info(tokenizer, template)
+        written = write_tokenizer(tokenizer, template, self._prompt, directory)
+        self._positions = positions(
+            settings.context_length, checkpoint.limit, written, self._prompt, self._template
+        )
+        check_all_blocks(product_inputs(config), settings.recipe.layers.block_size)
+        checkpoint.files.check_finite()
 
     @property
     def step_count(self) -> int:
@@ -150,10 +177,8 @@ class OptimumExport:
 
         Raises:
             CheckpointError: optimum cannot export the checkpoint, or writes a graph of a kind that
-                the runtime cannot drive; or a block size does not divide a weight.
-            ConfigError: optimum is not installed.
+                the runtime cannot drive or weights of a kind that cannot be quantized.
         """
-        write_tokenizer(self._tokenizer, self._settings.template, self._prompt, self._directory)
         copy_configuration(self._checkpoint.directory, self._directory)
         with tempfile.TemporaryDirectory(
             dir=self._directory.parent, prefix=f"{self._directory.name}.optimum-"
@@ -171,8 +196,7 @@ class OptimumExport:
 
     def _describe(self, graph: Path) -> tuple[ModelInfo, GraphInfo]:
         shape = GraphShape.of(onnx.load_model(graph, load_external_data=False))
-        context_length = self._settings.context_length
-        model = self._checkpoint.model_info(self._origin, shape, context_length)
+        model = self._checkpoint.model_info(self._origin, shape, self._positions)
         return model, GraphInfo(
             GRAPH_FILE,
             model.context_length,
@@ -188,7 +212,6 @@ class OptimumExport:
 
     def _write_manifest(self, model: ModelInfo, graph: GraphInfo) -> None:
         recipe = self._settings.recipe
-        weights = TensorFiles(weight_files(self._checkpoint.directory))
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             model=model,
@@ -205,7 +228,7 @@ class OptimumExport:
                 "tool": f"foggen-export {version('foggen')}, optimum-onnx {optimum_version()}",
                 "checkpoint": self._origin.name,
                 "adapter": None,
-                "weights_sha256": weights.sha256(),
+                "weights_sha256": self._checkpoint.files.sha256(),
             },
         )
         save_manifest(manifest, self._directory)
@@ -233,6 +256,30 @@ def check_settings(settings: ExportSettings, adapter: str | None) -> None:
         raise ConfigError(f"head: must be full with graph optimum, is {settings.head}")
     if adapter:
         raise ConfigError(f"adapter: must be merged beforehand with graph optimum, is {adapter}")
+    _main_export()
+
+
+def product_inputs(config: PretrainedConfig) -> dict[str, int]:
+    """Return the input sizes of a model's linear layers, by their names.
+
+    Nothing, for a model that cannot be made without its weights: tracing shows them then.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
+
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except Exception:  # the model's own code, of any architecture
+        return {}
+    sizes = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            sizes[name] = module.in_features
+        elif isinstance(module, Conv1D):
+            sizes[name] = module.weight.shape[0]
+    return sizes
 
 
 def optimum_version() -> str:
@@ -247,13 +294,7 @@ def export_graph(checkpoint: Path, directory: Path) -> Path:
         ConfigError: optimum is not installed.
         CheckpointError: optimum refuses the checkpoint.
     """
-    try:
-        from optimum.exporters.onnx import main_export
-    except ImportError as error:
-        raise ConfigError(
-            "graph: optimum needs an environment of its own with pip install "
-            f"'foggen[optimum]': {error}"
-        ) from error
+    main_export = _main_export()
     try:
         # Tracing warns of every shape in the model's code.
         with warnings.catch_warnings(action="ignore"):
@@ -266,6 +307,35 @@ def export_graph(checkpoint: Path, directory: Path) -> Path:
                 do_validation=False,
                 library_name="transformers",
             )
-    except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
+    except Exception as error:  # the model's own code runs, of any architecture
         raise CheckpointError(f"{checkpoint}: optimum cannot export it: {error}") from error
     return directory / GRAPH_FILE
+
+
+def _main_export() -> Callable[..., object]:
+    try:
+        from optimum.exporters.onnx import main_export
+    except ImportError as error:
+        raise ConfigError(
+            "graph: optimum needs an environment of its own with pip install "
+            f"'foggen[optimum]': {error}"
+        ) from error
+    found: Callable[..., object] = main_export
+    return found
+
+
+def _size(config: PretrainedConfig, name: str) -> int:
+    size = getattr(config, name, None)
+    if type(size) is not int or size < 1:
+        raise CheckpointError(f"config.json: {name}: must be an integer of at least 1, is {size!r}")
+    return size
+
+
+def _check_names(directory: Path, names: Iterable[str]) -> None:
+    """Refuse names that transformers does not know: it would make such weights up."""
+    for name in names:
+        if name != merged(name):
+            raise CheckpointError(
+                f"{directory}: tensors must be named as in the model, {name} should be "
+                f"{merged(name)}; save the model again without what training wrapped around it"
+            )

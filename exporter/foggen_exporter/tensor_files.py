@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "F16": np.dtype(np.float16),
     "F32": np.dtype(np.float32),
 }
+_WIDEST = np.dtype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -67,16 +68,16 @@ class TensorFiles:
                     form = part.get_dtype(), tuple(part.get_shape())
                     self.entries[name] = TensorEntry(path, stored, *form)
 
-    def check_dtypes(self) -> None:
-        """Check that every tensor is a plain float one.
+    def check_dtypes(self, allowed: Collection[str] = tuple(DTYPES)) -> None:
+        """Check that every tensor is of a type that is read, such as a plain float one.
 
         Raises:
             CheckpointError: Some tensor has another type, as in a quantized checkpoint.
         """
         for name, entry in self.entries.items():
-            if entry.dtype not in DTYPES:
+            if entry.dtype not in allowed:
                 raise CheckpointError(
-                    f"{entry.path}: {name}: dtype must be one of {', '.join(DTYPES)}, "
+                    f"{entry.path}: {name}: dtype must be one of {', '.join(allowed)}, "
                     f"is {entry.dtype}; quantized weights are not read"
                 )
 
@@ -108,9 +109,9 @@ class TensorFiles:
         return read
 
     def check_finite(self) -> None:
-        """Read everything once; raises as `rows` does."""
+        """Read all floats once; raises as `rows` does."""
         for name, entry in self.entries.items():
-            for _, chunk in self._chunks(name, 0, entry.shape[0] if entry.shape else 0):
+            for chunk in self._all_chunks(name) if entry.dtype in DTYPES else ():
                 _check_finite(name, chunk)
 
     def tensor(self, name: str) -> Float32Array:
@@ -122,14 +123,24 @@ class TensorFiles:
         digest = hashlib.sha256()
         for name, entry in sorted(self.entries.items()):
             digest.update(json.dumps([name, entry.dtype, entry.shape]).encode())
-            for _, chunk in self._chunks(name, 0, entry.shape[0]):
-                digest.update(chunk.view(np.uint8).data)
+            for chunk in self._all_chunks(name):
+                digest.update(np.ascontiguousarray(chunk).view(np.uint8).data)
         return digest.hexdigest()
+
+    def _all_chunks(self, name: str) -> Iterator[NDArray[Any]]:
+        """Yield a whole tensor's rows as stored; of a single number, that."""
+        entry = self.entries[name]
+        if entry.shape:
+            for _, chunk in self._chunks(name, 0, entry.shape[0]):
+                yield chunk
+            return
+        with _opened(entry.path) as file:
+            yield file.get_tensor(entry.stored_name).reshape(1)
 
     def _chunks(self, name: str, start: int, stop: int) -> Iterator[tuple[int, NDArray[Any]]]:
         """Yield `(first row, rows as stored)`."""
         entry = self.entries[name]
-        step = rows_per_chunk(entry.shape, DTYPES[entry.dtype].itemsize)
+        step = rows_per_chunk(entry.shape, DTYPES.get(entry.dtype, _WIDEST).itemsize)
         for at in range(start, stop, step):
             with _opened(entry.path) as file:
                 chunk = file.get_slice(entry.stored_name)[at : min(at + step, stop)]

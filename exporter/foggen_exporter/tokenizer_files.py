@@ -4,7 +4,7 @@ import json
 from functools import partial
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from foggen_exporter.prompt import check_prompt, save_tokenizer
 from foggen_exporter.template import Template
@@ -14,18 +14,21 @@ from foggen_runtime.manifest import TOKEN_TABLES_FILE, TOKENIZER_FILE, PromptInf
 from foggen_runtime.tokenizer import QuestionTokenizer
 
 
-def load_tokenizer(checkpoint: Path, vocab_size: int) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    checkpoint: Path, vocab_size: int, config: PretrainedConfig
+) -> PreTrainedTokenizerBase:
     """Read a checkpoint's tokenizer, and check that the embedding has a row for every id.
 
     Args:
         checkpoint: The directory.
         vocab_size: How many rows the embedding has.
+        config: The model's, which may tell the tokenizer's class.
 
     Raises:
         CheckpointError: There is no tokenizer, or it has more tokens than the model.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True, config=config)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{checkpoint}: no usable tokenizer: {error}") from error
     largest = max(tokenizer.get_vocab().values())

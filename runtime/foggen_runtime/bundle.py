@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from foggen_runtime.checked_files import VERIFIED_FILE, CheckedFiles
+from foggen_runtime.files import check_utf8
 from foggen_runtime.manifest import MANIFEST_FILE, Manifest
 from foggen_runtime.placing import Kind
 
@@ -36,7 +37,9 @@ class Bundle:
 
         Raises:
             BundleError: It is no bundle, or a file is missing or not the one exported.
+            ConfigError: The directory's path is not UTF-8.
         """
+        check_utf8("bundle", directory)
         manifest = Manifest.load(directory)
         checked = {name: info for name, info in manifest.files.items() if name != unused}
         remedy = "export or download the bundle again"

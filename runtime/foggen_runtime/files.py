@@ -4,6 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from foggen_runtime.errors import ConfigError
+
 _CHUNK_BYTES = 1 << 20
 
 
@@ -14,6 +16,20 @@ def sha256_file(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def check_utf8(what: str, path: Path) -> None:
+    """Refuse a path that onnxruntime and tokenizers cannot be given.
+
+    Raises:
+        ConfigError: It is not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{what}: its path must be UTF-8, is {os.fsencode(path)!r}; rename it"
+        ) from None
 
 
 def write_text_atomically(path: Path, text: str) -> None:

@@ -135,7 +135,10 @@ def _read_scalar(hint: Any, value: object, where: str) -> Any:
     if not isinstance(value, allowed) or (isinstance(value, bool) and hint is not bool):
         raise FieldError(f"{where}: must be {name}, is {_show(value)}")
     convert: Callable[[Any], Any] = hint
-    return convert(value)
+    try:
+        return convert(value)
+    except OverflowError:
+        raise FieldError(f"{where}: must be {name} of a usual size, is {_show(value)}") from None
 
 
 def _show(value: object) -> str:

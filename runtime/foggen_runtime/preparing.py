@@ -7,7 +7,7 @@ from pathlib import Path
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.engine import EngineOptions, save_prepacked
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.files import write_text_atomically
+from foggen_runtime.files import check_utf8, write_text_atomically
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.manifest import file_info
 from foggen_runtime.placing import Place, followed
@@ -43,6 +43,7 @@ def prepare(bundle: Bundle, options: EngineOptions, directory: Path | None = Non
     """
     place = Place.directory(directory or prepared_directory(bundle), PREPARED, force=True)
     directory = place.path
+    check_utf8("output", directory)
     check_space(bundle, directory)
     try:
         partial = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))

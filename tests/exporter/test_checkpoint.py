@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import Qwen3ForCausalLM
 
 from foggen_exporter.checkpoint import Checkpoint
+from foggen_exporter.layers import embed, embed_all
+from foggen_exporter.row_chunks import SingleRows
 from foggen_exporter.tensor_files import TensorFiles
 from foggen_runtime.errors import CheckpointError
 from tests.support.checkpoints import (
@@ -100,6 +103,20 @@ def test_rope_theta_is_found_as_transformers_finds_it(directory: Path) -> None:
     assert Checkpoint.open(directory).config.rope_theta == rope["rope_theta"] == 3e4
 
 
+def test_rope_parameters_by_kind_of_layer_are_read(directory: Path) -> None:
+    plain = Checkpoint.open(directory).config
+
+    def nest(config: dict[str, Any]) -> None:
+        rope = config["rope_parameters"]
+        config["rope_parameters"] = {
+            "full_attention": rope,
+            "sliding_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4},
+        }
+
+    edit_json(directory / "config.json", nest)
+    assert Checkpoint.open(directory).config == plain
+
+
 def test_an_odd_vocabulary_is_fine(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, TinyQwen3(vocab_size=301))
     assert Checkpoint.open(tmp_path).tensor(EMBEDDING).shape == (301, 128)
@@ -124,6 +141,129 @@ def test_shards_are_the_same_weights(directory: Path) -> None:
     assert len({entry.path for entry in sharded.files.entries.values()}) == 3
     np.testing.assert_array_equal(sharded.tensor(name), expected)
     assert sharded.weights_sha256() == fingerprint
+
+
+def test_shards_need_no_index(directory: Path) -> None:
+    fingerprint = Checkpoint.open(directory).weights_sha256()
+    shard(directory, 3)
+    index = directory / "model.safetensors.index.json"
+    index.unlink()
+    assert Checkpoint.open(directory).weights_sha256() == fingerprint
+    second = directory / "model-00002-of-00003.safetensors"
+    second.rename(directory / "kept")
+    assert f"has 2 of 3 shards, and no {index.name}; missing: {second.name}" in _refusal(directory)
+    (directory / "model-00002-of-00004.safetensors").touch()
+    assert "must have the shards of one checkpoint, has model-00001-of-00003" in _refusal(directory)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        "module.{}",
+        "_orig_mod.{}",
+        "module._orig_mod.{}",
+        "_fsdp_wrapped_module.{}",
+        "base_model.model.{}",
+        "_orig_mod.base_model.model.{}",
+    ],
+)
+def test_what_training_wraps_around_a_model_is_no_part_of_the_names(
+    directory: Path, wrap: str
+) -> None:
+    pristine = Checkpoint.open(directory)
+    fingerprint, norm = pristine.weights_sha256(), pristine.tensor(NORM)
+
+    def rename(tensors: dict[str, torch.Tensor]) -> None:
+        for name in list(tensors):
+            tensors[wrap.format(name)] = tensors.pop(name)
+
+    edit_tensors(directory, rename)
+    checkpoint = Checkpoint.open(directory)
+    assert checkpoint.weights_sha256() == fingerprint
+    np.testing.assert_array_equal(checkpoint.tensor(NORM), norm)
+
+
+def test_a_wrapped_layer_and_a_wrapped_class_are_those_inside(directory: Path) -> None:
+    name = "model.layers.1.mlp.up_proj.weight"
+    expected = Checkpoint.open(directory).tensor(name)
+    wrapped = "model.layers.1._fsdp_wrapped_module.mlp._checkpoint_wrapped_module.up_proj.weight"
+    edit_tensors(directory, lambda tensors: tensors.update({wrapped: tensors.pop(name)}))
+    edit_json(
+        directory / "config.json",
+        lambda config: config.update(architectures=["FSDPQwen3ForCausalLM"]),
+    )
+    checkpoint = Checkpoint.open(directory)
+    assert checkpoint.architecture == "Qwen3ForCausalLM"
+    np.testing.assert_array_equal(checkpoint.tensor(name), expected)
+
+
+def test_a_tensor_that_is_there_with_and_without_its_wrapper_is_refused(directory: Path) -> None:
+    edit_tensors(directory, lambda tensors: tensors.update({f"_orig_mod.{NORM}": torch.ones(128)}))
+    assert "holds model.norm.weight twice" in _refusal(directory)
+
+
+@pytest.mark.parametrize("part", ["lora_A.default", "base_layer", "modules_to_save.default"])
+def test_an_adapter_that_is_not_merged_is_refused_with_advice(directory: Path, part: str) -> None:
+    name = f"base_model.model.model.layers.0.self_attn.q_proj.{part}.weight"
+    edit_tensors(directory, lambda tensors: tensors.update({name: torch.ones(4, 128)}))
+    assert "holds an adapter that is not merged" in (message := _refusal(directory))
+    assert "merge_and_unload" in message
+    assert "--adapter" in message
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:aeb1\nsize 11\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.safetensors",
+        "model-00001-of-00002.safetensors",
+        "model.safetensors.index.json",
+        "config.json",
+        "tokenizer.json",
+        "merges.txt",
+        "chat_template.jinja",
+    ],
+)
+def test_a_pointer_of_git_lfs_is_called_one(directory: Path, name: str) -> None:
+    if name.startswith("model") and name != "model.safetensors":
+        shard(directory)
+    (directory / name).write_text(POINTER)
+    assert f"{name}: is only a pointer of git-lfs to the file" in (message := _refusal(directory))
+    assert "`git lfs pull`" in message
+
+
+def test_rows_of_many_tokens_are_read_at_once(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, opened = Checkpoint.open(directory), []
+    monkeypatch.setattr(
+        "foggen_exporter.tensor_files.safe_open",
+        lambda path, framework: opened.append(path) or safe_open(path, framework),
+    )
+    ids = [299, 0, 7, 7, *range(290)]
+    rows = embed(checkpoint, ids)
+    assert len(opened) == 1
+    np.testing.assert_array_equal(rows[0], _loaded(directory)[EMBEDDING].numpy()[ids])
+    one, other = embed_all(checkpoint, [ids[:3], ids[3:]])
+    assert len(opened) == 2
+    np.testing.assert_array_equal(np.concatenate([one, other], axis=1), rows)
+    (single,) = SingleRows(checkpoint, LM_HEAD, tuple(ids))()
+    assert len(opened) == 3
+    np.testing.assert_array_equal(single, rows[0])
+
+
+def test_single_rows_are_checked_too(directory: Path) -> None:
+    def spoil(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[EMBEDDING][5, 5] = float("nan")
+
+    edit_tensors(directory, spoil)
+    checkpoint = Checkpoint.open(directory)
+    checkpoint.take(EMBEDDING, [4, 6])
+    for read in (lambda: checkpoint.take(EMBEDDING, [4, 5]), checkpoint.check_finite):
+        with pytest.raises(CheckpointError, match=r"embed_tokens\.weight: must be finite"):
+            read()
 
 
 def test_the_fingerprint_sees_one_changed_value_and_another_type(directory: Path) -> None:
@@ -200,13 +340,32 @@ def test_an_untied_checkpoint_must_have_an_lm_head(directory: Path) -> None:
         ({"rope_parameters": "default"}, "rope_parameters: must be an object"),
         ({"rope_parameters": None}, "field 'rope_theta' is missing"),
         ({"num_key_value_heads": 3}, "num_attention_heads: must be a multiple"),
-        ({"head_dim": 63}, "head_dim: must be even, is 63"),
+        ({"head_dim": 63}, "head_dim: must be a multiple of 16 for onnxruntime's"),
         ({"num_hidden_layers": 0}, "num_hidden_layers: must be at least 1, is 0"),
-        ({"rms_norm_eps": 0.0}, "rms_norm_eps: must be positive, is 0.0"),
+        ({"rms_norm_eps": 0.0}, "rms_norm_eps: must be positive, at least 1.18e-38 and at most"),
         ({"hidden_size": "128"}, 'hidden_size: must be an integer, is "128"'),
-        ({"num_hidden_layers": 1}, "tensors not a part of this architecture: model.layers.1."),
-        ({"num_hidden_layers": 3}, "and 8 more"),
-        ({"intermediate_size": 255}, "mlp.gate_proj.weight: shape must be [255, 128] by config"),
+        ({"num_hidden_layers": 1, "layer_types": None}, "num_hidden_layers: must be 2 as in the"),
+        ({"num_hidden_layers": 3}, "layer_types: must be a list with one for each of num_hidden"),
+        ({"layer_types": ["full_attention"] * 3}, "num_hidden_layers (2), is ["),
+        ({"layer_types": "full_attention"}, "layer_types: must be a list with one for each of"),
+        (
+            {"intermediate_size": 255},
+            "mlp.gate_proj.weight: shape must be [255, 128] by config.json "
+            "(intermediate_size, hidden_size), is [256, 128]",
+        ),
+        (
+            {"rope_parameters": {"full_attention": {"rope_type": "yarn", "factor": 4.0}}},
+            'rope_parameters.full_attention.rope_type: only "default" is supported, is "yarn"',
+        ),
+        (
+            {"rope_scaling": {"full_attention": {"type": "linear", "factor": 2.0}}},
+            "rope_scaling.full_attention.rope_type: only",
+        ),
+        (
+            {"rope_parameters": {"sliding_attention": {"rope_theta": 1e4}}},
+            "rope_parameters: must have parameters for full_attention, has them for sliding_att",
+        ),
+        ({"rope_parameters": {"full_attention": 5, "x": {}}}, "must be an object, is 5"),
     ],
 )
 def test_a_config_that_is_not_built_is_refused(
