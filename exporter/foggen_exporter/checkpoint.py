@@ -190,6 +190,10 @@ class DerivedCheckpoint(ABC):
     def rows(self, name: str, start: int, stop: int) -> Float32Array:
         """Read rows `start` to `stop` of a tensor as float32."""
 
+    def check_finite(self) -> None:
+        """Read all of the base's weights once, and check that they are finite."""
+        self.base.check_finite()
+
     @abstractmethod
     def take(self, name: str, indices: Sequence[int]) -> Float32Array:
         """Read single rows of a tensor as float32, in the order of `indices`."""

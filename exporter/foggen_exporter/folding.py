@@ -89,10 +89,6 @@ class FoldedCheckpoint(DerivedCheckpoint):
         """Read single rows of a folded tensor as float32."""
         return self._folded(name, self.base.take(name, indices), list(indices))
 
-    def check_finite(self) -> None:
-        """Read all of the base's weights once; powers of two leave them finite."""
-        self.base.check_finite()
-
     def weights_sha256(self) -> str:
         """Hash the base's weights and the scales."""
         scales = [

@@ -238,10 +238,12 @@ def test_rows_of_many_tokens_are_read_at_once(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint, opened = Checkpoint.open(directory), []
-    monkeypatch.setattr(
-        "foggen_exporter.tensor_files.safe_open",
-        lambda path, framework: opened.append(path) or safe_open(path, framework),
-    )
+
+    def counting(path: Path, framework: str) -> Any:
+        opened.append(path)
+        return safe_open(path, framework)
+
+    monkeypatch.setattr("foggen_exporter.tensor_files.safe_open", counting)
     ids = [299, 0, 7, 7, *range(290)]
     rows = embed(checkpoint, ids)
     assert len(opened) == 1

@@ -226,13 +226,14 @@ class ArchivePlace:
             ConfigError: Something else is there by now; the files are kept beside.
         """
         found = {place.path: place for place in self.found}
-        places = [self.target.parent / path.name for path in files]
-        work = [
-            (found.pop(place, None) or Place(place, None), new)
-            for place, new in zip(places, files, strict=True)
+        paths = [self.target.parent / path.name for path in files]
+        work: list[tuple[Place, Path | None]] = [
+            (found.get(path, Place(path, None)), new)
+            for path, new in zip(paths, files, strict=True)
         ]
-        put_all([*work, *((stale, None) for stale in found.values())])
-        return places
+        work += [(place, None) for place in self.found if place.path not in paths]
+        put_all(work)
+        return paths
 
 
 def write_archive(
