@@ -348,7 +348,7 @@ def test_an_untied_checkpoint_must_have_an_lm_head(directory: Path) -> None:
         ({"hidden_size": "128"}, 'hidden_size: must be an integer, is "128"'),
         ({"num_hidden_layers": 1, "layer_types": None}, "num_hidden_layers: must be 2 as in the"),
         ({"num_hidden_layers": 3}, "layer_types: must be a list with one for each of num_hidden"),
-        ({"layer_types": ["full_attention"] * 3}, "num_hidden_layers (2), is ["),
+        ({"layer_types": ["full_attention"] * 3}, "num_hidden_layers (2), has 3"),
         ({"layer_types": "full_attention"}, "layer_types: must be a list with one for each of"),
         (
             {"intermediate_size": 255},

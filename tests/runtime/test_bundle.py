@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from foggen_runtime.bundle import Bundle
-from foggen_runtime.errors import BundleError
+from foggen_runtime.errors import BundleError, ConfigError
 from foggen_runtime.hub import locate_bundle
 from tests.conftest import BundleOf
 
@@ -77,3 +77,9 @@ def test_a_failed_verification_is_not_remembered(copy: Path) -> None:
 def test_what_is_neither_directory_nor_hub_id(name: str) -> None:
     with pytest.raises(BundleError, match="must be a directory or a hub id"):
         locate_bundle(name)
+
+
+def test_a_path_that_is_not_utf8_is_refused(tiny_bundle: BundleOf, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(tiny_bundle("fp32"), tmp_path / "lat\udce9"))
+    with pytest.raises(ConfigError, match=r"bundle: its path must be UTF-8, is b'.*lat\\xe9'"):
+        Bundle.open(directory)

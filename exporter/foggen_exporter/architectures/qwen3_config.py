@@ -201,7 +201,12 @@ def _check_layer_types(layer_types: object, count: int) -> None:
     if not isinstance(layer_types, list) or len(layer_types) != count:
         raise CheckpointError(
             f"config.json: layer_types: must be a list with one for each of num_hidden_layers "
-            f"({count}), is {_shown(layer_types)}"
+            f"({count}), "
+            + (
+                f"has {len(layer_types)}"
+                if isinstance(layer_types, list)
+                else f"is {_shown(layer_types)}"
+            )
         )
     for kind in layer_types:
         if kind != _ATTENTION:
