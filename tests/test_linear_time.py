@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ import pytest
 from foggen_exporter.lora_config import LoraConfig
 from foggen_exporter.packaging.requirements import read_constraints
 from foggen_exporter.template import load_template
+from foggen_exporter.token_tables import token_tables
+from foggen_runtime.byte_pairs import TableTokenizer
 from foggen_runtime.choice import parse_choice, question_options
 from foggen_runtime.cloud.completions import StreamReader, read_completion, server_message
 from foggen_runtime.cloud.endpoints import Cloud
@@ -117,12 +120,20 @@ def chat_request(question: str) -> object:
     return read_chat_request(json.dumps({"model": "x", "messages": messages}).encode(), QUESTION)
 
 
+@cache
+def table_tokenizer() -> TableTokenizer:
+    tables = token_tables(json.loads(TOKENIZER_FILE.read_text(encoding="utf-8")))
+    assert tables is not None
+    return TableTokenizer(tables)
+
+
 def adapter_rank(module: str) -> int:
     return LoraConfig("LORA", 1, 1.0, rank_pattern={SLOW: 2}).rank(module)
 
 
 FOLDER = Path()
-TOKENIZER = QuestionTokenizer.from_file(TINY / "checkpoint" / "tokenizer.json")
+TOKENIZER_FILE = TINY / "checkpoint" / "tokenizer.json"
+TOKENIZER = QuestionTokenizer.from_file(TOKENIZER_FILE)
 SLOW = r"(a+)+$|(\w+\s?)*!|(?:a?){30}a{30}|([\w.-]+)*@"
 SECRETS = ("the question, " * (QUESTION // 14), "key")
 JSON_PIECES = ("[", "{", '{"a":', "1", "1.", "\\", '\\"', '"a",', " ", "9e", "\\ud800", '{"a":1},')
@@ -144,6 +155,9 @@ PARSERS = {
     "often matching rule": Parser(policy_of(redact=(Redaction("(?s)a(.*z)?"),)), TEXTS, QUESTION),
     "choice pattern": Parser(lambda text: CHOICE.choice(text, "A) x B) y"), TEXTS, BODY),
     "question's tokens": Parser(TOKENIZER.encode, TEXTS, QUESTION),
+    "question's tokens from tables": Parser(
+        lambda text: table_tokenizer().encode(text), TEXTS, QUESTION
+    ),
     "answer to compare": Parser(normalized, TEXTS, QUESTION),
     "chat request": Parser(
         lambda text: read_chat_request(text.encode(), QUESTION),

@@ -1,5 +1,7 @@
 import random
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -110,6 +112,13 @@ def test_replacements_name_groups(pattern: str, replacement: str, sent: str) -> 
 def test_what_cannot_be_matched_in_linear_time_is_refused(pattern: str) -> None:
     with pytest.raises(ConfigError, match=r"never_send\[0\]: must be a regular expression, is"):
         Policy(never_send=(pattern,))
+
+
+@pytest.mark.parametrize(("rules", "imported"), [("", False), ("never_send=('a',)", True)])
+def test_only_a_rule_costs_the_time_to_import_its_engine(rules: str, imported: bool) -> None:
+    script = f"import sys, foggen_runtime as f; f.Policy({rules}); print('re2' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == f"{imported}\n", done.stderr
 
 
 _ATOMS = (
