@@ -23,8 +23,9 @@ from foggen_exporter.template import load_template
 from foggen_exporter.token_tables import token_tables
 from foggen_runtime.byte_pairs import TableTokenizer
 from foggen_runtime.choice import parse_choice, question_options
-from foggen_runtime.cloud.completions import StreamReader, read_completion, server_message
+from foggen_runtime.cloud.completions import StreamReader, read_completion
 from foggen_runtime.cloud.endpoints import Cloud
+from foggen_runtime.cloud.quoting import server_message
 from foggen_runtime.cloud.retrying import read_retry_after
 from foggen_runtime.download import Download, DownloadOptions
 from foggen_runtime.errors import FoggenError, RequestError
