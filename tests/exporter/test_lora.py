@@ -85,6 +85,9 @@ def _assert_equal_weights(merged: TensorSource, expected: Mapping[str, torch.Ten
     for name, weight in expected.items():
         size = float(weight.abs().max())
         np.testing.assert_allclose(merged.tensor(name), weight.numpy(), rtol=0, atol=1e-6 * size)
+        picked = [len(weight) - 1, 0, 0, 1]
+        rows = merged.take(name, picked)
+        np.testing.assert_allclose(rows, weight.numpy()[picked], rtol=0, atol=1e-6 * size)
 
 
 @pytest.mark.parametrize(
@@ -317,6 +320,28 @@ def test_tensors_that_do_not_fit_are_refused(
 ) -> None:
     _edit(adapter, change)
     assert complaint in _refusal(bases["tied"], adapter)
+
+
+def test_what_training_wraps_around_an_adapter_is_no_part_of_the_names(
+    adapter: Path, bases: dict[str, Path]
+) -> None:
+    name = "model.layers.0.self_attn.q_proj.weight"
+    expected = _merged(bases["tied"], adapter).tensor(name)
+
+    def wrap(tensors: dict[str, torch.Tensor]) -> None:
+        for stored in list(tensors):
+            tensors[f"_orig_mod.{stored}"] = tensors.pop(stored)
+
+    _edit(adapter, wrap)
+    np.testing.assert_array_equal(_merged(bases["tied"], adapter).tensor(name), expected)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+def test_a_pointer_of_git_lfs_is_called_one(
+    adapter: Path, bases: dict[str, Path], name: str
+) -> None:
+    (adapter / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aeb1\n")
+    assert f"{name}: is only a pointer of git-lfs" in _refusal(bases["tied"], adapter)
 
 
 def test_a_rounded_copy_of_the_base_is_recognized(adapter: Path, bases: dict[str, Path]) -> None:

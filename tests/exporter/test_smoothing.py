@@ -57,6 +57,12 @@ def test_the_folded_checkpoint_computes_the_same(
     assert relative(other, one) < 1e-5
 
 
+def test_single_rows_are_folded_as_all_are(base: Checkpoint, folded: FoldedCheckpoint) -> None:
+    for name, entry in base.files.entries.items():
+        picked = [entry.shape[0] - 1, 0, 0, 1]
+        np.testing.assert_array_equal(folded.take(name, picked), folded.tensor(name)[picked])
+
+
 def test_every_layer_caches_the_same_keys_and_scaled_values(
     base: Checkpoint, folded: FoldedCheckpoint, scales: dict[Channels, Exponents]
 ) -> None:
