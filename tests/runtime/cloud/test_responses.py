@@ -50,10 +50,12 @@ def thinking(seconds: float, count: int, field: str = "reasoning_content") -> Sc
 def test_thoughts_are_no_silence(field: str) -> None:
     with CloudServer(fault=thinking(1.6, 8, field)) as server:
         answer = ask(replace(cloud_of(server), first_token_timeout=0.8), stream=True)
-        with openai.OpenAI(base_url=server.url, api_key="k", max_retries=0) as peer:
-            chunks = peer.chat.completions.create(
+        with (
+            openai.OpenAI(base_url=server.url, api_key="k", max_retries=0) as peer,
+            peer.chat.completions.create(
                 model=MODEL, messages=[{"role": "user", "content": QUESTION}], stream=True
-            )
+            ) as chunks,
+        ):
             theirs = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert (answer.text, answer.reasoning) == (theirs, "hm " * 8) == ("It is B", "hm " * 8)
 
