@@ -5,7 +5,7 @@ and the tests that export are left out.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +26,15 @@ collect_ignore = [
     for path in TESTS.rglob("test_*.py")
     if not CAN_EXPORT and any(name in path.read_text(encoding="utf-8") for name in _EXPORTING)
 ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep notes about verified files, of subprocesses too, out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
 
 BundleOf = Callable[[str], Path]
 

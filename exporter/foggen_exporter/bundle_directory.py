@@ -10,13 +10,13 @@ import glob
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.files import make_directory
 from foggen_runtime.placing import Place
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -39,7 +39,6 @@ def bundle_directory(place: Place) -> Iterator[Path]:
         raise ConfigError(f"output: cannot write beside {target}: {error}") from error
     try:
         yield partial
-        partial.chmod(0o755)
         place.put(partial)
     except OSError as error:
         raise ConfigError(f"output: cannot write {target}: {error}") from error
@@ -82,7 +81,7 @@ def _claim(target: Path) -> tuple[Path, int]:
     """Make a directory beside the target; return it and what holds its lock."""
     prefix = f".{target.name}.partial-{os.getpid()}-"
     while True:
-        partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix))
+        partial = make_directory(target.parent, prefix)
         # Until it is locked, another export may take it for a leftover.
         with suppress(FileNotFoundError):
             lock = os.open(partial, _DIRECTORY)

@@ -31,6 +31,7 @@ from foggen_runtime.errors import ConfigError, FoggenError
 from foggen_runtime.files import check_utf8
 from foggen_runtime.manifest import Manifest
 from foggen_runtime.placing import Place
+from foggen_runtime.printing import printable_text
 
 DEFAULT_CHECKPOINT = "issai/foggen"
 REFERENCE_RECIPE = "fp32"
@@ -219,7 +220,7 @@ def export_command(**options: object) -> None:
     try:
         manifest = _export(request)
     except FoggenError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable_text(str(error))) from error
     _report(request, manifest, time.perf_counter() - started)
 
 
@@ -268,7 +269,7 @@ def _opened(request: Request, path: Path, origin: Origin) -> MakeExport:
     if request.adapter:
         source = MergedCheckpoint.open(source, request.adapter)
     for warning in source.warnings:
-        click.echo(f"Warning: {warning}", err=True)
+        click.echo(f"Warning: {printable_text(warning)}", err=True)
     return partial(Export, source, origin)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from tokenizers import pre_tokenizers
 
 from foggen_runtime.byte_pairs import TokenTables
@@ -49,7 +49,8 @@ def token_tables(document: dict[str, Any]) -> TokenTables | None:
 
 def write_tables(tables: TokenTables, path: Path) -> None:
     """Write the arrays where `TokenTables.map` finds them."""
-    save_file(vars(tables), path)
+    # `save_file` would keep it from everybody but its owner, whatever the umask says.
+    path.write_bytes(save(vars(tables)))
 
 
 def _is_plain(model: dict[str, Any]) -> bool:

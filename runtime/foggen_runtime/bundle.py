@@ -1,17 +1,19 @@
 """A bundle on disk: its manifest, and files that are what the manifest says."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from foggen_runtime.checked_files import VERIFIED_FILE, CheckedFiles
-from foggen_runtime.files import check_utf8
-from foggen_runtime.manifest import MANIFEST_FILE, Manifest
+from foggen_runtime.files import check_utf8, read_small_text
+from foggen_runtime.jsonio import parse_json
+from foggen_runtime.manifest import (
+    DEVICE_PROFILE_FILE,
+    MANIFEST_FILE,
+    MAX_MANIFEST_BYTES,
+    Manifest,
+)
 from foggen_runtime.placing import Kind
-
-# What `foggen tune` found on a device: beside the bundle's files, not one of them.
-DEVICE_PROFILE_FILE = "device.json"
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,14 @@ class Bundle:
     manifest: Manifest
 
     @classmethod
-    def open(cls, directory: Path, *, verify: bool = False, unused: str | None = None) -> Self:
+    def open(cls, directory: Path, *, verify: bool = False, with_snapshot: bool = True) -> Self:
         """Read the manifest and check every file's size, and on first use its hash.
 
         Args:
             directory: The bundle.
             verify: Hash all files, whether or not they were verified before.
-            unused: A file that is not going to be read, and may be missing or altered.
+            with_snapshot: Whether the prefix snapshot is going to be read; if not, it may be
+                missing or altered.
 
         Raises:
             BundleError: It is no bundle, or a file is missing or not the one exported.
@@ -41,9 +44,11 @@ class Bundle:
         """
         check_utf8("bundle", directory)
         manifest = Manifest.load(directory)
-        checked = {name: info for name, info in manifest.files.items() if name != unused}
+        files = dict(manifest.files)
+        if manifest.prefix_snapshot and not with_snapshot:
+            del files[manifest.prefix_snapshot.file]
         remedy = "export or download the bundle again"
-        CheckedFiles(directory, checked, manifest.sha256, remedy).check(verify=verify)
+        CheckedFiles(directory, files, "bundle", manifest.sha256, remedy).check(verify=verify)
         return cls(directory, manifest)
 
     def path(self, name: str) -> Path:
@@ -54,7 +59,7 @@ class Bundle:
 def _contents(directory: Path) -> set[str] | None:
     """Name what a bundle may consist of, whichever version wrote it; None if it is none."""
     try:
-        document = json.loads((directory / MANIFEST_FILE).read_text(encoding="utf-8"))
+        document = parse_json(read_small_text(directory / MANIFEST_FILE, MAX_MANIFEST_BYTES))
     except (OSError, ValueError):
         return None
     files = document.get("files") if isinstance(document, dict) else None

@@ -1,17 +1,18 @@
 """Files on disk that are what a list of sizes and hashes says."""
 
-import json
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from foggen_runtime import verified
 from foggen_runtime.errors import BundleError
-from foggen_runtime.files import sha256_file, write_text_atomically
-from foggen_runtime.jsonio import parse_json
-from foggen_runtime.manifest import FileInfo
+from foggen_runtime.files import lies_inside, open_regular, sha256_stream
+from foggen_runtime.manifest import GRAPH_SUFFIX, FileInfo
 
-# Says that the hashes were right when the files had these sizes and times, so that only the
-# first use reads every byte of them.
+# What earlier versions noted in the directory itself; nothing reads it any more.
 VERIFIED_FILE = ".verified.json"
 
 
@@ -22,72 +23,105 @@ class CheckedFiles:
     Attributes:
         directory: Where they lie.
         files: Their sizes and hashes.
+        kind: What the list is, `bundle` or `prepared`: a note about one is none about the other.
         sha256: Of the list they are in.
         remedy: What to do about an altered file, as a message says it.
     """
 
     directory: Path
     files: Mapping[str, FileInfo]
+    kind: str
     sha256: str
     remedy: str
 
     def check(self, *, verify: bool) -> None:
-        """Check every file's size, and its hash unless it was right before.
+        """Check every file's size, and its hash unless it is noted to be right.
 
         Args:
-            verify: Hash all files, whether or not they were verified before.
+            verify: Hash all files, whether or not that was done before.
 
         Raises:
-            BundleError: A file is missing, or not the one in the list.
+            BundleError: A file is missing, not the one in the list, no regular file or outside of
+                the directory, or an ONNX model among them reads a file that is not listed.
         """
-        self._check_sizes()
-        if verify or not self._was_verified():
-            state = self._state()
-            self._check_hashes()
-            self._remember(state)
+        state = self._state()
+        if verify or not verified.is_noted(state):
+            self.check_hashes()
+            verified.note(state)
 
-    def remember(self) -> None:
-        """Note that the files were just hashed."""
-        self._remember(self._state())
+    def check_hashes(self) -> None:
+        """Read every file, noted or not.
 
-    def _check_sizes(self) -> None:
+        Raises:
+            BundleError: As `check`.
+        """
         for name, info in self.files.items():
-            path = self.directory / name
-            try:
-                size = path.stat().st_size
-            except OSError as error:
-                raise BundleError(f"{path}: cannot be read: {error}") from error
-            if size != info.bytes:
-                raise BundleError(
-                    f"{path}: must have {info.bytes} bytes, has {size}; {self.remedy}"
-                )
+            with self._opened(name) as file:
+                digest = sha256_stream(file)
+                if digest != info.sha256:
+                    raise BundleError(
+                        f"{self.directory / name}: SHA-256 must be {info.sha256}, is {digest}; "
+                        f"the file was altered: {self.remedy}"
+                    )
+                if name.endswith(GRAPH_SUFFIX):
+                    self._check_graph(name, file)
 
-    def _check_hashes(self) -> None:
-        for name, info in self.files.items():
-            digest = sha256_file(self.directory / name)
-            if digest != info.sha256:
-                raise BundleError(
-                    f"{self.directory / name}: SHA-256 must be {info.sha256}, is {digest}; "
-                    f"the file was altered: {self.remedy}"
-                )
+    def are_noted(self) -> bool:
+        """Whether the files are noted to be right as they are now.
+
+        Raises:
+            BundleError: A file is missing, has another size, is no regular file or is outside.
+        """
+        return verified.is_noted(self._state())
+
+    def note(self) -> None:
+        """Note that the files are right: whoever calls wrote or hashed them."""
+        verified.note(self._state())
 
     def _state(self) -> dict[str, object]:
-        files = {}
-        for name in self.files:
-            stat = (self.directory / name).stat()
-            files[name] = [stat.st_size, stat.st_mtime_ns]
-        return {"bundle_sha256": self.sha256, "files": files}
+        """Check the sizes, and return what tells these files from any others."""
+        files = {name: self._file_state(name, info) for name, info in self.files.items()}
+        return {"kind": self.kind, "sha256": self.sha256, "files": files}
 
-    def _was_verified(self) -> bool:
+    def _file_state(self, name: str, info: FileInfo) -> list[int]:
+        path = self.directory / name
         try:
-            recorded = parse_json((self.directory / VERIFIED_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return bool(recorded == self._state())
+            found, inside = path.stat(), lies_inside(path, self.directory)
+        except (OSError, RuntimeError) as error:  # a circle of links is a RuntimeError
+            raise BundleError(f"{path}: cannot be read: {error}; {self.remedy}") from error
+        if not inside:
+            raise BundleError(
+                f"{path}: must lie inside {self.directory}, is a link out of it; "
+                "put the file itself there"
+            )
+        if not stat.S_ISREG(found.st_mode):
+            raise BundleError(f"{path}: must be a regular file, is not; {self.remedy}")
+        if found.st_size != info.bytes:
+            raise BundleError(
+                f"{path}: must have {info.bytes} bytes, has {found.st_size}; {self.remedy}"
+            )
+        return verified.file_state(found)
 
-    def _remember(self, state: dict[str, object]) -> None:
-        """Note the verification; in a read-only directory each use verifies again."""
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[BinaryIO]:
         try:
-            write_text_atomically(self.directory / VERIFIED_FILE, json.dumps(state))
-        except OSError:
-            return
+            with open_regular(self.directory / name) as file:
+                yield file
+        except OSError as error:
+            raise BundleError(
+                f"{self.directory / name}: cannot be read: {error}; {self.remedy}"
+            ) from error
+
+    def _check_graph(self, name: str, file: BinaryIO) -> None:
+        from foggen_runtime.external_data import unlisted_locations
+
+        path = self.directory / name
+        try:
+            unlisted = unlisted_locations(file, name, self.files)
+        except ValueError as error:
+            raise BundleError(f"{path}: cannot be read as an ONNX model: {error}") from error
+        if unlisted:
+            raise BundleError(
+                f"{path}: must read only files that are listed with their hashes, reads "
+                f"{unlisted[0]!r}; {self.remedy}"
+            )

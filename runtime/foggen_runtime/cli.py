@@ -19,6 +19,7 @@ from foggen_runtime.errors import (
     QuestionError,
     StateError,
 )
+from foggen_runtime.printing import printable_text
 
 EXIT_CODES = {
     ConfigError: 2,
@@ -52,7 +53,7 @@ _COMMANDS = {
 
 class _Failure(click.ClickException):
     def __init__(self, error: FoggenError) -> None:
-        super().__init__(str(error))
+        super().__init__(printable_text(str(error)))
         self.exit_code = EXIT_CODES.get(type(error), 1)  # type: ignore[misc]
 
 

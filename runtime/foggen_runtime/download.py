@@ -9,21 +9,22 @@ from the environment.
 import fcntl
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.errors import BundleError, ConfigError, DownloadError
-from foggen_runtime.files import sha256_file, write_text_atomically
-from foggen_runtime.manifest import MANIFEST_FILE, FileInfo, Manifest
+from foggen_runtime.files import open_to_append, sha256_file, write_text_atomically
+from foggen_runtime.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, FileInfo, Manifest
 from foggen_runtime.placing import followed, is_free
 
-_MAX_MANIFEST_BYTES = 8 << 20
 _MAX_REDIRECTS = 5
 _FULL, _PART, _BEYOND_THE_END = 200, 206, 416
 
@@ -107,6 +108,7 @@ class Download:
         """
         with self._client, self._claimed():
             try:
+                self._sweep()
                 return self._run(announce)
             except OSError as error:
                 raise ConfigError(f"output: cannot write {self.partial}: {error}") from error
@@ -126,7 +128,7 @@ class Download:
         for name, info in manifest.files.items():
             self._fetch_file(name, info, advance)
         # Reads every byte again and notes that they are right, so that no later use has to.
-        Bundle.open(self.partial, verify=True)
+        bundle = Bundle.open(self.partial, verify=True)
         try:
             self.partial.rename(self._target)
         except OSError as error:
@@ -135,19 +137,20 @@ class Download:
                 f"in {self.partial}: move it where you want it"
             ) from error
         (self._target / _LOCK_FILE).unlink()
-        return manifest
+        return bundle.manifest
 
     @contextmanager
     def _claimed(self) -> Iterator[None]:
         """Keep a second run away from the partial files."""
         try:
-            self.partial.mkdir(parents=True, exist_ok=True)
+            self.partial.mkdir(0o775, parents=True, exist_ok=True)
+            self._check_owner()
             if not (is_free(self.partial) or self._is_ours()):
                 raise ConfigError(
                     f"output: {self.partial} must be empty or left by another fetch, it holds "
                     "something else; move it away"
                 )
-            lock = (self.partial / _LOCK_FILE).open("w")
+            lock = open_to_append(self.partial / _LOCK_FILE)
         except OSError as error:
             raise ConfigError(f"output: cannot write {self.partial}: {error}") from error
         with lock:
@@ -160,6 +163,30 @@ class Download:
     def _is_ours(self) -> bool:
         """Whether what is at the partial files' place was left by an earlier run."""
         return any((self.partial / name).exists() for name in (_LOCK_FILE, MANIFEST_FILE))
+
+    def _check_owner(self) -> None:
+        """Refuse a place for the parts that somebody else made or may change.
+
+        Raises:
+            ConfigError: It is a link, or is not this user's alone to write to.
+        """
+        found = self.partial.lstat()
+        ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+        if not ours or found.st_mode & stat.S_IWOTH:
+            raise ConfigError(
+                f"output: {self.partial} must be a directory that only you can write to, is not; "
+                "remove it and run again"
+            )
+
+    def _sweep(self) -> None:
+        """Remove what is among the kept parts but was not fetched: links, pipes and the like."""
+        for directory, directories, names in os.walk(self.partial):
+            for name in (*directories, *names):
+                path = Path(directory, name)
+                found = path.lstat()
+                fetched = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+                if not fetched and not stat.S_ISDIR(found.st_mode):
+                    path.unlink()
 
     def _present(self, manifest: Manifest) -> Manifest:
         """Accept a target that is the wanted bundle already.
@@ -204,9 +231,9 @@ class Download:
             with self._request(name, 0) as response:
                 for chunk in response.iter_raw():
                     content.extend(chunk)
-                    if len(content) > _MAX_MANIFEST_BYTES:
+                    if len(content) > MAX_MANIFEST_BYTES:
                         raise BundleError(
-                            f"{self._base}{name}: must have at most {_MAX_MANIFEST_BYTES} bytes"
+                            f"{self._base}{name}: must have at most {MAX_MANIFEST_BYTES} bytes"
                         )
 
         self._attempt(receive, lambda: 0)
@@ -238,7 +265,7 @@ class Download:
                 )
 
     def _receive(self, name: str, info: FileInfo, advance: Advance) -> None:
-        with (self.partial / name).open("ab") as file:
+        with open_to_append(self.partial / name) as file:
             start = file.tell()
             if start >= info.bytes:
                 file.truncate(start := 0)
@@ -269,7 +296,7 @@ class Download:
             httpx.HTTPError: It failed, and may not the next time.
         """
         headers = {"Range": f"bytes={start}-"} if start else {}
-        with self._client.stream("GET", self._base + name, headers=headers) as response:
+        with self._client.stream("GET", self._base + quote(name), headers=headers) as response:
             if self._base.startswith("https:") and response.url.scheme != "https":
                 raise DownloadError(f"{self._base}{name}: leads from https to {response.url}")
             status = response.status_code

@@ -1,5 +1,6 @@
 """The only module that talks to onnxruntime: token ids in, logits out, a KV cache in between."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from foggen_runtime.cache_binding import CacheBinding, SeparateCache, SharedCach
 from foggen_runtime.cores import big_cores
 from foggen_runtime.errors import BundleError, ConfigError, EngineError
 from foggen_runtime.kv_cache import Float32, KvCache
-from foggen_runtime.manifest import GraphInfo
+from foggen_runtime.manifest import GraphInfo, ModelInfo
 from foggen_runtime.quiet_onnxruntime import ort
 
 # Long prompts go through in chunks, or attention's scratch memory would grow with their square.
@@ -22,6 +23,8 @@ _CHUNK_TOKENS = 512
 _EXTERNAL_BYTES = 1024
 
 ONNXRUNTIME_VERSION: str = ort.__version__
+
+_PAST_KEY = re.compile(r"past_key_values\.[0-9]+\.key")
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,13 @@ class Engine:
                 filling it while the graph loads.
 
         Raises:
-            BundleError: onnxruntime refuses the file.
+            BundleError: onnxruntime is too old for the file or refuses it, or the manifest says
+                another shape than the graph has.
         """
         model = cache.model
+        _check_version(graph)
         self._session = _open_session(path, options)
+        _check_shapes(self._session, model, graph)
         self._binding = self._session.io_binding()
         self._logits_size = len(graph.head.token_ids) if graph.head else model.vocab_size
         self._takes_positions = graph.position_ids
@@ -170,6 +176,44 @@ def save_prepacked(path: Path, target: Path, options: EngineOptions) -> None:
 
 def _open_session(path: Path, options: EngineOptions) -> ort.InferenceSession:
     return _start_session(path, _session_options(options))
+
+
+def _check_version(graph: GraphInfo) -> None:
+    if _version(ONNXRUNTIME_VERSION) < _version(graph.onnxruntime):
+        raise BundleError(
+            f"graph.onnxruntime: must be at least {graph.onnxruntime} for this bundle, is "
+            f"{ONNXRUNTIME_VERSION}; upgrade onnxruntime"
+        )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """Return the first three numbers of a version: `1.27` and `1.27.0` are the same."""
+    numbers = [int(digits) for digits in re.findall(r"[0-9]+", text)[:3]]
+    return tuple([*numbers, 0, 0][:3])
+
+
+def _check_shapes(session: ort.InferenceSession, model: ModelInfo, graph: GraphInfo) -> None:
+    """Hold what buffers are made by to what the graph says of itself.
+
+    A dimension that the graph leaves open, or names, may be anything.
+    """
+    shapes = {node.name: node.shape for node in (*session.get_inputs(), *session.get_outputs())}
+    layers = sum(_PAST_KEY.fullmatch(name) is not None for name in shapes)
+    key = dict(enumerate(shapes.get("past_key_values.0.key", ())))
+    facts: list[tuple[str, object, int]] = [
+        ("model.num_hidden_layers", layers, model.num_hidden_layers),
+        ("model.num_key_value_heads", key.get(1), model.num_key_value_heads),
+        ("model.head_dim", key.get(3), model.head_dim),
+        ("graph.position_ids", "position_ids" in shapes, graph.position_ids),
+    ]
+    columns = dict(enumerate(shapes.get("logits", ()))).get(2)
+    if graph.head:
+        facts.append(("graph.head.token_ids", columns, len(graph.head.token_ids)))
+    else:
+        facts.append(("model.vocab_size", columns, model.vocab_size))
+    for name, found, said in facts:
+        if isinstance(found, int) and found != said:
+            raise BundleError(f"{name}: must be {found} as the graph has it, is {said}")
 
 
 def _session_options(options: EngineOptions) -> ort.SessionOptions:

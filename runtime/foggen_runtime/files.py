@@ -1,21 +1,87 @@
-"""Hashing files and moving finished ones into place."""
+"""Reading regular files, hashing them, and moving finished ones into place."""
 
+import errno
 import hashlib
 import os
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from foggen_runtime.errors import ConfigError
 
 _CHUNK_BYTES = 1 << 20
 
 
-def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 lower-case hexadecimal digits."""
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading: a pipe would wait for a writer, a device might act.
+
+    Raises:
+        OSError: It cannot be read, or is something else.
+    """
+    if stat.S_ISREG(path.stat().st_mode):
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
+    raise OSError(errno.EINVAL, "must be a regular file, is not", str(path))
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """Open a regular file to write at its end, or make it; no link is followed.
+
+    Raises:
+        OSError: It cannot be written, or is something else.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    file = os.fdopen(os.open(path, flags, 0o666), "ab")
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, "must be a regular file, is not", str(path))
+
+
+def read_small_text(path: Path, max_bytes: int) -> str:
+    """Read a regular file of UTF-8 text that somebody else may have put there.
+
+    Raises:
+        OSError: It cannot be read, is no regular file, or has more bytes than `max_bytes`.
+        ValueError: It is not UTF-8.
+    """
+    with open_regular(path) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"must have at most {max_bytes} bytes, has more", str(path))
+    return content.decode("utf-8")
+
+
+def lies_inside(path: Path, directory: Path) -> bool:
+    """Whether a path, links followed, is in a directory.
+
+    The hub's cache counts as inside: a snapshot is a directory of links, `snapshots/REVISION/NAME`
+    to `blobs/HASH`.
+
+    Raises:
+        OSError: It is not there, or a link leads in circles.
+    """
+    here, place = directory.resolve(), path.resolve(strict=True)
+    roots = [here]
+    if here.parent.name == "snapshots":
+        roots.append(here.parent.with_name("blobs"))
+    return any(place.is_relative_to(root) for root in roots)
+
+
+def sha256_stream(file: BinaryIO) -> str:
+    """Return the SHA-256 of what is left in a file as 64 lower-case hexadecimal digits."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
     return digest.hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a regular file as 64 lower-case hexadecimal digits."""
+    with open_regular(path) as file:
+        return sha256_stream(file)
 
 
 def check_utf8(what: str, path: Path) -> None:
@@ -35,19 +101,34 @@ def check_utf8(what: str, path: Path) -> None:
 def write_text_atomically(path: Path, text: str) -> None:
     """Write a UTF-8 text file so that readers see the old content or the new, never a part.
 
+    Who may read it is up to the process's umask, as for any new file.
+
     Raises:
         OSError: The file cannot be written; what was there before is still there.
     """
-    import tempfile  # it imports much, and every start reads while few write
-
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = _beside(path.parent, f".{path.name}.")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def make_directory(parent: Path, prefix: str) -> Path:
+    """Make an empty directory under a new name; `tempfile` would keep others from ever reading it.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    directory = _beside(parent, prefix)
+    directory.mkdir()
+    return directory
+
+
+def _beside(parent: Path, prefix: str) -> Path:
+    return parent / f"{prefix}{os.urandom(4).hex()}"

@@ -16,7 +16,6 @@ from foggen_runtime.handoff.services import Services
 from foggen_runtime.hub import locate_bundle
 from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
 from foggen_runtime.result import BundleRef, Result
-from foggen_runtime.snapshot import SNAPSHOT_FILE
 
 if TYPE_CHECKING:
     from foggen_runtime.cloud.cancellation import Cancellation
@@ -67,7 +66,7 @@ class Foggen:
         bundle = Bundle.open(
             locate_bundle(path),
             verify=options.verify,
-            unused=SNAPSHOT_FILE if options.recompute_prefix else None,
+            with_snapshot=not options.recompute_prefix,
         )
         return cls(LocalModel(bundle, options), cloud, policy)
 

@@ -6,6 +6,8 @@ or to exhaust them is settled in one place.
 
 import dataclasses
 import json
+import math
+import re
 import tomllib
 import types
 from collections.abc import Callable, Mapping
@@ -23,6 +25,8 @@ _SCALARS: dict[type, tuple[tuple[type, ...], str]] = {
     float: ((int, float), "a number"),
     Path: ((str,), "a path"),
 }
+# Control characters that JSON lets stand and terminals obey.
+_CONTROLS = re.compile("[\x7f-\x9f]")
 
 
 class FieldError(ValueError):
@@ -71,7 +75,7 @@ def from_json(cls: type[T], value: object, where: str) -> T:
             dataclass checks itself (as a `ValueError`).
     """
     if not isinstance(value, Mapping):
-        raise FieldError(f"{where}: must be an object, is {_show(value)}")
+        raise FieldError(f"{where}: must be an object, is {shown(value)}")
     hints = get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(value) - set(fields)):
@@ -94,7 +98,8 @@ def dumps(value: object, *, indent: int | None = None) -> str:
     """Write a dataclass (or plain JSON value) as JSON text, in field order."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
-    return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _read(hint: Any, value: object, where: str) -> Any:
@@ -109,7 +114,7 @@ def _read(hint: Any, value: object, where: str) -> Any:
     if origin is Literal:
         if not isinstance(value, str) or value not in get_args(hint):
             allowed = ", ".join(get_args(hint))
-            raise FieldError(f"{where}: must be one of {allowed}, is {_show(value)}")
+            raise FieldError(f"{where}: must be one of {allowed}, is {shown(value)}")
         return value
     if dataclasses.is_dataclass(hint):
         return from_json(hint, value, where)  # type: ignore[arg-type]
@@ -118,29 +123,56 @@ def _read(hint: Any, value: object, where: str) -> Any:
 
 def _read_tuple(inner: Any, value: object, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list):
-        raise FieldError(f"{where}: must be a list, is {_show(value)}")
+        raise FieldError(f"{where}: must be a list, is {shown(value)}")
     return tuple(_read(inner, item, f"{where}[{i}]") for i, item in enumerate(value))
 
 
 def _read_dict(inner: Any, value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        raise FieldError(f"{where}: must be an object, is {_show(value)}")
+        raise FieldError(f"{where}: must be an object, is {shown(value)}")
+    for key in value:
+        _check_unicode(key, where)
     return {str(key): _read(inner, item, f"{where}.{key}") for key, item in value.items()}
 
 
 def _read_scalar(hint: Any, value: object, where: str) -> Any:
     if hint is Any or hint is object:
-        return value
+        return _read_anything(value, where)
     allowed, name = _SCALARS[hint]
     if not isinstance(value, allowed) or (isinstance(value, bool) and hint is not bool):
-        raise FieldError(f"{where}: must be {name}, is {_show(value)}")
+        raise FieldError(f"{where}: must be {name}, is {shown(value)}")
+    if isinstance(value, str):
+        _check_unicode(value, where)
     convert: Callable[[Any], Any] = hint
     try:
-        return convert(value)
+        read = convert(value)
     except OverflowError:
-        raise FieldError(f"{where}: must be {name} of a usual size, is {_show(value)}") from None
+        read = math.inf
+    if hint is float and not math.isfinite(read):
+        raise FieldError(f"{where}: must be {name}, is {shown(value)}")
+    return read
 
 
-def _show(value: object) -> str:
+def _read_anything(value: object, where: str) -> object:
+    """Take a value as it is, if JSON can say it: Python's parser takes NaN, too."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    except ValueError:
+        raise FieldError(f"{where}: must hold only numbers of JSON, is {shown(value)}") from None
+    _check_unicode(text, where)
+    return value
+
+
+def _check_unicode(text: str, where: str) -> None:
+    """Refuse halves of surrogate pairs: JSON can spell them, no file and no terminal takes them."""
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise FieldError(f"{where}: must be valid Unicode, is {text[:60]!a}") from None
+
+
+def shown(value: object) -> str:
+    """Return a value as messages show it: as JSON, shortened."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "..."

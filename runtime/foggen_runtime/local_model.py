@@ -8,11 +8,16 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
-from foggen_runtime.bundle import DEVICE_PROFILE_FILE, Bundle
+from foggen_runtime.bundle import Bundle
 from foggen_runtime.engine import Engine, EngineOptions
-from foggen_runtime.errors import ConfigError
+from foggen_runtime.errors import BundleError, ConfigError
 from foggen_runtime.kv_cache import KvCache
-from foggen_runtime.manifest import TOKEN_TABLES_FILE, TOKENIZER_FILE, Manifest
+from foggen_runtime.manifest import (
+    DEVICE_PROFILE_FILE,
+    TOKEN_TABLES_FILE,
+    TOKENIZER_FILE,
+    Manifest,
+)
 from foggen_runtime.prepared import Prepared, find_prepared
 
 if TYPE_CHECKING:
@@ -100,7 +105,7 @@ class LocalModel:
         settings = options.engine or _tuned(bundle)
         self.prepared = self._find_prepared(options, settings)
         graph = (self.prepared and self.prepared.graph) or bundle.path(manifest.graph.file)
-        cache = KvCache(manifest.model)
+        cache = _empty_cache(manifest)
         self.prefix_source, self.prefix_ms = "none", 0.0
         with _Opening(partial(Engine, graph, manifest.graph, settings, cache)) as opening:
             from foggen_runtime.decoders import Decoders
@@ -111,8 +116,8 @@ class LocalModel:
             if manifest.prefix_snapshot and not options.recompute_prefix:
                 self._cache_prefix("snapshot", lambda: cache.restore(load_snapshot(bundle)))
         self.engine = opening.engine
-        if options.recompute_prefix:
-            prefix_ids = manifest.prompt.prefix_ids
+        prefix_ids = manifest.prompt.prefix_ids
+        if options.recompute_prefix and prefix_ids:
             self._cache_prefix("recomputed", lambda: self.engine.forward(prefix_ids))
         self._decoders = Decoders(self.tokenizer, manifest)
         self.prefix_length = cache.length
@@ -176,6 +181,18 @@ class _Opening(Thread):
         if isinstance(self._opened, Exception):
             raise self._opened
         return self._opened
+
+
+def _empty_cache(manifest: Manifest) -> KvCache:
+    try:
+        return KvCache(manifest.model)
+    except MemoryError as error:
+        model = manifest.model
+        raise BundleError(
+            "model.num_hidden_layers, num_key_value_heads and head_dim: must give a KV cache that "
+            f"fits this device's memory, are {model.num_hidden_layers}, "
+            f"{model.num_key_value_heads} and {model.head_dim}"
+        ) from error
 
 
 def _tuned(bundle: Bundle) -> EngineOptions:

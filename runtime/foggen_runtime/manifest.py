@@ -6,18 +6,38 @@ The bundle's hash covers everything but `routing`: calibrating tau does not make
 import dataclasses
 import hashlib
 import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from foggen_runtime.errors import BundleError
-from foggen_runtime.files import sha256_file, write_text_atomically
-from foggen_runtime.jsonio import FieldError, dumps, from_json, parse_json
+from foggen_runtime.files import lies_inside, read_small_text, sha256_file, write_text_atomically
+from foggen_runtime.jsonio import FieldError, dumps, from_json, parse_json, shown
 
 MANIFEST_FILE = "foggen.json"
 TOKENIZER_FILE = "tokenizer.json"
 TOKEN_TABLES_FILE = "tokenizer.safetensors"
+# What `foggen tune` found on a device: beside the bundle's files, not one of them.
+DEVICE_PROFILE_FILE = "device.json"
+GRAPH_SUFFIX = ".onnx"
+_SNAPSHOT_SUFFIX = ".npy"
 FORMAT_VERSION = 1
+MAX_MANIFEST_BYTES = 8 << 20
+CACHE_DTYPE = "float32"
+
+# Far above any model for a device; they keep a wrong number from asking for all memory.
+_MAX_LAYERS = _MAX_HEADS = _MAX_HEAD_DIM = 4096
+_MAX_TOKENS = 1 << 24
+_MAX_CACHE_BYTES = 1 << 26  # of one token's keys and values
+_MAX_FILE_BYTES = 1 << 50
+
+_LEVEL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+# What some file systems refuse; onnxruntime gives names with `*` a meaning of its own.
+_NOT_IN_NAMES = frozenset('\\:*?"<>|')
 
 # What tau is compared with: the level that the model wrote, or the mean over all levels.
 ConfidenceKind = Literal["verbalized", "expected"]
@@ -39,17 +59,32 @@ class ModelInfo:
     eos_token_ids: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        for name in ("num_hidden_layers", "num_key_value_heads", "head_dim", "context_length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be at least 1, is {getattr(self, name)}")
+        _check_range("num_hidden_layers", self.num_hidden_layers, _MAX_LAYERS)
+        _check_range("num_attention_heads", self.num_attention_heads, _MAX_HEADS)
+        _check_range("num_key_value_heads", self.num_key_value_heads, _MAX_HEADS)
+        _check_range("head_dim", self.head_dim, _MAX_HEAD_DIM)
+        _check_range("vocab_size", self.vocab_size, _MAX_TOKENS)
+        _check_range("context_length", self.context_length, _MAX_TOKENS)
+        size = 2 * 4 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim
+        if size > _MAX_CACHE_BYTES:
+            raise ValueError(
+                "num_hidden_layers, num_key_value_heads and head_dim: must give a KV cache of at "
+                f"most {_MAX_CACHE_BYTES} bytes for a token, give {size}"
+            )
 
 
 @dataclass(frozen=True)
 class KvCacheInfo:
     """Element type of the KV cache, and its scales where it is quantized."""
 
-    dtype: str = "float32"
+    dtype: str = CACHE_DTYPE
     scales: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype != CACHE_DTYPE:
+            raise ValueError(f"dtype: must be {CACHE_DTYPE}, is {self.dtype!r}; upgrade foggen")
+        if self.scales is not None:
+            raise ValueError(f"scales: must be null with dtype {CACHE_DTYPE}, is {self.scales!r}")
 
 
 @dataclass(frozen=True)
@@ -101,8 +136,15 @@ class GraphInfo:
     position_ids: bool = False
 
     def __post_init__(self) -> None:
-        if self.logits_tail < 1:
-            raise ValueError(f"logits_tail: must be at least 1, is {self.logits_tail}")
+        _check_range("logits_tail", self.logits_tail, _MAX_TOKENS)
+        if not _VERSION.fullmatch(self.onnxruntime):
+            raise ValueError(
+                f"onnxruntime: must be a version such as 1.27, is {self.onnxruntime!r}"
+            )
+        for name in ("file", "loop_file", "genai_file"):
+            file = getattr(self, name)
+            if file is not None and not file.endswith(GRAPH_SUFFIX):
+                raise ValueError(f"{name}: must end in {GRAPH_SUFFIX}, is {file!r}")
 
 
 @dataclass(frozen=True)
@@ -173,6 +215,27 @@ class TemplateInfo:
                 "min_template_probability: must be within [0, 1], "
                 f"is {self.min_template_probability}"
             )
+        self._check_levels()
+        self._check_paths()
+
+    def _check_levels(self) -> None:
+        for level in self.levels:
+            if not _LEVEL.fullmatch(level) or not 0 <= float(level) <= 1:
+                raise ValueError(f"levels: must be numbers within [0, 1], one is {level!r}")
+        if list(self.level_values) != sorted(set(self.level_values)):
+            raise ValueError(f"levels: must be in ascending order, are {', '.join(self.levels)}")
+
+    def _check_paths(self) -> None:
+        if not self.separator_ids:
+            raise ValueError("separator_ids: must hold at least one id, which ends a level")
+        paths = [(*ids, *self.separator_ids) for ids in self.level_ids]
+        for ids, path in zip(self.level_ids, paths, strict=True):
+            begun = sum(other[: len(path)] == path for other in paths)
+            if not ids or begun > 1:
+                raise ValueError(
+                    f"level_ids: must hold ids, and no level may begin with another; {list(ids)} "
+                    "breaks that"
+                )
 
     @property
     def level_values(self) -> tuple[float, ...]:
@@ -187,6 +250,12 @@ class PrefixSnapshotInfo:
     file: str
     dtype: str
     key: str
+
+    def __post_init__(self) -> None:
+        if self.dtype != CACHE_DTYPE:
+            raise ValueError(f"dtype: must be {CACHE_DTYPE}, is {self.dtype!r}; upgrade foggen")
+        if not self.file.endswith(_SNAPSHOT_SUFFIX):
+            raise ValueError(f"file: must end in {_SNAPSHOT_SUFFIX}, is {self.file!r}")
 
 
 @dataclass(frozen=True)
@@ -252,6 +321,11 @@ class FileInfo:
     bytes: int
     sha256: str
 
+    def __post_init__(self) -> None:
+        _check_range("bytes", self.bytes, _MAX_FILE_BYTES, least=0)
+        if not _SHA256.fullmatch(self.sha256):
+            raise ValueError(f"sha256: must be 64 digits of 0-9 and a-f, is {self.sha256!r}")
+
 
 def file_info(path: Path) -> FileInfo:
     """Measure and hash a file."""
@@ -274,11 +348,54 @@ class Manifest:
     provenance: dict[str, Any]
 
     def __post_init__(self) -> None:
+        if self.format_version != FORMAT_VERSION:
+            raise ValueError(
+                f"format_version: this runtime reads {FORMAT_VERSION}, is {self.format_version}"
+            )
+        self._check_files()
+        for name, ids in self._ids():
+            _check_ids(name, ids, self.model.vocab_size)
+        context = self.model.context_length
+        if self.graph.logits_tail > context:
+            raise ValueError(
+                f"graph.logits_tail: must be at most model.context_length {context}, "
+                f"is {self.graph.logits_tail}"
+            )
+        constant = len(self.prompt.prefix_ids) + len(self.prompt.suffix_ids)
+        if constant >= context:
+            raise ValueError(
+                f"model.context_length: must be above the prompt's {constant} constant tokens, "
+                f"is {context}"
+            )
+
+    def _check_files(self) -> None:
+        """Hold the names to rules, and what is read to what is listed."""
         for name in self.files:
-            if Path(name).is_absolute() or ".." in Path(name).parts:
-                raise ValueError(f"files: names must stay inside the bundle, one is {name!r}")
-        if self.graph.file not in self.files:
-            raise ValueError(f"graph.file: must be listed under files, is {self.graph.file!r}")
+            check_file_name(name)
+        snapshot = self.prefix_snapshot
+        read = {
+            "graph.file": self.graph.file,
+            "graph.loop_file": self.graph.loop_file,
+            "graph.genai_file": self.graph.genai_file,
+            "prefix_snapshot.file": snapshot.file if snapshot else None,
+        }
+        for field_name, read_name in read.items():
+            if read_name is not None and read_name not in self.files:
+                raise ValueError(f"{field_name}: must be listed under files, is {read_name!r}")
+        if TOKENIZER_FILE not in self.files:
+            raise ValueError(f"files: must list {TOKENIZER_FILE}, does not")
+
+    def _ids(self) -> Iterator[tuple[str, Sequence[int]]]:
+        """Yield every list of token ids by its name."""
+        yield "model.eos_token_ids", self.model.eos_token_ids
+        yield "prompt.prefix_ids", self.prompt.prefix_ids
+        yield "prompt.suffix_ids", self.prompt.suffix_ids
+        for index, ids in enumerate(self.template.level_ids):
+            yield f"template.level_ids[{index}]", ids
+        yield "template.separator_ids", self.template.separator_ids
+        yield "template.answer_prefix_ids", self.template.answer_prefix_ids
+        if self.graph.head:
+            yield "graph.head.token_ids", self.graph.head.token_ids
 
     @classmethod
     def load(cls, directory: Path) -> Self:
@@ -289,7 +406,9 @@ class Manifest:
         """
         path = directory / MANIFEST_FILE
         try:
-            document = parse_json(path.read_text(encoding="utf-8"))
+            if not lies_inside(path, directory):
+                raise BundleError(f"{path}: must lie inside the bundle, is a link out of it")
+            document = parse_json(read_small_text(path, MAX_MANIFEST_BYTES))
         except FileNotFoundError:
             raise BundleError(f"{directory}: is no bundle, it has no {MANIFEST_FILE}") from None
         except (OSError, ValueError) as error:
@@ -307,7 +426,11 @@ class Manifest:
 
     def save(self, directory: Path) -> None:
         """Write `foggen.json` into a bundle directory, in one step."""
-        write_text_atomically(directory / MANIFEST_FILE, dumps(self, indent=2) + "\n")
+        write_text_atomically(directory / MANIFEST_FILE, self.to_text())
+
+    def to_text(self) -> str:
+        """Return what `foggen.json` holds."""
+        return dumps(self, indent=2) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest as plain JSON values."""
@@ -320,3 +443,38 @@ class Manifest:
         del covered["routing"]
         canonical = json.dumps(covered, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _check_range(name: str, value: int, most: int, *, least: int = 1) -> None:
+    if not least <= value <= most:
+        raise ValueError(f"{name}: must be within [{least}, {most}], is {shown(value)}")
+
+
+def _check_ids(name: str, ids: Iterable[int], vocab_size: int) -> None:
+    for token in ids:
+        if not 0 <= token < vocab_size:
+            raise ValueError(
+                f"{name}: ids must be within [0, {vocab_size}), which is model.vocab_size; "
+                f"one is {shown(token)}"
+            )
+
+
+def check_file_name(name: str) -> None:
+    """Hold a name to what every system writes inside a bundle, and nowhere else.
+
+    Raises:
+        ValueError: It leads out of the bundle, or is of a file that is none of the bundle's.
+    """
+    parts = name.split("/")
+    if not all(parts) or any(part.startswith(".") for part in parts):
+        raise ValueError(
+            "files: names must stay inside the bundle, and no part may be empty or begin with a "
+            f"full stop; one is {name!r}"
+        )
+    if not name.isprintable() or _NOT_IN_NAMES & set(name):
+        raise ValueError(
+            f"files: names must hold none of {' '.join(sorted(_NOT_IN_NAMES))} and no control "
+            f"characters; one is {name!r}"
+        )
+    if name.casefold() in (MANIFEST_FILE, DEVICE_PROFILE_FILE):
+        raise ValueError(f"files: must not list {name}, which is beside what is hashed")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.files import make_directory
 
 # What a rename says of a place where something is.
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
@@ -215,7 +216,6 @@ def _kept(
     """Keep the work under another name, and say where it is."""
     first = work[0][0]
     kept = _directory_beside(first.path, "{}.finished-")
-    kept.chmod(0o755)
     for place, new in work:
         if new is not None:
             new.rename(kept / place.path.name)
@@ -229,9 +229,7 @@ def _kept(
 
 
 def _directory_beside(place: Path, prefix: str) -> Path:
-    import tempfile  # as shutil
-
-    return Path(tempfile.mkdtemp(dir=place.parent, prefix=prefix.format(place.name)))
+    return make_directory(place.parent, prefix.format(place.name))
 
 
 def _move_back(source: Path, target: Path) -> None:

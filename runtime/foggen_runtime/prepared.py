@@ -13,14 +13,17 @@ from typing import Literal
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.checked_files import VERIFIED_FILE, CheckedFiles
 from foggen_runtime.engine import ONNXRUNTIME_VERSION, EngineOptions
-from foggen_runtime.files import sha256_file
+from foggen_runtime.files import read_small_text, sha256_file
 from foggen_runtime.jsonio import FieldError, from_json, parse_json
-from foggen_runtime.manifest import FileInfo
+from foggen_runtime.manifest import MAX_MANIFEST_BYTES, FileInfo, check_file_name
 from foggen_runtime.placing import Kind
 from foggen_runtime.processor import processor_id
 
 PREPARED_FILE = "prepared.json"
 PREPARED_GRAPH_FILE = "model.onnx"
+_NOT_OURS = (
+    "its files are not as this user's or root's foggen prepare left them; run foggen prepare again"
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,12 @@ class PreparedInfo:
     key: PreparedKey
     files: dict[str, FileInfo]
 
+    def __post_init__(self) -> None:
+        if PREPARED_GRAPH_FILE not in self.files:
+            raise ValueError(f"files: must list {PREPARED_GRAPH_FILE}, does not")
+        for name in self.files:
+            check_file_name(name)
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -60,8 +69,9 @@ class Prepared:
 
     Attributes:
         directory: Where a prepared model lies or would lie.
-        status: `ready` to be used, `stale` if it was made for something else, or `none`.
-        detail: What a stale one was made for, for people.
+        status: `ready` to be used, `stale` if it was made for something else or by somebody else,
+            or `none`.
+        detail: Why a stale one is not used, for people.
         bytes: On disk.
     """
 
@@ -87,14 +97,17 @@ def find_prepared(
 ) -> Prepared:
     """Look for a prepared model of a bundle, and check its files if it fits.
 
+    Only one that this user or root prepared on this device is used. What its files hold cannot be
+    told from the bundle's hashes: one that came with a bundle may compute something else.
+
     Args:
         bundle: What it is of.
         options: How it is going to be used.
         directory: Where it lies; None for beside the bundle.
-        verify: Hash its files, whether or not they were verified before.
+        verify: Hash its files, too.
 
     Raises:
-        BundleError: It fits, but a file is missing or altered.
+        BundleError: It fits, but a file is missing, has another size or, hashed, is altered.
     """
     directory = directory or prepared_directory(bundle)
     info = read_prepared(directory)
@@ -104,7 +117,12 @@ def find_prepared(
     size = sum(file.bytes for file in info.files.values())
     if info.key != key:
         return Prepared(directory, "stale", _difference(info.key, key), size)
-    checked_files(directory, info).check(verify=verify)
+    files = checked_files(directory, info)
+    ours = files.are_noted()
+    if verify:
+        files.check_hashes()
+    if not ours:
+        return Prepared(directory, "stale", _NOT_OURS, size)
     return Prepared(directory, "ready", None, size)
 
 
@@ -112,7 +130,8 @@ def read_prepared(directory: Path) -> PreparedInfo | None:
     """Read what was prepared; None if there is nothing that this version can read."""
     path = directory / PREPARED_FILE
     try:
-        return from_json(PreparedInfo, parse_json(path.read_text(encoding="utf-8")), str(path))
+        document = parse_json(read_small_text(path, MAX_MANIFEST_BYTES))
+        return from_json(PreparedInfo, document, str(path))
     except (OSError, ValueError, FieldError):
         return None
 
@@ -128,7 +147,8 @@ PREPARED = Kind("prepared model", _contents)
 def checked_files(directory: Path, info: PreparedInfo) -> CheckedFiles:
     """Return the files of a prepared model, to be held against their hashes."""
     remedy = "run foggen prepare again"
-    return CheckedFiles(directory, info.files, sha256_file(directory / PREPARED_FILE), remedy)
+    digest = sha256_file(directory / PREPARED_FILE)
+    return CheckedFiles(directory, info.files, "prepared", digest, remedy)
 
 
 def model_files(bundle: Bundle) -> dict[str, FileInfo]:

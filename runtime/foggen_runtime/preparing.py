@@ -1,13 +1,12 @@
 """Writing a prepared model, and removing one."""
 
 import shutil
-import tempfile
 from pathlib import Path
 
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.engine import EngineOptions, save_prepacked
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.files import check_utf8, write_text_atomically
+from foggen_runtime.files import check_utf8, make_directory, write_text_atomically
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.manifest import file_info
 from foggen_runtime.placing import Place, followed
@@ -46,16 +45,15 @@ def prepare(bundle: Bundle, options: EngineOptions, directory: Path | None = Non
     check_utf8("output", directory)
     check_space(bundle, directory)
     try:
-        partial = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
+        partial = make_directory(directory.parent, f".{directory.name}.")
     except OSError as error:
         raise ConfigError(
             f"output: cannot write {directory}: {error}; choose another place with --output"
         ) from error
     try:
         info = _write(bundle, options, partial)
-        partial.chmod(0o755)
         place.put(partial)
-        checked_files(directory, info).remember()
+        checked_files(directory, info).note()
     except OSError as error:
         raise ConfigError(f"output: cannot write {directory}: {error}") from error
     finally:

@@ -53,7 +53,8 @@ def load_snapshot(bundle: Bundle) -> Float32:
             f"is {manifest.prefix_snapshot.key}; {_REMEDY}"
         )
     try:
-        snapshot: Float32 = np.load(path, mmap_mode="r", allow_pickle=False)
+        # Unlike `np.load` it reads arrays only, whatever the file begins with.
+        snapshot: Float32 = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: cannot be read: {error}; {_REMEDY}") from error
     model, tokens = manifest.model, len(manifest.prompt.prefix_ids)

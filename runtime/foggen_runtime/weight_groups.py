@@ -7,7 +7,7 @@ from itertools import groupby
 
 from foggen_runtime.manifest import WeightFormat
 
-_MATRIX = re.compile(r"layers\.(\d+)\.(.+)")
+_MATRIX = re.compile(r"layers\.([0-9]{1,6})\.(.+)")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Bundles by recipe: what is folded, rounded and recorded."""
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from foggen_exporter.bundle_directory import bundle_directory
 from foggen_exporter.calibration import CalibrationSet
 from foggen_exporter.checkpoint import Checkpoint
 from foggen_exporter.export import Export
@@ -16,8 +18,11 @@ from foggen_exporter.prefix import prefix_snapshot
 from foggen_exporter.recipes import RECIPES, find_recipe
 from foggen_exporter.template import load_template
 from foggen_runtime import EngineOptions, Foggen, OpenOptions
+from foggen_runtime.bundle import BUNDLE
 from foggen_runtime.manifest import Manifest
+from foggen_runtime.placing import Place
 from tests.conftest import TINY, BundleOf
+from tests.support.export import export_bundle
 from tests.support.outliers import Outliers, add_outliers
 
 Float32 = npt.NDArray[np.float32]
@@ -121,3 +126,18 @@ def test_smoothing_is_what_keeps_a_recipe_near_fp32_under_outliers(
     errors = {name: np.linalg.norm(rows - logits["fp32"]) / size for name, rows in logits.items()}
     print(errors)
     assert errors["smoothed"] < near < far < errors["as it is"]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027])
+def test_who_may_read_a_bundle_is_up_to_the_umask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        with bundle_directory(
+            Place.directory(tmp_path / "bundle", BUNDLE, force=False)
+        ) as directory:
+            export_bundle(TINY / "checkpoint", directory, "int4")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "bundle").iterdir()}
+    assert modes == dict.fromkeys(modes, 0o666 & ~mask)
+    assert (tmp_path / "bundle").stat().st_mode & 0o777 == 0o777 & ~mask

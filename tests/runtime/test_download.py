@@ -1,6 +1,7 @@
 """`foggen fetch` against a server that breaks off, lies and refuses."""
 
 import json
+import os
 import re
 import shutil
 import threading
@@ -9,10 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from click.testing import CliRunner
 
+from foggen_runtime import checked_files
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.cli import foggen
 from foggen_runtime.download import Advance, Download, DownloadOptions
@@ -50,7 +53,7 @@ class Site:
 def serving(site: Site) -> Iterator[Site]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            name = self.path.rpartition("/")[2]
+            name = unquote(self.path.rpartition("/")[2])
             wanted = self.headers.get("Range")
             site.asked.append((name, wanted))
             if site.redirect:
@@ -233,6 +236,110 @@ def test_another_bundle_than_wanted_is_refused(site: Site, bundle: Path, tmp_pat
     assert [name for name, _ in site.asked] == [MANIFEST_FILE]
     download(site, tmp_path / "got", wanted.upper())
     assert same(bundle, tmp_path / "got")
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "open to all"])
+def test_a_planted_place_for_the_parts_is_refused(site: Site, tmp_path: Path, kind: str) -> None:
+    """In a directory that others can write to, anybody may have made it beforehand."""
+    partial, precious = tmp_path / ".got.partial", tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years of work")
+    match kind:
+        case "link":
+            partial.symlink_to(precious)
+        case "file":
+            partial.write_text("in the way")
+        case "open to all":
+            partial.mkdir()
+            partial.chmod(0o777)
+    with pytest.raises(ConfigError, match=r"output: .*\.got\.partial"):
+        download(site, tmp_path / "got")
+    assert [path.name for path in precious.iterdir()] == ["thesis.txt"]
+    assert site.asked == []
+
+
+def test_what_is_planted_among_the_parts_is_not_written_to(
+    site: Site, bundle: Path, tmp_path: Path
+) -> None:
+    partial, precious = tmp_path / ".got.partial", tmp_path / "thesis.txt"
+    precious.write_text("years of work")
+    partial.mkdir()
+    shutil.copy(bundle / MANIFEST_FILE, partial)
+    (partial / DATA).symlink_to(precious)
+    (partial / "model.onnx").hardlink_to(precious)
+    (partial / ".lock").symlink_to(precious)
+    with pytest.raises(ConfigError, match=r"output: cannot write"):
+        download(site, tmp_path / "got")
+    (partial / ".lock").unlink()
+    os.mkfifo(partial / "tokenizer.json")
+    download(site, tmp_path / "got")
+    assert same(bundle, tmp_path / "got")
+    assert precious.read_text() == "years of work"
+
+
+def test_a_manifest_that_lists_itself_is_refused(site: Site, bundle: Path, tmp_path: Path) -> None:
+    """It would be fetched again as a file, and could then say something else."""
+    manifest = json.loads((bundle / MANIFEST_FILE).read_text(encoding="utf-8"))
+    manifest["files"][MANIFEST_FILE] = manifest["files"]["model.onnx"]
+    (bundle / MANIFEST_FILE).write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(BundleError, match=f"files: must not list {MANIFEST_FILE}"):
+        download(site, tmp_path / "got")
+    assert [name for name, _ in site.asked] == [MANIFEST_FILE]
+
+
+def test_the_hash_printed_is_the_one_that_inspect_prints(site: Site, tmp_path: Path) -> None:
+    target = str(tmp_path / "got")
+    fetched = CliRunner().invoke(foggen, ["fetch", site.url, "-o", target])
+    inspected = CliRunner().invoke(foggen, ["inspect", target])
+    assert fetched.stdout.split()[-1] == re.findall(r"bundle sha256 +(\w+)", inspected.stdout)[0]
+
+
+def test_a_fetched_bundle_was_hashed_already(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download(site, tmp_path / "got")
+    monkeypatch.setattr(checked_files, "sha256_stream", lambda file: pytest.fail(str(file)))
+    Bundle.open(tmp_path / "got")
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_who_may_read_it_is_up_to_the_umask(site: Site, tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        download(site, tmp_path / "got")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "got").stat().st_mode & 0o777 == 0o775 & ~mask
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "got").iterdir()} == {0o666 & ~mask}
+
+
+def test_a_name_is_not_read_as_part_of_the_address(
+    site: Site, bundle: Path, tmp_path: Path
+) -> None:
+    (bundle / "README.md").rename(bundle / "read me#1 100%.md")
+    text = (bundle / MANIFEST_FILE).read_text(encoding="utf-8")
+    text = text.replace('"README.md"', '"read me#1 100%.md"')
+    (bundle / MANIFEST_FILE).write_text(text, encoding="utf-8")
+    download(site, tmp_path / "got")
+    assert same(bundle, tmp_path / "got")
+
+
+def test_a_name_with_control_characters_does_not_reach_the_terminal(
+    site: Site, bundle: Path, tmp_path: Path
+) -> None:
+    manifest = json.loads((bundle / MANIFEST_FILE).read_text(encoding="utf-8"))
+    manifest["model"]["name"] = "nice\x1b[2J\x9b31m"
+    (bundle / MANIFEST_FILE).write_text(json.dumps(manifest), encoding="utf-8")
+    target = str(tmp_path / "got")
+    results = [
+        CliRunner().invoke(foggen, ["fetch", site.url, "-o", target]),
+        CliRunner().invoke(foggen, ["inspect", target]),
+        CliRunner().invoke(foggen, ["inspect", target, "--json"]),
+    ]
+    assert [result.exit_code for result in results] == [0, 0, 0]
+    for result in results:
+        assert set(result.output) & {"\x1b", "\x9b"} == set()
+    assert json.loads(results[2].stdout)["model"]["name"] == "nice\x1b[2J\x9b31m"
 
 
 def test_a_busy_server_is_asked_again(site: Site, bundle: Path, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 import itertools
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +38,51 @@ def chunks(seed: int, lengths: Sequence[int]) -> list[slice]:
     while 64 - edges[-1] > max(lengths) + 2:
         edges.append(edges[-1] + int(generator.choice(lengths)))
     return [slice(*edge) for edge in itertools.pairwise([*edges, 64])]
+
+
+@pytest.mark.parametrize(
+    ("minimum", "found", "fine"),
+    [
+        *(("1.27", "1.27.0", True), ("1.27.0", "1.27", True), ("1.27", "1.9.1", False)),
+        *(("1.27", "2.0", True), ("1.27.2", "1.27.1", False), ("1.27", "1.28.0.dev5", True)),
+        ("99", "1.32.0", False),
+    ],
+)
+def test_a_graph_needs_an_onnxruntime_of_its_time(
+    graphs: dict[str, GraphOnly],
+    monkeypatch: pytest.MonkeyPatch,
+    minimum: str,
+    found: str,
+    fine: bool,
+) -> None:
+    monkeypatch.setattr("foggen_runtime.engine.ONNXRUNTIME_VERSION", found)
+    fp32 = graphs["fp32"]
+    needing = replace(fp32, graph=replace(fp32.graph, onnxruntime=minimum))
+    if fine:
+        needing.engine()
+    else:
+        message = f"graph.onnxruntime: must be at least {minimum} for this bundle, is {found}"
+        with pytest.raises(BundleError, match=message):
+            needing.engine()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("num_hidden_layers", 7), ("num_key_value_heads", 7), ("head_dim", 7)),
+        ("vocab_size", 7),
+    ],
+)
+def test_the_model_has_the_shape_of_the_graph(
+    graphs: dict[str, GraphOnly], field: str, value: int
+) -> None:
+    fp32 = graphs["fp32"]
+    changed: dict[str, Any] = {field: value}
+    wrong = replace(fp32, model=replace(fp32.model, **changed))
+    with pytest.raises(BundleError, match=rf"model\.{field}: must be \d+ as the graph has"):
+        wrong.engine()
+    with pytest.raises(BundleError, match=r"graph\.position_ids: must be False as the graph"):
+        replace(fp32, graph=replace(fp32.graph, position_ids=True)).engine()
 
 
 EVEN, WIDE, ANY = (2, 4, 6, 8, 10), tuple(range(2, 12)), tuple(range(1, 12))

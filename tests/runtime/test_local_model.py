@@ -10,13 +10,16 @@ import pytest
 from click.testing import CliRunner
 
 from foggen_runtime import EngineOptions, Foggen, OpenOptions
-from foggen_runtime.bundle import DEVICE_PROFILE_FILE, Bundle
+from foggen_runtime.bundle import Bundle
 from foggen_runtime.cli import foggen
 from foggen_runtime.cores import big_cores
 from foggen_runtime.errors import BundleError
+from foggen_runtime.files import read_small_text
 from foggen_runtime.local_model import LocalModel
+from foggen_runtime.manifest import DEVICE_PROFILE_FILE
 from foggen_runtime.prepared import find_prepared
 from foggen_runtime.preparing import prepare
+from foggen_runtime.profiling import device_profile
 from foggen_runtime.profiling.device_profile import Candidate, DeviceProfile, device_key
 from tests.conftest import BundleOf
 from tests.runtime.test_foggen import QUESTIONS
@@ -131,16 +134,15 @@ def test_the_bundle_is_prepared_as_it_was_tuned(
 def test_inspection_reads_the_device_profile_once(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, read = bundle.path(DEVICE_PROFILE_FILE), Path.read_text
     paths: list[Path] = []
 
-    def reading(self: Path, encoding: str | None = None, errors: str | None = None) -> str:
-        paths.append(self)
-        return read(self, encoding, errors)
+    def reading(path: Path, max_bytes: int) -> str:
+        paths.append(path)
+        return read_small_text(path, max_bytes)
 
-    monkeypatch.setattr(Path, "read_text", reading)
+    monkeypatch.setattr(device_profile, "read_small_text", reading)
     assert CliRunner().invoke(foggen, ["inspect", str(bundle.directory)]).exit_code == 0
-    assert paths.count(path) == 1
+    assert paths == [bundle.path(DEVICE_PROFILE_FILE)]
 
 
 def test_the_session_begins_to_open_before_what_can_wait_is_imported() -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 from collections import namedtuple
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -19,7 +20,13 @@ from foggen_runtime.errors import BundleError, ConfigError
 from foggen_runtime.kv_cache import KvCache
 from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
 from foggen_runtime.manifest import file_info
-from foggen_runtime.prepared import PREPARED_FILE, find_prepared, prepared_directory
+from foggen_runtime.prepared import (
+    PREPARED_FILE,
+    checked_files,
+    find_prepared,
+    prepared_directory,
+    read_prepared,
+)
 from foggen_runtime.preparing import needed_bytes, prepare, remove_prepared
 from foggen_runtime.processor import processor_id
 from tests.conftest import BundleOf
@@ -175,21 +182,66 @@ def test_an_altered_file_is_refused(bundle: Bundle) -> None:
         file.seek(1000)
         file.write(b"\xff\x00\xff")
     os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert find_prepared(bundle, OPTIONS).status == "ready"  # hashed once already
+    found = find_prepared(bundle, OPTIONS)
+    assert (found.status, found.graph) == ("stale", None)
+    assert "prepare left them; run foggen prepare again" in str(found.detail)
+    assert LocalModel(bundle, OpenOptions(OPTIONS)).prepared == found
     with pytest.raises(BundleError, match=r"model\.onnx\.data: SHA-256 must be .* prepare again"):
         find_prepared(bundle, OPTIONS, verify=True)
-    os.utime(weights)
-    with pytest.raises(BundleError, match="SHA-256 must be"):
-        find_prepared(bundle, OPTIONS)
     os.truncate(weights, stat.st_size - 1)
     with pytest.raises(BundleError, match=f"must have {stat.st_size} bytes, has"):
         LocalModel(bundle, OpenOptions(OPTIONS))
+
+
+def test_one_that_came_with_a_bundle_is_not_used(bundle: Bundle, tmp_path: Path) -> None:
+    """Whoever makes an archive of both knows the key, and lists the hashes of any weights."""
+    prepare(bundle, OPTIONS)
+    archive = tmp_path / "both.tar"
+    subprocess.run(["tar", "cf", archive, "-C", tmp_path, "bundle", "bundle.prepared"], check=True)
+    (tmp_path / "got").mkdir()
+    subprocess.run(["tar", "xf", archive, "-C", tmp_path / "got"], check=True)
+    got = Bundle.open(tmp_path / "got" / "bundle")
+    model = LocalModel(got, OpenOptions(OPTIONS))
+    assert model.prepared is not None
+    assert (model.prepared.status, model.prepared.graph) == ("stale", None)
+    assert prepare(got, OPTIONS).status == "ready"
+
+
+@pytest.mark.parametrize("name", ["../bundle/model.onnx", "/etc/hostname", "", "a//b", ".."])
+def test_its_files_stay_inside(bundle: Bundle, name: str) -> None:
+    directory = prepare(bundle, OPTIONS).directory
+    path = directory / PREPARED_FILE
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["files"][name] = document["files"]["model.onnx"]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert find_prepared(bundle, OPTIONS).status == "none"
+
+
+def test_a_pipe_in_its_place_does_not_hang(bundle: Bundle) -> None:
+    directory = prepare(bundle, OPTIONS).directory
+    (directory / PREPARED_FILE).unlink()
+    os.mkfifo(directory / PREPARED_FILE)
+    assert find_prepared(bundle, OPTIONS).status == "none"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_who_may_read_it_is_up_to_the_umask(bundle: Bundle, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        directory = prepare(bundle, OPTIONS).directory
+    finally:
+        os.umask(before)
+    assert directory.stat().st_mode & 0o777 == 0o777 & ~mask
+    assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o666 & ~mask}
 
 
 def test_its_graph_is_the_one_that_is_opened(bundle: Bundle) -> None:
     directory = prepare(bundle, OPTIONS).directory
     (directory / "model.onnx").write_bytes(b"no graph")
     edit(directory, "files/model.onnx", asdict(file_info(directory / "model.onnx")))
+    info = read_prepared(directory)
+    assert info is not None
+    checked_files(directory, info).note()
     with pytest.raises(BundleError, match=r"prepared.model\.onnx: onnxruntime .* refuses it"):
         LocalModel(bundle, OpenOptions(OPTIONS))
 

@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from foggen_exporter.packaging.listed_files import ListedFile, bundle_contents
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.manifest import MANIFEST_FILE
 from foggen_runtime.placing import Kind
 
 FORMAT_VERSION = 1
@@ -72,22 +72,23 @@ def write_layouts(
 
     Raises:
         OSError: It cannot be written.
+        ConfigError: A file is not the one that was checked.
     """
     manifest = bundle.manifest
     assets = directory / _ASSET_PACK / PACK_NAME / "src" / "main" / "assets" / "foggen"
     pushed = directory / _ADB_PUSH / "bundle"
-    names = sorted({MANIFEST_FILE, *manifest.files})
-    for name in names:
+    for name, content in bundle_contents(bundle).items():
         for place in (assets, pushed):
             (place / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(bundle.path(name), assets / name)
+        _write(content, assets / name)
         _link(assets / name, pushed / name)
-        advance(bundle.path(name).stat().st_size)
+        advance((assets / name).stat().st_size)
     values = {"PACK": PACK_NAME, "DELIVERY": delivery, "ID": manifest.sha256[:12]}
     _render("build.gradle.kts", directory / _ASSET_PACK / PACK_NAME, values)
     script = _render("push.sh", directory / _ADB_PUSH, values)
-    script.chmod(0o755)
-    sums = [f"{manifest.files[name].sha256}  {name}\n" for name in names if name != MANIFEST_FILE]
+    readable = script.stat().st_mode
+    script.chmod(readable | (readable & 0o444) >> 2)  # who may read it may run it
+    sums = [f"{info.sha256}  {name}\n" for name, info in sorted(manifest.files.items())]
     (directory / _ADB_PUSH / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
     facts = {
         "format_version": FORMAT_VERSION,
@@ -100,6 +101,14 @@ def write_layouts(
         },
     }
     (directory / _FACTS_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _write(content: bytes | ListedFile, target: Path) -> None:
+    if isinstance(content, bytes):
+        target.write_bytes(content)
+        return
+    with content.open() as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file)
 
 
 def _link(source: Path, target: Path) -> None:

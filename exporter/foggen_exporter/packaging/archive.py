@@ -6,15 +6,15 @@ import lzma
 import re
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from foggen_exporter.packaging.listed_files import ListedFile
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.files import sha256_file
+from foggen_runtime.files import make_directory, sha256_file
 from foggen_runtime.placing import Place, followed, put_all
 
 # What every file's time of change is: 1980-01-01, the first that zip archives know.
@@ -34,31 +34,29 @@ class Entry:
 
     Attributes:
         name: Its path inside, with slashes.
-        content: Its bytes, or the file that has them.
+        content: Its bytes, or the file that has them, whose size and hash are known.
         executable: Whether it is a program.
     """
 
     name: str
-    content: bytes | Path
+    content: bytes | ListedFile
     executable: bool = False
 
     @property
     def size(self) -> int:
         """In bytes."""
-        return self.content.stat().st_size if isinstance(self.content, Path) else len(self.content)
+        return len(self.content) if isinstance(self.content, bytes) else self.content.info.bytes
 
     @property
     def sha256(self) -> str:
         """Hash of the content."""
-        if isinstance(self.content, Path):
-            return sha256_file(self.content)
-        return hashlib.sha256(self.content).hexdigest()
+        if isinstance(self.content, bytes):
+            return hashlib.sha256(self.content).hexdigest()
+        return self.content.info.sha256
 
     def open(self) -> BinaryIO:
         """Open the content for reading."""
-        if isinstance(self.content, Path):
-            return self.content.open("rb")
-        return io.BytesIO(self.content)
+        return io.BytesIO(self.content) if isinstance(self.content, bytes) else self.content.open()
 
 
 @dataclass(frozen=True)
@@ -181,7 +179,7 @@ def partial_files(target: Path) -> Iterator[Path]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.partial-"))
+        partial = make_directory(target.parent, f".{target.name}.partial-")
     except OSError as error:
         raise ConfigError(f"output: cannot write beside {target}: {error}") from error
     try:
@@ -253,7 +251,7 @@ def write_archive(
         The archive, or its parts in order.
 
     Raises:
-        ConfigError: It cannot be written.
+        ConfigError: It cannot be written, or a file is not as listed.
     """
     target = place.target
     with partial_files(target) as partial:

@@ -21,13 +21,13 @@ from foggen_exporter.packaging.licences import (
     licence_entries,
     own_component,
 )
+from foggen_exporter.packaging.listed_files import bundle_contents
 from foggen_exporter.packaging.requirements import DISTRIBUTION, Resolution
 from foggen_exporter.packaging.sbom import bill_of_materials
 from foggen_exporter.packaging.targets import Target, oldest_glibc
 from foggen_exporter.packaging.trimming import is_needed, without_symbols
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.manifest import MANIFEST_FILE
 
 FORMAT_VERSION = 1
 _PROGRAMS = ("foggen", "install.sh")
@@ -131,8 +131,8 @@ class BoardPackage:
         return json.dumps(facts, indent=1) + "\n"
 
     def _model_entries(self) -> list[Entry]:
-        names = sorted({MANIFEST_FILE, *self.bundle.manifest.files})
-        return [Entry(f"bundle/{name}", self.bundle.path(name)) for name in names]
+        contents = bundle_contents(self.bundle)
+        return [Entry(f"bundle/{name}", content) for name, content in contents.items()]
 
     def _seal(self, entries: Sequence[Entry]) -> tuple[Entry, Entry]:
         """Return the hashes of all files, and the installer, which holds the hash of those."""

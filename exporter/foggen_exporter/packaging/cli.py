@@ -31,6 +31,7 @@ from foggen_runtime.errors import ConfigError, FoggenError
 from foggen_runtime.files import sha256_file
 from foggen_runtime.hub import locate_bundle
 from foggen_runtime.placing import Place
+from foggen_runtime.printing import printable_text
 
 ANDROID = "android"
 DEFAULT_PYTHONS = "3.11,3.12,3.13"
@@ -144,7 +145,7 @@ def package_command(**options: object) -> None:
         request.check()
         facts = _android(request) if request.target == ANDROID else _linux(request)
     except FoggenError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable_text(str(error))) from error
     _report(request, facts, started)
 
 

@@ -22,6 +22,7 @@ from foggen_runtime.errors import ConfigError, QuestionError
 from foggen_runtime.foggen import Foggen
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.local_model import Decoding
+from foggen_runtime.printing import printable_text
 from foggen_runtime.result import Result
 
 
@@ -104,7 +105,8 @@ def ask(ctx: click.Context, /, **options: Any) -> None:
     if arguments.as_json:
         click.echo(dumps(result.to_dict()))
     else:
-        click.echo(_line(result, streamed=arguments.streamed, cloud_set=cloud is not None))
+        line = _line(result, streamed=arguments.streamed, cloud_set=cloud is not None)
+        click.echo(printable_text(line))
     ctx.exit(_exit_code(result))
 
 
@@ -138,7 +140,7 @@ def _stream(foggen: Foggen, question: str, decoding: Decoding, arguments: Argume
                 click.echo(err=arguments.as_json)
             return event
         begun = True
-        click.echo(event, nl=False, err=arguments.as_json)
+        click.echo(printable_text(event), nl=False, err=arguments.as_json)
     raise AssertionError("a stream ends with a Result")
 
 

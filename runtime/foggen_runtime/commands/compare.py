@@ -20,6 +20,7 @@ from foggen_runtime.hub import locate_bundle
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.local_model import OpenOptions
 from foggen_runtime.manifest import Manifest
+from foggen_runtime.printing import printable_text
 from foggen_runtime.questions import Question, judging_questions, read_questions
 
 
@@ -97,7 +98,8 @@ def compare_command(**options: Any) -> None:
             arguments.picture.write_bytes(picture(comparison, kind))
     except OSError as error:
         raise ConfigError(f"output: cannot be written: {error}") from error
-    click.echo(dumps(comparison.to_dict()) if arguments.as_json else page, nl=arguments.as_json)
+    shown = dumps(comparison.to_dict()) if arguments.as_json else printable_text(page)
+    click.echo(shown, nl=arguments.as_json)
 
 
 def _compare(arguments: Arguments) -> Comparison:

@@ -19,6 +19,7 @@ from foggen_runtime.evaluation.records import Header, RecordWriter
 from foggen_runtime.evaluation.running import CloudClient, record_all, remaining
 from foggen_runtime.local_model import Decoding, OpenOptions
 from foggen_runtime.manifest import Manifest
+from foggen_runtime.printing import printable_text
 
 if TYPE_CHECKING:
     from foggen_runtime.cloud.endpoints import Cloud
@@ -86,7 +87,8 @@ def recorded(run: Run, cloud: CloudArguments | None = None) -> Decisions:
     """
     data = read_labelled(run.data, skip_bad=run.skip_bad)
     for line in data.bad_lines:
-        click.echo(f"{run.data}: line {line.number} is left out: {line.problem}", err=True)
+        problem = printable_text(line.problem)
+        click.echo(f"{run.data}: line {line.number} is left out: {problem}", err=True)
     with ExitStack() as stack:
         path = run.records
         if path is None:

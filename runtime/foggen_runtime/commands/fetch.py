@@ -9,6 +9,7 @@ import click
 from foggen_runtime.download import Advance, Download, DownloadOptions
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.manifest import Manifest
+from foggen_runtime.printing import printable_name
 
 
 @click.command()
@@ -50,7 +51,8 @@ def fetch(
     with ExitStack() as stack:
 
         def announce(manifest: Manifest, missing: int) -> Advance:
-            bar = click.progressbar(length=missing, label=manifest.model.name, file=sys.stderr)
+            label = printable_name(manifest.model.name)
+            bar = click.progressbar(length=missing, label=label, file=sys.stderr)
             return stack.enter_context(bar).update
 
         manifest = download.run(announce)

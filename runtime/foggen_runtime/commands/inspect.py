@@ -9,6 +9,7 @@ from foggen_runtime.hub import locate_bundle
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.manifest import Manifest, WeightFormat
 from foggen_runtime.prepared import Prepared, find_prepared
+from foggen_runtime.printing import printable_name
 from foggen_runtime.profiling.device_profile import find_device_profile, tuned_options
 from foggen_runtime.weight_groups import WeightGroup, weight_groups
 
@@ -42,7 +43,7 @@ def inspect(bundle: str, *, verify: bool, as_json: bool) -> None:
         ("device profile", f"{tuned.chosen} ({tuned.created})" if tuned else "none"),
     ]
     for name, value in [*_facts(opened.manifest), *here_facts]:
-        click.echo(f"{name:<16} {value}")
+        click.echo(f"{printable_name(name):<16} {printable_name(value)}")
 
 
 def _readiness(prepared: Prepared) -> str:

@@ -22,6 +22,7 @@ from foggen_runtime.handoff.outbox import Entry, Outbox, State
 from foggen_runtime.handoff.policy import Policy
 from foggen_runtime.handoff.services import open_handoff, outbox_lease
 from foggen_runtime.jsonio import dumps
+from foggen_runtime.printing import printable_text
 
 _SHOWN = 60  # characters of a question in a list
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -117,7 +118,7 @@ def show_command(*, entry_id: str, **options: Any) -> None:
         entry = opened.get(entry_id)
     if entry is None:
         raise ConfigError(f"id: must be that of one entry, is {entry_id!r}")
-    click.echo(dumps(entry.to_dict()) if arguments.as_json else _page(entry))
+    click.echo(dumps(entry.to_dict()) if arguments.as_json else printable_text(_page(entry)))
 
 
 @outbox.command("flush")
@@ -153,7 +154,7 @@ def flush_command(ctx: click.Context, /, *, limit: int | None, now: bool, **opti
             report = flush(opened, handoff, flushing)
         finally:
             handoff.close()
-    click.echo(dumps(asdict(report)) if arguments.as_json else _summary(report))
+    click.echo(dumps(asdict(report)) if arguments.as_json else printable_text(_summary(report)))
     ctx.exit(EXIT_REMAINING if report.remaining else 0)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from foggen_runtime.bundle import DEVICE_PROFILE_FILE, Bundle
+from foggen_runtime.bundle import Bundle
 from foggen_runtime.commands.profile_options import asking_options, launcher_option, rounds_option
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.hub import locate_bundle
 from foggen_runtime.jsonio import dumps
+from foggen_runtime.manifest import DEVICE_PROFILE_FILE
 from foggen_runtime.markdown import table
 from foggen_runtime.profiling.device_profile import DeviceProfile
 from foggen_runtime.profiling.question_set import built_in_questions

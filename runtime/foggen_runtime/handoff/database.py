@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foggen_runtime.errors import StateError
+from foggen_runtime.handoff.private_files import make_private
 
 _BUSY_SECONDS = 30.0  # how long another process may hold the file
 # The write-ahead log is emptied at this many pages, about 250 kB. SQLite's 1000 would fill a
@@ -35,15 +36,17 @@ class Database:
     """One connection, used by one thread at a time; other processes may use the file as well."""
 
     def __init__(self, path: Path, layout: Layout) -> None:
-        """Open a file, or create it for its owner's eyes only.
+        """Open a file, or create it, and keep it for its owner's eyes only.
 
         Raises:
-            StateError: It cannot be opened, is of another kind, or of a newer version.
+            StateError: It cannot be opened, is of another kind, or of a newer version; or others
+                may read it, and it is not this user's to change that.
         """
         self.path = path
         self._lock = threading.RLock()
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -51,6 +54,7 @@ class Database:
             raise StateError(f"{path}: cannot be opened: {error}") from error
         try:
             self._set_up(layout)
+            self._make_private()
         except BaseException:
             self._connection.close()
             raise
@@ -89,6 +93,14 @@ class Database:
             yield
         except sqlite3.Error as error:
             raise StateError(f"{self.path}: {error}") from error
+
+    def _make_private(self) -> None:
+        """Keep others from the file and from what SQLite has beside it; known by now to be ours."""
+        try:
+            for ending in ("", "-wal", "-shm"):
+                make_private(self.path.with_name(self.path.name + ending))
+        except OSError as error:
+            raise StateError(f"{self.path}: cannot be used: {error.strerror}") from error
 
     def _set_up(self, layout: Layout) -> None:
         with self._guarded():

@@ -16,6 +16,7 @@ from typing import Any
 
 from foggen_runtime.errors import ConfigError, StateError
 from foggen_runtime.handoff.policy import LogSettings
+from foggen_runtime.handoff.private_files import make_private, open_private
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.result import Result
 
@@ -45,6 +46,8 @@ class DecisionLog:
         self._clock = clock
         with self._locked():
             os.close(self._open())
+            for older in self._rotated:
+                make_private(older)
 
     def write(self, question: str, result: Result) -> None:
         """Append one record.
@@ -76,14 +79,20 @@ class DecisionLog:
 
     def _rotate(self) -> None:
         """Set the full file aside as `.1`, the one before as `.2`, and so on."""
-        names = [self._path, *(self._beside(f".{n}") for n in range(1, self._settings.max_files))]
+        names = [self._path, *self._rotated]
         names[-1].unlink(missing_ok=True)
         for older, newer in zip(names[:0:-1], names[-2::-1], strict=True):
             if newer.exists():
+                make_private(newer)
                 newer.replace(older)
 
+    @property
+    def _rotated(self) -> list[Path]:
+        """Where full files are set aside, the newest first."""
+        return [self._beside(f".{number}") for number in range(1, self._settings.max_files)]
+
     def _open(self) -> int:
-        return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        return open_private(self._path, os.O_RDWR | os.O_APPEND)
 
     def _beside(self, ending: str) -> Path:
         return self._path.with_name(self._path.name + ending)
@@ -92,7 +101,7 @@ class DecisionLog:
     def _locked(self) -> Iterator[None]:
         """Keep other processes from writing; the lock is a file of its own, as logs are renamed."""
         try:
-            lock = os.open(self._beside(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            lock = open_private(self._beside(".lock"), os.O_RDWR)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foggen_runtime.bundle import DEVICE_PROFILE_FILE, Bundle
+from foggen_runtime.bundle import Bundle
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.files import write_text_atomically
-from foggen_runtime.jsonio import FieldError, dumps, from_json, parse_json
+from foggen_runtime.files import lies_inside, read_small_text, write_text_atomically
+from foggen_runtime.jsonio import FieldError, dumps, from_json, parse_json, shown
+from foggen_runtime.manifest import DEVICE_PROFILE_FILE, MAX_MANIFEST_BYTES
 from foggen_runtime.profiling.device import describe_device
 from foggen_runtime.profiling.kernel_files import KernelFiles
 from foggen_runtime.profiling.software import onnxruntime_version
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from foggen_runtime.engine import EngineOptions
 
 DEVICE_PROFILE_VERSION = 1
+_MAX_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,13 @@ class Candidate:
     threads: int | None
     spinning: bool
     kleidiai: bool
+
+    def __post_init__(self) -> None:
+        # A profile may come with a bundle from elsewhere.
+        if self.threads is not None and not 1 <= self.threads <= _MAX_THREADS:
+            raise ValueError(
+                f"threads: must be within [1, {_MAX_THREADS}], is {shown(self.threads)}"
+            )
 
     def __str__(self) -> str:
         spinning, kleidiai = ("on" if flag else "off" for flag in (self.spinning, self.kleidiai))
@@ -101,7 +110,9 @@ def find_device_profile(bundle: Bundle, root: Path = Path("/")) -> DeviceProfile
     """
     path = bundle.path(DEVICE_PROFILE_FILE)
     try:
-        document = parse_json(path.read_text(encoding="utf-8"))
+        if not lies_inside(path, bundle.directory):
+            raise ConfigError(f"{path}: must lie inside the bundle, is a link out of it; remove it")
+        document = parse_json(read_small_text(path, MAX_MANIFEST_BYTES))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

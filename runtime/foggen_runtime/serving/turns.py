@@ -15,7 +15,6 @@ from foggen_runtime.handoff.policy import Policy
 from foggen_runtime.hub import locate_bundle
 from foggen_runtime.kv_cache import KvCache
 from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
-from foggen_runtime.snapshot import SNAPSHOT_FILE
 from foggen_runtime.template import Float32
 
 if TYPE_CHECKING:
@@ -160,6 +159,6 @@ def open_shared(
         ConfigError: The policy asks for a file that it does not name.
         StateError: A file the policy names cannot be used.
     """
-    unused = SNAPSHOT_FILE if options.recompute_prefix else None
-    bundle = Bundle.open(locate_bundle(path), verify=options.verify, unused=unused)
+    with_snapshot = not options.recompute_prefix
+    bundle = Bundle.open(locate_bundle(path), verify=options.verify, with_snapshot=with_snapshot)
     return Foggen(SharedModel(bundle, options), cloud, policy)

@@ -16,10 +16,12 @@ from foggen_exporter.packaging.archive import (
     weights_section,
     write_archive,
 )
+from foggen_exporter.packaging.listed_files import ListedFile
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.manifest import FileInfo, file_info
 
 
-def sections(weights: Path) -> list[Section]:
+def sections(weights: ListedFile) -> list[Section]:
     return [
         text_section([Entry("top/a.txt", b"text\n"), Entry("top/run", b"#!/bin/sh\n", True)]),
         code_section(
@@ -30,30 +32,30 @@ def sections(weights: Path) -> list[Section]:
 
 
 @pytest.fixture
-def weights(tmp_path: Path) -> Path:
+def weights(tmp_path: Path) -> ListedFile:
     path = tmp_path / "weights"
     path.write_bytes(bytes(range(256)) * 40 + os.urandom(20_000))
-    return path
+    return ListedFile(path, file_info(path))
 
 
-def write(path: Path, weights: Path, part_bytes: int | None = None) -> list[Path]:
+def write(path: Path, weights: ListedFile, part_bytes: int | None = None) -> list[Path]:
     path.parent.mkdir(exist_ok=True)
     place = ArchivePlace.of(path, force=True)
     return write_archive(place, sections(weights), part_bytes, lambda count: None)
 
 
-def test_tar_unpacks_it(tmp_path: Path, weights: Path) -> None:
+def test_tar_unpacks_it(tmp_path: Path, weights: ListedFile) -> None:
     (archive,) = write(tmp_path / "a.tar.xz", weights)
     subprocess.run(["xz", "--test", archive], check=True)
     subprocess.run(["tar", "xf", archive], cwd=tmp_path, check=True)
     assert (tmp_path / "top" / "a.txt").read_bytes() == b"text\n"
     assert os.access(tmp_path / "top" / "run", os.X_OK)
     assert not os.access(tmp_path / "top" / "a.txt", os.X_OK)
-    assert (tmp_path / "top" / ("d" * 120) / "weights").read_bytes() == weights.read_bytes()
+    assert (tmp_path / "top" / ("d" * 120) / "weights").read_bytes() == weights.path.read_bytes()
     assert (tmp_path / "top" / "one.so").samefile(tmp_path / "top" / "two.so")
 
 
-def test_it_names_no_user_and_no_time_of_day(tmp_path: Path, weights: Path) -> None:
+def test_it_names_no_user_and_no_time_of_day(tmp_path: Path, weights: ListedFile) -> None:
     (archive,) = write(tmp_path / "a.tar.xz", weights)
     words = ["tar", "tvf", str(archive), "--numeric-owner", "--full-time", "--utc"]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
@@ -62,15 +64,15 @@ def test_it_names_no_user_and_no_time_of_day(tmp_path: Path, weights: Path) -> N
         assert "1980-01-01 00:00:00" in line
 
 
-def test_the_same_input_gives_the_same_bytes(tmp_path: Path, weights: Path) -> None:
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path, weights: ListedFile) -> None:
     (one,) = write(tmp_path / "one" / "a.tar.xz", weights)
-    os.utime(weights, (1, 1))
-    weights.chmod(0o600)
+    os.utime(weights.path, (1, 1))
+    weights.path.chmod(0o600)
     (two,) = write(tmp_path / "two" / "a.tar.xz", weights)
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_parts_together_are_the_whole(tmp_path: Path, weights: Path) -> None:
+def test_parts_together_are_the_whole(tmp_path: Path, weights: ListedFile) -> None:
     (whole,) = write(tmp_path / "whole" / "a.tar.xz", weights)
     parts = write(tmp_path / "parts" / "a.tar.xz", weights, part_bytes=5000)
     assert [path.name for path in parts[:2]] == ["a.tar.xz.000", "a.tar.xz.001"]
@@ -82,7 +84,7 @@ def test_parts_together_are_the_whole(tmp_path: Path, weights: Path) -> None:
     assert subprocess.run(words, cwd=tmp_path / "parts", check=False).returncode == 1
 
 
-def test_parts_of_an_earlier_run_do_not_stay(tmp_path: Path, weights: Path) -> None:
+def test_parts_of_an_earlier_run_do_not_stay(tmp_path: Path, weights: ListedFile) -> None:
     write(tmp_path / "a.tar.xz", weights, part_bytes=5000)
     (tmp_path / "a.tar.xz.notes").touch()
     write(tmp_path / "a.tar.xz", weights)
@@ -122,8 +124,30 @@ def test_a_linked_archive_is_written_where_the_link_leads(tmp_path: Path, weight
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="output: cannot write"):
-        write(tmp_path / "a.tar.xz", tmp_path / "no such file")
+        write(tmp_path / "a.tar.xz", ListedFile(tmp_path / "no such file", FileInfo(1, "0" * 64)))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["alter", "shorten", "empty"])
+def test_a_file_that_is_not_as_listed_leaves_nothing(
+    tmp_path: Path, weights: ListedFile, change: str
+) -> None:
+    content = weights.path.read_bytes()
+    altered = {"alter": b"!" + content[1:], "shorten": content[:-1], "empty": b""}
+    weights.path.write_bytes(altered[change])
+    with pytest.raises(ConfigError, match="weights was changed while it was packaged"):
+        write(tmp_path / "a.tar.xz", weights)
+    assert list(tmp_path.iterdir()) == [weights.path]
+
+
+def test_of_a_file_that_grew_only_what_is_listed_goes_in(
+    tmp_path: Path, weights: ListedFile
+) -> None:
+    content = weights.path.read_bytes()
+    weights.path.write_bytes(content + b"more")
+    (archive,) = write(tmp_path / "a.tar.xz", weights)
+    subprocess.run(["tar", "xf", archive], cwd=tmp_path, check=True)
+    assert (tmp_path / "top" / ("d" * 120) / "weights").read_bytes() == content
 
 
 @pytest.mark.parametrize(

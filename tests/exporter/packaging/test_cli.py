@@ -1,18 +1,25 @@
 """The command `foggen-package`, and what is in what it makes."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from foggen_exporter.packaging import cli
+from foggen_exporter.packaging.android import write_layouts
+from foggen_exporter.packaging.archive import write_archive
 from foggen_exporter.packaging.cli import package_command
-from foggen_runtime.manifest import Manifest
+from foggen_runtime.manifest import MANIFEST_FILE, Manifest, RoutingInfo
 from tests.exporter.packaging.conftest import PYTHON, Unpacked, this_machine
 
 
@@ -162,6 +169,94 @@ def test_android_layouts_replace_nothing_but_such_layouts(unpacked: Unpacked) ->
     refused = package(*words)
     assert "out holds thesis.txt, which is no part of the package" in refused.stderr
     assert (documents / "thesis.txt").exists()
+
+
+def calibrate(bundle: Path) -> None:
+    """Choose another tau, as `foggen calibrate` does: the manifest is replaced."""
+    manifest = Manifest.load(bundle)
+    replace(manifest, routing=RoutingInfo(manifest.routing.tau / 2)).save(bundle)
+
+
+@pytest.fixture
+def bundle(unpacked: Unpacked, tmp_path: Path) -> Path:
+    """A bundle that may be changed."""
+    return Path(shutil.copytree(unpacked.bundle, tmp_path / "bundle"))
+
+
+def test_a_bundle_may_be_calibrated_meanwhile(
+    bundle: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (bundle / MANIFEST_FILE).read_bytes()
+
+    def write_later(*arguments: Any) -> list[Path]:
+        calibrate(bundle)
+        return write_archive(*arguments)
+
+    monkeypatch.setattr(cli, "write_archive", write_later)
+    words = ["--target", this_machine().name, "--python", PYTHON, "--cache", wheels]
+    result = package(bundle, *words, "-o", "a.tar.xz")
+    assert result.exit_code == 0, result.output
+    assert (bundle / MANIFEST_FILE).read_bytes() != before
+    subprocess.run(["tar", "xf", "a.tar.xz"], check=True)
+    (directory,) = Path.cwd().glob("foggen-*-linux-*")
+    done = subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=directory, check=False)
+    assert done.returncode == 0
+    assert (directory / "bundle" / MANIFEST_FILE).read_bytes() == before
+
+
+def test_the_layouts_hold_the_manifest_that_was_read(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (bundle / MANIFEST_FILE).read_bytes()
+
+    def write_later(*arguments: Any) -> None:
+        calibrate(bundle)
+        write_layouts(*arguments)
+
+    monkeypatch.setattr(cli, "write_layouts", write_later)
+    assert package(bundle, "--target", "android", "-o", "out").exit_code == 0
+    assert Path("out/adb-push/bundle", MANIFEST_FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize("target", ["android", "linux"])
+def test_a_bundle_that_is_exported_again_meanwhile_is_no_package(
+    bundle: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    def alter() -> None:
+        content = bytearray((bundle / "model.onnx.data").read_bytes())
+        content[1000] ^= 1
+        (bundle / "model.onnx.data").write_bytes(content)
+
+    def write_later(*arguments: Any) -> list[Path]:
+        alter()
+        return write_archive(*arguments)
+
+    def lay_out_later(*arguments: Any) -> None:
+        alter()
+        write_layouts(*arguments)
+
+    monkeypatch.setattr(cli, "write_archive", write_later)
+    monkeypatch.setattr(cli, "write_layouts", lay_out_later)
+    words = ["--target", "android", "-o", "out"]
+    if target == "linux":
+        words = ["--target", this_machine().name, "--python", PYTHON, "-o", "out.tar.xz"]
+        words += ["--cache", str(wheels)]
+    result = package(bundle, *words)
+    assert result.exit_code == 1
+    assert "model.onnx.data was changed while it was packaged" in result.stderr
+    assert [path.name for path in Path.cwd().iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027])
+def test_who_may_read_the_layouts_is_up_to_the_umask(unpacked: Unpacked, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        assert package(unpacked.bundle, "--target", "android", "-o", "out").exit_code == 0
+    finally:
+        os.umask(before)
+    for path in Path("out").rglob("*"):
+        wanted = 0o777 if path.is_dir() or path.name == "push.sh" else 0o666
+        assert path.stat().st_mode & 0o777 & ~0o222 == wanted & ~mask & ~0o222, path
 
 
 @pytest.mark.parametrize(

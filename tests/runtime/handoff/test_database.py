@@ -51,6 +51,43 @@ def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
     assert modes == {0o600}
 
 
+def test_a_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    """E.g. out of a backup, or left by a crash: with its logs beside it."""
+    running = Database(tmp_path / "db", LAYOUT)
+    add(running, "secret")
+    assert len(list(tmp_path.iterdir())) == 3
+    for path in tmp_path.iterdir():
+        path.chmod(0o644)
+    database = Database(tmp_path / "db", LAYOUT)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+    add(running, "still open")
+    database.close()
+    running.close()
+    assert notes(tmp_path / "db") == ["secret", "still open"]
+
+
+def test_a_file_of_another_kind_is_left_as_it_is(tmp_path: Path) -> None:
+    Database(tmp_path / "db", LAYOUT).close()
+    (tmp_path / "db").chmod(0o644)
+    with pytest.raises(StateError, match="a file of another kind"):
+        Database(tmp_path / "db", Layout(0x4321, 1, LAYOUT.script))
+    assert stat.S_IMODE((tmp_path / "db").stat().st_mode) == 0o644
+
+
+def test_what_belongs_to_another_user_and_can_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Database(tmp_path / "db", LAYOUT).close()
+    (tmp_path / "db").chmod(0o644)
+
+    def chmod(path: Path, mode: int) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(Path, "chmod", chmod)
+    with pytest.raises(StateError, match="must be readable by its owner only"):
+        Database(tmp_path / "db", LAYOUT)
+
+
 def test_an_error_undoes_the_transaction(tmp_path: Path) -> None:
     database = Database(tmp_path / "db", LAYOUT)
     add(database, "kept")

@@ -78,6 +78,20 @@ def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
 
 
+def test_files_that_others_could_read_are_closed_to_them(tmp_path: Path) -> None:
+    settings = LogSettings(tmp_path / "log.jsonl", max_bytes=10, max_files=3)
+    for _ in range(3):
+        DecisionLog(settings).write(QUESTION, result())
+    for path in tmp_path.iterdir():
+        path.chmod(0o644)
+    log = DecisionLog(settings)
+    assert len(list(tmp_path.iterdir())) == 4
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+    (tmp_path / "log.jsonl").chmod(0o644)
+    log.write(QUESTION, result())
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+
+
 def test_full_files_are_set_aside_and_the_oldest_deleted(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     line = len(json.dumps(records_of_one(tmp_path)))

@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from foggen_runtime import EngineOptions
-from foggen_runtime.bundle import DEVICE_PROFILE_FILE, Bundle
+from foggen_runtime.bundle import Bundle
 from foggen_runtime.cli import foggen
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.manifest import DEVICE_PROFILE_FILE
 from foggen_runtime.profiling import tuning
 from foggen_runtime.profiling.device_profile import (
     Candidate,

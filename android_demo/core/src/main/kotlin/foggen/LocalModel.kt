@@ -44,6 +44,8 @@ class OrtEngineFactory(private val options: EngineOptions = EngineOptions()) : E
  *
  * @property engine makes the engine
  * @property verify hash every file, whether or not it was verified before
+ * @property notes a directory outside of every bundle that nobody else writes to, for notes that files
+ *   were verified; null for none, which hashes every file at each opening
  * @property recomputePrefix compute the prompt prefix's KV cache with the bundle's own graph
  * @property dispatcher where the heavy work is done
  * @property progress told how many bytes of the bundle are hashed
@@ -51,6 +53,7 @@ class OrtEngineFactory(private val options: EngineOptions = EngineOptions()) : E
 class OpenOptions(
     val engine: EngineFactory = OrtEngineFactory(),
     val verify: Boolean = false,
+    val notes: Path? = null,
     val recomputePrefix: Boolean = false,
     val dispatcher: CoroutineDispatcher = Dispatchers.Default,
     val progress: (Long) -> Unit = {},
@@ -130,7 +133,7 @@ class LocalModel private constructor(
          */
         suspend fun open(directory: Path, options: OpenOptions = OpenOptions()): LocalModel =
             withContext(options.dispatcher) {
-                val bundle = Bundle.open(directory, options.verify, options.progress)
+                val bundle = Bundle.open(directory, options.verify, options.notes, options.progress)
                 val manifest = bundle.manifest
                 val loading = async {
                     options.engine.open(bundle.path(manifest.graph.file), manifest.model, manifest.graph)
@@ -151,7 +154,7 @@ class LocalModel private constructor(
             val prefix = bundle.manifest.prompt.prefixIds
             val snapshot = bundle.manifest.snapshot
             return when {
-                recompute -> "recomputed".also { loaded.engine.forward(prefix) }
+                recompute -> "recomputed".also { if (prefix.isNotEmpty()) loaded.engine.forward(prefix) }
                 snapshot != null -> "snapshot".also { loaded.restore(mapSnapshot(bundle, snapshot), prefix.size) }
                 else -> "none"
             }

@@ -2,20 +2,13 @@ package foggen.bundle
 
 import com.google.gson.JsonObject
 import foggen.BundleException
-import foggen.json.JsonException
-import foggen.json.compactJson
 import foggen.json.jsonOf
-import foggen.json.parseJson
 import java.io.IOException
 import java.nio.file.Files
 import java.nio.file.Path
 import java.nio.file.StandardCopyOption
 import java.security.MessageDigest
-import java.util.concurrent.TimeUnit
 
-// Says that the hashes were right when the files had these sizes and times, so that only the first
-// use of a bundle reads every byte of it. The Python runtime writes and reads the same file.
-private const val VERIFIED_FILE = ".verified.json"
 private const val CHUNK_BYTES = 1 shl 18
 
 /**
@@ -28,16 +21,17 @@ class Bundle private constructor(val directory: Path, val manifest: Manifest) {
     /** Returns where one of the bundle's files lies. */
     fun path(name: String): Path = directory.resolve(name)
 
-    private fun checkSizes() {
+    private fun checkFiles() {
         for ((name, info) in manifest.files) {
-            val size = try {
-                Files.size(path(name))
+            val path = path(name)
+            val (size, inside) = try {
+                Files.size(path) to liesInside(path, directory)
             } catch (error: IOException) {
-                throw BundleException("${path(name)}: cannot be read: $error", error)
+                throw BundleException("$path: cannot be read: $error", error)
             }
-            if (size != info.bytes) {
-                throw BundleException("${path(name)}: must have ${info.bytes} bytes, has $size")
-            }
+            if (!inside) throw BundleException("$path: must lie inside $directory, is a link out of it; put the file itself there")
+            if (!Files.isRegularFile(path)) throw BundleException("$path: must be a regular file, is not")
+            if (size != info.bytes) throw BundleException("$path: must have ${info.bytes} bytes, has $size")
         }
     }
 
@@ -52,35 +46,28 @@ class Bundle private constructor(val directory: Path, val manifest: Manifest) {
                         "the file was altered: export or download the bundle again",
                 )
             }
+            if (name.endsWith(GRAPH_SUFFIX)) checkGraph(name)
+        }
+    }
+
+    /** Refuses a model that reads what is not listed; only plain names are the list's own. */
+    private fun checkGraph(name: String) {
+        val folder = name.substringBeforeLast('/', "")
+        val locations = try {
+            externalLocations(path(name))
+        } catch (error: ModelFormatException) {
+            throw BundleException("${path(name)}: cannot be read as an ONNX model: ${error.message}", error)
+        }
+        for (location in locations) {
+            if ((if (folder.isEmpty()) location else "$folder/$location") !in manifest.files) {
+                throw BundleException("${path(name)}: must read only files that are listed with their hashes, reads '$location'")
+            }
         }
     }
 
     private fun state(): JsonObject {
-        val files = JsonObject()
-        for (name in manifest.files.keys) {
-            val modified = Files.getLastModifiedTime(path(name)).to(TimeUnit.NANOSECONDS)
-            files.add(name, jsonOf("state" to listOf(Files.size(path(name)), modified)).get("state"))
-        }
-        return jsonOf("bundle_sha256" to manifest.sha256, "files" to files)
-    }
-
-    private fun wasVerified(state: JsonObject): Boolean =
-        try {
-            val recorded = Files.newBufferedReader(path(VERIFIED_FILE)).use { parseJson(it) }
-            compactJson(recorded, sorted = true) == compactJson(state, sorted = true)
-        } catch (_: IOException) {
-            false
-        } catch (_: JsonException) {
-            false
-        }
-
-    /** Notes the verification; in a read-only directory each use verifies again. */
-    private fun remember(state: JsonObject) {
-        try {
-            writeAtomically(path(VERIFIED_FILE), compactJson(state).toByteArray())
-        } catch (_: IOException) {
-            return
-        }
+        val files = manifest.files.keys.associateWith { fileState(path(it)) }
+        return jsonOf("kind" to "bundle", "sha256" to manifest.sha256, "files" to files)
     }
 
     companion object {
@@ -88,17 +75,20 @@ class Bundle private constructor(val directory: Path, val manifest: Manifest) {
          * Reads the manifest and checks every file's size, and on first use its hash.
          *
          * @param verify hash all files, whether or not they were verified before
+         * @param notes a directory outside of every bundle that nobody else writes to, for notes that
+         *   files were verified; null for none, which hashes every file at each use
          * @param progress told how many bytes are hashed
          * @throws BundleException it is no bundle, or a file is missing or not the one exported
          */
-        fun open(directory: Path, verify: Boolean = false, progress: (Long) -> Unit = {}): Bundle {
+        fun open(directory: Path, verify: Boolean = false, notes: Path? = null, progress: (Long) -> Unit = {}): Bundle {
             val bundle = Bundle(directory, readManifest(directory))
-            bundle.checkSizes()
+            bundle.checkFiles()
+            val verified = VerifiedNotes(notes)
             try {
                 val state = bundle.state()
-                if (verify || !bundle.wasVerified(state)) {
+                if (verify || !verified.holds(state)) {
                     bundle.checkHashes(progress)
-                    bundle.remember(state)
+                    verified.keep(state)
                 }
             } catch (error: IOException) {
                 throw BundleException("$directory: cannot be read: $error", error)
@@ -107,6 +97,9 @@ class Bundle private constructor(val directory: Path, val manifest: Manifest) {
         }
     }
 }
+
+/** Whether a path, links followed, is in a directory. */
+internal fun liesInside(path: Path, directory: Path): Boolean = path.toRealPath().startsWith(directory.toRealPath())
 
 internal fun sha256(bytes: ByteArray): String = hexadecimal(MessageDigest.getInstance("SHA-256").digest(bytes))
 

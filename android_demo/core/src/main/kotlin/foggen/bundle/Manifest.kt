@@ -33,6 +33,7 @@ class HeadInfo(val tokenIds: IntArray, val answerIds: IntArray) {
  *
  * @property logitsTail how many last positions of a chunk get logits
  * @property onnxruntime the least version that runs it
+ * @property otherFiles other graphs over the same weights, for other runtimes
  * @property head null where every token of the vocabulary has logits
  * @property sharedCache whether past and present may be one buffer that the graph appends to
  * @property positionIds whether the tokens' positions are an input too
@@ -44,6 +45,7 @@ class GraphInfo(
     val head: HeadInfo?,
     val sharedCache: Boolean = true,
     val positionIds: Boolean = false,
+    val otherFiles: List<String> = emptyList(),
 )
 
 /**

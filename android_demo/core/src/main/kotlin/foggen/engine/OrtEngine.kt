@@ -4,6 +4,7 @@ import ai.onnxruntime.OnnxTensor
 import ai.onnxruntime.OrtException
 import ai.onnxruntime.OrtLoggingLevel
 import ai.onnxruntime.OrtSession
+import ai.onnxruntime.TensorInfo
 import foggen.BundleException
 import foggen.ConfigException
 import foggen.EngineException
@@ -20,6 +21,7 @@ const val ONNXRUNTIME_VERSION = "1.29.0"
 // Long prompts go through in chunks, or attention's scratch memory would grow with their square.
 // Even chunk lengths keep int4 products bit-identical to those of one long chunk.
 private const val CHUNK_TOKENS = 512
+private val PAST_KEY = Regex("""past_key_values\.[0-9]+\.key""")
 
 /**
  * How onnxruntime uses the device.
@@ -126,6 +128,7 @@ internal class OrtEngine private constructor(
             return try {
                 sessionOptions(options).use { settings ->
                     val session = environment.createSession(path.toString(), settings)
+                    checkShapes(session, model)
                     val columns = graph.head?.tokenIds?.size ?: model.vocabSize
                     val cache = if (graph.sharedCache) SharedCache(model, options.allocator) else SeparateCache(model, options.allocator)
                     OrtEngine(session, graph, cache, LogitsBuffer(options.allocator, columns), model.contextLength)
@@ -146,6 +149,20 @@ internal fun checkVersion(found: String, minimum: String, expected: String?) {
     if ((pairs.firstOrNull { it != 0 } ?: 0) < 0) {
         throw BundleException("onnxruntime: this bundle needs at least $minimum, is $found")
     }
+}
+
+/** Holds what buffers are made by to what the graph says of itself; open dimensions may be anything. */
+private fun checkShapes(session: OrtSession, model: ModelInfo) {
+    val keys = session.inputInfo.filterKeys { PAST_KEY.matches(it) }
+    val shape = (keys["past_key_values.0.key"]?.info as? TensorInfo)?.shape
+    val facts = listOf(
+        Triple("model.num_hidden_layers", keys.size.toLong(), model.layers),
+        Triple("model.num_key_value_heads", shape?.getOrNull(1) ?: -1, model.keyValueHeads),
+        Triple("model.head_dim", shape?.getOrNull(3) ?: -1, model.headDim),
+    )
+    val (name, found, said) = facts.firstOrNull { (_, found, said) -> found >= 0 && found != said.toLong() } ?: return
+    session.close()
+    throw BundleException("$name: must be $found as the graph has it, is $said")
 }
 
 private fun sessionOptions(options: EngineOptions): OrtSession.SessionOptions {

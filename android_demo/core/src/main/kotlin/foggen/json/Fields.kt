@@ -166,7 +166,7 @@ private fun booleanOf(value: JsonElement, where: String): Boolean =
     if (value is JsonPrimitive && value.isBoolean) value.asBoolean else fail(where, "true or false", value)
 
 private fun doubleOf(value: JsonElement, where: String): Double =
-    if (value is JsonPrimitive && value.isNumber) value.asDouble else fail(where, "a number", value)
+    if (value is JsonPrimitive && value.isNumber && value.asDouble.isFinite()) value.asDouble else fail(where, "a number", value)
 
 private fun longOf(value: JsonElement, where: String): Long {
     if (value !is JsonPrimitive || !value.isNumber || value.asString.any { it in ".eE" }) {

@@ -128,7 +128,7 @@ private fun spelled(number: JsonPrimitive): String {
 
 /** Spells a finite double as Python's `repr`: the fewest digits that read back the same. */
 internal fun spelled(number: Double): String {
-    require(!number.isNaN() && !number.isInfinite()) { "JSON has no $number" }
+    if (!number.isFinite()) throw JsonException("JSON has no $number")
     if (number == 0.0) return if (1 / number < 0) "-0.0" else "0.0"
     val exact = BigDecimal(number)
     val short = (1..17).map { exact.round(MathContext(it, RoundingMode.HALF_EVEN)) }.first { it.toDouble() == number }

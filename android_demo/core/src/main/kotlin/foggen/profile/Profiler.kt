@@ -58,12 +58,14 @@ sealed interface ProfileEvent {
 /**
  * Measures a bundle in this process, once: a fresh process for each round gives cleaner figures.
  *
+ * @param notes where it is noted that a bundle's files were verified, as [OpenOptions] has it
  * @param processStartMs from the request for this process to the first line of foggen, if known
  */
 class Profiler(
     private val surroundings: Surroundings = LinuxSurroundings(),
     private val services: Services = Services(),
     private val processStartMs: Double = 0.0,
+    private val notes: Path? = null,
 ) {
     fun profile(directory: Path, settings: ProfileSettings): Flow<ProfileEvent> = flow {
         require(settings.questions.isNotEmpty()) { "questions: must be at least one" }
@@ -71,7 +73,7 @@ class Profiler(
         val begin = System.nanoTime()
         val before = surroundings.conditions()
         val phases = linkedMapOf<String, Double?>("process_start" to processStartMs, "imports" to 0.0)
-        val model = timed(phases, "load") { LocalModel.open(directory, OpenOptions(OrtEngineFactory(settings.engine))) }
+        val model = timed(phases, "load") { LocalModel.open(directory, OpenOptions(OrtEngineFactory(settings.engine), notes = notes)) }
         model.use {
             timed(phases, "prefix_restore") { model.restorePrefix() }
             val loaded = surroundings.memory()

@@ -75,41 +75,111 @@ class BundleTest {
     }
 
     @Test
-    fun `a file altered after the first use is noticed`(@TempDir folder: Path) {
+    fun `a file altered after the first use is noticed, though size and time stay`(@TempDir folder: Path, @TempDir notes: Path) {
         val bundle = TestData.copy("int4", folder)
-        Bundle.open(bundle)
-        assertTrue(Files.exists(bundle.resolve(".verified.json")))
+        Bundle.open(bundle, notes = notes)
         val path = bundle.resolve("model.onnx")
+        val time = Files.getLastModifiedTime(path)
         val bytes = Files.readAllBytes(path)
         bytes[100] = (bytes[100] + 1).toByte()
         Files.write(path, bytes)
-        Files.setLastModifiedTime(path, java.nio.file.attribute.FileTime.fromMillis(1_700_000_000_000))
-        assertTrue("SHA-256" in refusal(bundle))
+        Files.setLastModifiedTime(path, time)
+        val error = assertThrows(BundleException::class.java) { Bundle.open(bundle, notes = notes) }
+        assertTrue("SHA-256" in error.message!!, error.message)
     }
 
     @Test
-    fun `hashes are computed once, or whenever asked for`(@TempDir folder: Path) {
+    fun `hashes are computed once, or whenever asked for`(@TempDir folder: Path, @TempDir notes: Path) {
+        val bundle = TestData.copy("int4", Files.createDirectory(folder.resolve("bundle")))
+        fun hashed(place: Path, verify: Boolean = false, kept: Path? = notes): Long {
+            var most = 0L
+            Bundle.open(place, verify, kept) { done -> most = done }
+            return most
+        }
+        assertTrue(hashed(bundle) > 1_000_000)
+        assertEquals(0, hashed(bundle))
+        assertTrue(hashed(bundle, verify = true) > 1_000_000)
+        assertTrue(hashed(bundle, kept = null) > 1_000_000)
+        assertEquals(0, hashed(Files.move(bundle, folder.resolve("moved"))))
+        assertTrue(hashed(TestData.copy("int4", Files.createDirectory(folder.resolve("copy")))) > 1_000_000)
+    }
+
+    @Test
+    fun `nothing is written into a bundle`(@TempDir folder: Path, @TempDir notes: Path) {
         val bundle = TestData.copy("int4", folder)
-        fun hashed(verify: Boolean): Long = 0L.let { var most = it; Bundle.open(bundle, verify) { done -> most = done }; most }
-        assertTrue(hashed(false) > 1_000_000)
-        assertEquals(0, hashed(false))
-        assertTrue(hashed(true) > 1_000_000)
+        fun names() = Files.list(bundle).use { files -> files.map { it.fileName.toString() }.toList().sorted() }
+        val before = names()
+        Bundle.open(bundle, notes = notes)
+        assertEquals(before, names())
+    }
+
+    @Test
+    fun `what is no file, or lies elsewhere, is refused`(@TempDir folder: Path, @TempDir elsewhere: Path) {
+        for (name in listOf(MANIFEST_FILE, "model.onnx.data", "prefix_snapshot.npy")) {
+            val bundle = TestData.copy("int4", Files.createDirectory(folder.resolve(name)))
+            val path = bundle.resolve(name)
+            val outside = Files.move(path, elsewhere.resolve(name))
+            Files.createSymbolicLink(path, outside)
+            assertTrue("must lie inside" in refusal(bundle), name)
+            Files.delete(path)
+            assertEquals(0, ProcessBuilder("mkfifo", path.toString()).start().waitFor())
+            assertTrue("must be a regular file" in refusal(bundle), name)
+        }
+    }
+
+    @Test
+    fun `weights that are not listed are not read`(@TempDir folder: Path) {
+        val bundle = TestData.copy("int4", folder)
+        Files.copy(bundle.resolve("model.onnx.data"), bundle.resolve("other.onnx.data"))
+        val path = bundle.resolve("model.onnx")
+        val before = readManifest(bundle).files.getValue("model.onnx").sha256
+        assertEquals(setOf("model.onnx.data"), externalLocations(path))
+        val text = String(Files.readAllBytes(path), Charsets.ISO_8859_1).replace("model.onnx.data", "other.onnx.data")
+        Files.write(path, text.toByteArray(Charsets.ISO_8859_1))
+        rewrite(bundle, before, sha256(path))
+        assertTrue("must read only files that are listed with their hashes, reads 'other.onnx.data'" in refusal(bundle))
+    }
+
+    @Test
+    fun `a model that cannot be read for certain is refused`(@TempDir folder: Path) {
+        val path = folder.resolve("model.onnx")
+        for (hex in listOf("", "0b", "ffffffffffffffffffffffff", "3a7f", "0000", "3d00000000", "3a0208")) {
+            Files.write(path, ByteArray(hex.length / 2) { hex.substring(2 * it, 2 * it + 2).toInt(16).toByte() })
+            assertThrows(ModelFormatException::class.java, { externalLocations(path) }, hex)
+        }
     }
 
     @Test
     fun `manifests say what is wrong with them`(@TempDir folder: Path) {
         val cases = listOf(
             Triple("\"format_version\": 1", "\"format_version\": 2", "upgrade foggen"),
+            Triple("\"format_version\": 1", "\"format_version\": 0", "this library reads 1, is 0"),
             Triple("\"format_version\": 1", "\"format_version\": 1, \"extra\": 0", "unknown field 'extra'"),
             Triple("\"logits_tail\": ", "\"logits_tail\": 0.", "logits_tail: must be an integer"),
             Triple("\"num_hidden_layers\": 4", "\"num_hidden_layers\": \"4\"", "num_hidden_layers: must be an integer, is \"4\""),
-            Triple("\"num_hidden_layers\": 4", "\"num_hidden_layers\": 0", "num_hidden_layers: must be at least 1, is 0"),
+            Triple("\"num_hidden_layers\": 4", "\"num_hidden_layers\": 0", "num_hidden_layers: must be within [1, 4096], is 0"),
             Triple("\"head_dim\": ", "\"head_size\": ", "field 'head_dim' is missing"),
             Triple("\"strip_question\": false", "\"strip_question\": 0", "strip_question: must be true or false"),
             Triple("\"tau\": 0.5", "\"tau\": 1.5", "tau: must be within [0, 1], is 1.5"),
             Triple("\"chat_template.jinja\": {", "\"../chat_template.jinja\": {", "names must stay inside the bundle"),
+            Triple("\"chat_template.jinja\": {", "\".verified.json\": {", "names must stay inside the bundle"),
+            Triple("\"chat_template.jinja\": {", "\"*/_ORT_MEM_ADDR_/*\": {", "names must hold none of"),
+            Triple("\"chat_template.jinja\": {", "\"a\\u001b[2J\": {", "names must hold none of"),
+            Triple("\"chat_template.jinja\": {", "\"FogGen.json\": {", "must not list FogGen.json"),
             Triple("\"file\": \"model.onnx\"", "\"file\": \"other.onnx\"", "must list 'other.onnx'"),
-            Triple("\"0.25\"", "\"often\"", "levels: must be numbers, one is 'often'"),
+            Triple("\"file\": \"model.onnx\"", "\"file\": \"model.ort\"", "must end in .onnx"),
+            Triple("\"file\": \"prefix_snapshot.npy\"", "\"file\": \"/etc/outside.npy\"", "must list '/etc/outside.npy'"),
+            Triple("\"loop_file\": null", "\"loop_file\": \"../loop.onnx\"", "must list '../loop.onnx'"),
+            Triple("\"scales\": null", "\"scales\": \"s.npy\"", "kv_cache.scales: must be null"),
+            Triple("\"onnxruntime\": \"1.27\"", "\"onnxruntime\": \"new\"", "graph.onnxruntime: must be a version"),
+            Triple("\"separator_ids\": [", "\"separator_ids\": [-1, ", "template.separator_ids: ids must be within"),
+            Triple("\"eos_token_ids\": [", "\"eos_token_ids\": [1000000, ", "model.eos_token_ids: ids must be within"),
+            Triple("\"context_length\": 2048", "\"context_length\": 20", "model.context_length: must be above"),
+            Triple("\"min_template_probability\": 0.5", "\"min_template_probability\": 1e999", "must be a number"),
+            Triple("\"provenance\": {", "\"provenance\": {\"a\": 1e999, ", "JSON has no Infinity"),
+            Triple("\"0.25\"", "\"NaN\"", "levels: must be numbers within [0, 1], one is 'NaN'"),
+            Triple("\"0.25\"", "\"0.75\"", "levels: must be in ascending order"),
+            Triple("\"0.25\"", "\"often\"", "levels: must be numbers within [0, 1], one is 'often'"),
             Triple("\"head\": null", "\"head\": {\"kind\": \"all\", \"token_ids\": [], \"answer_ids\": []}", "this library has choices"),
             Triple("\"calibration\": null", "\"calibration\": {\"on\": \"expected\"}", "routing: calibration: field 'method' is missing"),
             Triple("{", "{,", "not valid JSON"),

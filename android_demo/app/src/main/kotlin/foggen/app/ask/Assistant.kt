@@ -89,7 +89,7 @@ class InstalledAssistant(private val parts: AssistantParts) : Assistant, Deliver
         val settings = parts.settings.load()
         val queue = if (settings.onUnreachable == OnUnreachable.QUEUE) journal() else null
         val services = Services(policyOf(settings), client(), queue)
-        Foggen.open(directory, services, OpenOptions(parts.engine)).also { opened = it }
+        Foggen.open(directory, services, OpenOptions(parts.engine, notes = parts.library.notes)).also { opened = it }
     }
 
     private fun client(): CloudClient? =

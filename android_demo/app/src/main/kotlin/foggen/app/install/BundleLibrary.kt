@@ -18,6 +18,9 @@ class BundleLibrary(private val root: Path) {
     /** Files that are being fetched; they survive a killed process. */
     val staging: Path get() = root.resolve("staging")
 
+    /** Notes that files were verified: beside the bundles, not in them. */
+    val notes: Path get() = root.resolve("verified")
+
     /** The installed bundle; null before the first. */
     fun current(): Path? =
         try {

@@ -66,7 +66,7 @@ class Installer(
             before += info.bytes
         }
         try {
-            Bundle.open(library.staging, verify = true) { report(InstallProgress.Checking(it, total)) }
+            Bundle.open(library.staging, verify = true, notes = library.notes) { report(InstallProgress.Checking(it, total)) }
         } catch (error: BundleException) {
             library.discardStaging()
             throw error

@@ -93,7 +93,7 @@ open class DemoApplication : Application() {
             assistant.reset() // two models at once would take twice the memory
             val board = "${Build.MANUFACTURER} ${Build.MODEL}"
             val surroundings = DeviceSurroundings(LinuxSurroundings(), monitor, board, "Android ${Build.VERSION.RELEASE}")
-            emitAll(Profiler(surroundings).profile(bundle, request.settings(questions(), SharedMemoryAllocator)))
+            emitAll(Profiler(surroundings, notes = library.notes).profile(bundle, request.settings(questions(), SharedMemoryAllocator)))
         }
     }
 
