@@ -1,18 +1,20 @@
 """From a tokenizer and its chat template to the manifest's prompt and template.
 
-Text is cut only where its token ids fall apart: around added tokens, or where encoding the text
+Text is cut only where its token ids fall apart: around control tokens, or where encoding the text
 up to the cut gives the same ids as encoding all of it.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from string import ascii_uppercase
 
-from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
+from foggen_exporter.chat_template import control_ids, fast, render
 from foggen_exporter.template import Template
 from foggen_runtime.errors import CheckpointError, ConfigError
+from foggen_runtime.letters import letter_ids
 from foggen_runtime.manifest import HeadInfo, PromptInfo, TemplateInfo
 
 _SENTINEL = "FOGGEN-QUESTION"
@@ -31,19 +33,20 @@ def prompt_info(tokenizer: PreTrainedTokenizerBase, template: Template) -> Promp
 
     Raises:
         CheckpointError: The tokenizer has no chat template, or not one that can be cut: it shows
-            the question other than once, has no added token before it, or changes its text.
+            the question other than once, has no control token before it, or changes its text.
     """
-    text = _render(tokenizer, template, _SENTINEL)
+    text = render(tokenizer, template, _SENTINEL)
     start = _question_start(text)
     end = start + len(_SENTINEL)
     encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = encoding["input_ids"], encoding["offset_mapping"]
-    added = [i for i, token_id in enumerate(ids) if token_id in tokenizer.added_tokens_decoder]
-    before = [i for i in added if offsets[i][1] <= start]
-    after = [i for i in added if offsets[i][0] >= end]
+    controls = control_ids(tokenizer)
+    found = [i for i, token_id in enumerate(ids) if token_id in controls]
+    before = [i for i in found if offsets[i][1] <= start]
+    after = [i for i in found if offsets[i][0] >= end]
     if not before:
         raise CheckpointError(
-            "chat template: must have an added token before the question, to cut the prompt at; "
+            "chat template: must have a control token before the question, to cut the prompt at; "
             f"before it stands {text[:start]!r}"
         )
     suffix = after[0] if after else len(ids)
@@ -74,8 +77,8 @@ def check_prompt(
     Raises:
         CheckpointError: They differ.
     """
-    for question in _PROBES:
-        expected = _encode(tokenizer, _render(tokenizer, template, question))
+    for question in (*_PROBES, *_word_probes(tokenizer)):
+        expected = _encode(tokenizer, render(tokenizer, template, question))
         if list(prompt_ids(question)) != expected:
             raise CheckpointError(
                 "chat template: the prompt must be constant but for the question, "
@@ -91,7 +94,7 @@ def template_info(tokenizer: PreTrainedTokenizerBase, template: Template) -> Tem
         ConfigError: A token straddles two parts of the reply, a part has other ids after another
             level, or one level's ids begin another's.
     """
-    prompt = _render(tokenizer, template, _SENTINEL)
+    prompt = render(tokenizer, template, _SENTINEL)
     answer = _SOME_ANSWER if template.answer_prefix[-1].isspace() else f" {_SOME_ANSWER}"
     level_ids, separators, answer_prefixes = [], set(), set()
     for level in template.levels:
@@ -119,17 +122,24 @@ def head_info(
 ) -> HeadInfo:
     """Return the tokens that a multiple-choice answer can be written with.
 
-    An answer is one token: a letter A-Z, or a space and a letter as they follow the answer prefix.
+    An answer is one token: a letter A-Z, bare or with a space before it, right after the answer
+    prefix.
+
+    Raises:
+        ConfigError: A letter takes several tokens.
     """
     info = template_info(tokenizer, template)
     reply = template.confidence_text(template.levels[0]) + template.separator
-    before = _render(tokenizer, template, _SENTINEL) + reply + template.answer_prefix
-    start = _encode(tokenizer, before)
+    before = render(tokenizer, template, _SENTINEL) + reply + template.answer_prefix
+    encode = partial(_encode, tokenizer)
     answers: set[int] = set()
     for letter in ascii_uppercase:
-        alone = _encode(tokenizer, letter)
-        spaced = _encode(tokenizer, f"{before} {letter}")
-        answers.update(ids[-1] for ids, head in ((alone, []), (spaced, start)) if ids[:-1] == head)
+        ids = letter_ids(encode, before, info.answer_prefix_ids, letter)
+        if not ids:
+            raise ConfigError(
+                f"head: every letter must be one token, {letter} is not; export with --head full"
+            )
+        answers.update(ids)
     spelled = {*info.separator_ids, *info.answer_prefix_ids, *eos_token_ids, *answers}
     spelled.update(*info.level_ids)
     return HeadInfo("choices", tuple(sorted(spelled)), tuple(sorted(answers)))
@@ -144,36 +154,17 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> tuple
     Raises:
         CheckpointError: The tokenizer cannot be written as a `tokenizer.json`.
     """
-    backend = _fast(tokenizer).backend_tokenizer
+    backend = fast(tokenizer).backend_tokenizer
     written = {Path(name) for name in tokenizer.save_pretrained(directory, legacy_format=False)}
     backend.save(str(directory / "tokenizer.json"), pretty=False)
     return tuple(sorted(path.relative_to(directory).as_posix() for path in written))
 
 
-def _fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerFast:
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise CheckpointError(
-            "tokenizer: must be one with a tokenizer.json (a fast tokenizer), "
-            f"is a {type(tokenizer).__name__}"
-        )
-    return tokenizer
-
-
-def _render(tokenizer: PreTrainedTokenizerBase, template: Template, question: str) -> str:
-    if _fast(tokenizer).chat_template is None:
-        raise CheckpointError("chat template: the tokenizer has none")
-    messages = [{"role": "user", "content": question}]
-    if template.system:
-        messages.insert(0, {"role": "system", "content": template.system})
-    try:
-        # Templates that know no thinking ignore the variable.
-        text = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
-    except (TemplateError, ValueError) as error:
-        roles = " and ".join(message["role"] for message in messages)
-        raise CheckpointError(f"chat template: cannot render {roles} messages: {error}") from error
-    return str(text)
+def _word_probes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Make questions of the ordinary words among the added tokens."""
+    controls, added = control_ids(tokenizer), tokenizer.added_tokens_decoder
+    words = [token.content for token_id, token in added.items() if token_id not in controls]
+    return [f"{word} a{word}b\n{word}" for word in words if word.strip()]
 
 
 def _question_start(text: str) -> int:
@@ -198,7 +189,7 @@ def _prompt_ids(tokenizer: PreTrainedTokenizerBase, info: PromptInfo, question: 
 
 def _strips_question(tokenizer: PreTrainedTokenizerBase, template: Template) -> bool:
     padded = f" \t\n{_SENTINEL}\n\t "
-    return padded not in _render(tokenizer, template, padded)
+    return padded not in render(tokenizer, template, padded)
 
 
 def _encode_parts(

@@ -7,15 +7,19 @@ splits it into words.
 
 import json
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from foggen_runtime.added_tokens import ordinary_words, word_ids
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -134,8 +138,10 @@ class TableTokenizer:
         settings = json.loads(tables.settings.tobytes())
         self.added_tokens: list[dict[str, Any]] = settings["added_tokens"]
         self._tables = tables
-        self._words = _pipeline(settings["pipeline"])
-        self._encoder = BytePairEncoder(tables, settings["letters"])
+        words = ordinary_words(self.added_tokens)
+        self._pipeline = _pipeline(settings, words)
+        self._words = word_ids(self._pipeline, words)
+        self._encode = BytePairEncoder(tables, settings["letters"]).encode
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
@@ -144,10 +150,8 @@ class TableTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text."""
-        normalizer, splitter = self._words.normalizer, self._words.pre_tokenizer
-        normal = text if normalizer is None else normalizer.normalize_str(text)
-        encode = self._encoder.encode
-        return [token for word, _ in splitter.pre_tokenize_str(normal) for token in encode(word)]
+        pieces = self._between_words(text) if self._words else map(self._encode, self._split(text))
+        return [token for piece in pieces for token in piece]
 
     def token(self, token_id: int) -> str | None:
         """Return a token's spelling, None where the id stands for none."""
@@ -155,12 +159,36 @@ class TableTokenizer:
 
     def join(self, tokens: Sequence[str]) -> str:
         """Return the text of spelled tokens."""
-        decoder = self._words.decoder
+        decoder = self._pipeline.decoder
         return " ".join(tokens) if decoder is None else str(decoder.decode(list(tokens)))
 
+    def _split(self, text: str) -> Iterator[str]:
+        """Yield words whose bytes are spelled as letters."""
+        normalizer, splitter = self._pipeline.normalizer, self._pipeline.pre_tokenizer
+        normal = text if normalizer is None else normalizer.normalize_str(text)
+        return (word for word, _ in splitter.pre_tokenize_str(normal))
 
-def _pipeline(document: dict[str, Any]) -> "Tokenizer":
-    """Build a tokenizer whose vocabulary is empty; the library is imported when it is needed."""
+    def _between_words(self, text: str) -> Iterator[tuple[int, ...]]:
+        """Yield the ids of each word, where some are in the vocabulary as a whole.
+
+        Only `encode` of the library looks for them. It gives the letters of all others one by one,
+        which takes three times as long as splitting.
+        """
+        encoding = self._pipeline.encode(text, add_special_tokens=False)
+        letters = zip(encoding.word_ids, encoding.ids, encoding.tokens, strict=True)
+        for _, word in groupby(letters, key=itemgetter(0)):
+            _, ids, spelled = zip(*word, strict=True)
+            if len(ids) == 1 and ids[0] in self._words:
+                yield (self._words[ids[0]],)
+            else:
+                yield self._encode("".join(spelled))
+
+
+def _pipeline(settings: dict[str, Any], words: list[dict[str, Any]]) -> "Tokenizer":
+    """Build a tokenizer of letters and whole words; the library is imported when it is needed."""
     from tokenizers import Tokenizer
 
+    letters = {letter: token_id for token_id, letter in enumerate(settings["letters"])}
+    model = {"type": "BPE", "vocab": letters, "merges": []}
+    document = {**settings["pipeline"], "model": model, "added_tokens": words}
     return Tokenizer.from_str(json.dumps(document))

@@ -1,11 +1,13 @@
 """Which decoder a question gets: by how it is asked, and by what the bundle's head can."""
 
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from foggen_runtime.decoding import Decoder, StepDecoder, TokenEngine
 from foggen_runtime.drafting import ChoiceDecoder, ConstrainedDecoder, GreedyDecoder
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.letters import letter_ids
 from foggen_runtime.manifest import HeadInfo, Manifest
 from foggen_runtime.template import TemplateTrie
 from foggen_runtime.tokenizer import QuestionTokenizer
@@ -21,6 +23,7 @@ class Decoders:
         self._tokenizer = tokenizer
         self._manifest = manifest
         self._trie = TemplateTrie.of(manifest.template)
+        self._letter_ids = cache(self._find_letter_ids)
 
     @property
     def shortest_reply(self) -> int:
@@ -60,19 +63,34 @@ class Decoders:
                 f"{head.kind}, is {decoding.mode}"
             )
         if decoding.choices:
-            first = self._first_ids(decoding.choices)
-            if not set(first) <= set(head.answer_ids):
-                raise ConfigError(
-                    "choices: must be letters that the bundle's output head has, are "
-                    f"{', '.join(decoding.choices)}"
-                )
-            head = replace(head, answer_ids=first)
+            head = replace(head, answer_ids=self._first_ids(decoding.choices, head.answer_ids))
         prefix, eos = manifest.template.answer_prefix_ids, manifest.model.eos_token_ids
         return ChoiceDecoder(engine, self._trie, prefix, eos, head)
 
-    def _first_ids(self, choices: tuple[str, ...]) -> tuple[int, ...]:
-        """Return the first token of each choice, as it continues the answer prefix."""
+    def _first_ids(
+        self, choices: tuple[str, ...], among: tuple[int, ...] | None = None
+    ) -> tuple[int, ...]:
+        """Return the tokens that the choices may be written with after the answer prefix.
+
+        Args:
+            choices: The letters.
+            among: The tokens there are; None for all.
+        """
+        first: list[int] = []
+        for choice in choices:
+            ids = self._letter_ids(choice)
+            if among is not None:
+                ids = tuple(token for token in ids if token in among)
+            if not ids:
+                rule = "that the bundle's output head has" if among else "of one token each"
+                raise ConfigError(
+                    f"choices: must be letters {rule}, are {', '.join(choices)}; {choice} is none"
+                )
+            first.extend(ids)
+        return tuple(first)
+
+    def _find_letter_ids(self, choice: str) -> tuple[int, ...]:
         template = self._manifest.template
-        start = len(template.answer_prefix_ids)
-        texts = [f"{template.answer_prefix} {choice}" for choice in choices]
-        return tuple(self._tokenizer.encode(text)[start] for text in texts)
+        prefix = template.answer_prefix_ids
+        before = self._tokenizer.decode((*template.separator_ids, *prefix))
+        return letter_ids(self._tokenizer.encode, before, prefix, choice)

@@ -1,16 +1,18 @@
 """From a question to the prompt's token ids, and from generated ids back to text.
 
-User text is encoded by a tokenizer that has no added tokens: a `<|im_end|>` or a `<think>` typed
-by a user stays text. Added tokens reach the model through the manifest's prompt ids alone.
+User text is encoded by a tokenizer that has no control tokens (`added_tokens.py` says which those
+are): a `<|im_end|>` or a `<think>` typed by a user stays text. They reach the model through the
+manifest's prompt ids alone.
 """
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from foggen_runtime.added_tokens import is_control, ordinary_words, word_ids
 from foggen_runtime.byte_pairs import TableTokenizer
 from foggen_runtime.errors import BundleError, QuestionError
 from foggen_runtime.manifest import TOKEN_TABLES_FILE, PromptInfo
@@ -32,7 +34,7 @@ class AddedToken:
 
 
 class PlainTokenizer(Protocol):
-    """A tokenizer without added tokens."""
+    """A tokenizer without control tokens."""
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text."""
@@ -45,16 +47,23 @@ class PlainTokenizer(Protocol):
 
 
 class LibraryTokenizer:
-    """A tokenizer of the `tokenizers` library."""
+    """A tokenizer of the `tokenizers` library.
 
-    def __init__(self, tokenizer: "Tokenizer") -> None:
+    Args:
+        tokenizer: Knows the ordinary words among the added tokens, under any ids.
+        words: Their right ids by those.
+    """
+
+    def __init__(self, tokenizer: "Tokenizer", words: Mapping[int, int]) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
+        self._words = words
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return [self._words.get(token_id, token_id) for token_id in ids]
 
     def token(self, token_id: int) -> str | None:
         """Return a token's spelling, None where the id stands for none."""
@@ -67,23 +76,24 @@ class LibraryTokenizer:
 
 
 class QuestionTokenizer:
-    """The bundle's tokenizer, with its added tokens set apart.
+    """The bundle's tokenizer, with its control tokens set apart.
 
     Args:
         tokenizer: Encodes user text.
-        added_tokens: The added tokens beside it, by id.
+        added_tokens: All added tokens, by id.
 
     Raises:
-        BundleError: Plain text could spell a special token.
+        BundleError: Plain text could spell a control token.
     """
 
     def __init__(self, tokenizer: PlainTokenizer, added_tokens: dict[int, AddedToken]) -> None:
         self._tokenizer = tokenizer
         self._added_tokens = added_tokens
         for token_id, token in added_tokens.items():
-            if token.special and token_id in self.encode(token.content):
+            control = is_control(token.content, special=token.special)
+            if control and token_id in self.encode(token.content):
                 raise BundleError(
-                    f"tokenizer: text must not become a special token, {token.content!r} does"
+                    f"tokenizer: text must not become a control token, {token.content!r} does"
                 )
 
     @classmethod
@@ -115,7 +125,7 @@ class QuestionTokenizer:
         return [*prompt.prefix_ids, *middle, *prompt.suffix_ids]
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of plain text; added tokens spelled in it stay text."""
+        """Return the ids of plain text; control tokens spelled in it stay text."""
         return self._tokenizer.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -172,21 +182,23 @@ def _read(path: Path) -> tuple[PlainTokenizer, list[dict[str, Any]]]:
         return tables, tables.added_tokens
     from tokenizers import Tokenizer
 
-    text, added = _without_added_tokens(path.read_text(encoding="utf-8"))
-    return LibraryTokenizer(Tokenizer.from_str(text)), added
+    text, added = _without_control_tokens(path.read_text(encoding="utf-8"))
+    tokenizer = Tokenizer.from_str(text)
+    return LibraryTokenizer(tokenizer, word_ids(tokenizer, ordinary_words(added))), added
 
 
-def _without_added_tokens(text: str) -> tuple[str, list[dict[str, Any]]]:
-    """Empty the list of added tokens in the JSON text of a tokenizer.
+def _without_control_tokens(text: str) -> tuple[str, list[dict[str, Any]]]:
+    """Leave only ordinary words of the list of added tokens in the JSON text of a tokenizer.
 
     The list stands before the vocabulary, so the megabytes after it are not parsed here.
     """
     if match := _ADDED_TOKENS.search(text, 0, _HEAD_CHARACTERS):
         added, end = json.JSONDecoder().raw_decode(text, match.end())
-        return f"{text[: match.end()]}[]{text[end:]}", added
+        words = json.dumps(ordinary_words(added))
+        return f"{text[: match.end()]}{words}{text[end:]}", added
     document = json.loads(text)
     added = document["added_tokens"]
-    document["added_tokens"] = []
+    document["added_tokens"] = ordinary_words(added)
     return json.dumps(document), added
 
 
