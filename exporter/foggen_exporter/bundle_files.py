@@ -19,6 +19,10 @@ class BundleExport(Protocol):
     """Writes one bundle."""
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences to show to the user beforehand."""
+
+    @property
     def step_count(self) -> int:
         """How many names `steps` yields."""
 

@@ -1,10 +1,13 @@
 """The chat template of a tokenizer: which one, what it writes, and what ends a turn."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, tzinfo
 from itertools import zip_longest
+from typing import Self
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.utils import chat_template_utils
 
 from foggen_exporter.template import Template
 from foggen_runtime.added_tokens import is_control
@@ -72,16 +75,18 @@ def changing_line(tokenizer: PreTrainedTokenizerBase, template: Template) -> str
     Raises:
         CheckpointError: As `render`.
     """
-    messages = _messages(template, "?")
-    texts = [_render(tokenizer, messages, clock) for clock in (*_CLOCKS, datetime.now())]
-    for early, late, now in zip_longest(*(text.split("\n") for text in texts), fillvalue=""):
+    texts = [render(tokenizer, template, "?")]
+    for moment in _CLOCKS:
+        with _clock_at(moment):
+            texts.append(render(tokenizer, template, "?"))
+    for now, early, late in zip_longest(*(text.split("\n") for text in texts), fillvalue=""):
         if early != late:
             return now
     return None
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase, template: Template) -> int | None:
-    """Return the control token that the chat template puts after a reply, if it does."""
+    """Return the added token that the chat template puts after a reply, if it does."""
     messages = [*_messages(template, "?"), {"role": "assistant", "content": _SOME_REPLY}]
     try:
         text = _render(tokenizer, messages)
@@ -89,11 +94,26 @@ def turn_end(tokenizer: PreTrainedTokenizerBase, template: Template) -> int | No
         return None
     end = text.rfind(_SOME_REPLY) + len(_SOME_REPLY)
     encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    controls = control_ids(tokenizer)
+    added = tokenizer.added_tokens_decoder
     for token_id, (start, _) in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True):
-        if start >= end and token_id in controls:
+        if start >= end and token_id in added:
             return int(token_id) if not text[end:start].strip() else None
     return None
+
+
+def keep_for_control(tokenizer: PreTrainedTokenizerBase, ends: Iterable[int]) -> None:
+    """Mark added tokens as special that nothing else shows to be control tokens.
+
+    Args:
+        tokenizer: Changed in place, by what its own configuration names, too.
+        ends: Tokens that end a text.
+    """
+    added, controls = tokenizer.added_tokens_decoder, control_ids(tokenizer)
+    named = set(getattr(tokenizer, "chat_control_tokens", None) or ())
+    for token_id, token in added.items():
+        if token_id not in controls and (token_id in ends or token.content in named):
+            token.special = True
+            tokenizer.add_tokens([token], special_tokens=True)
 
 
 def control_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -104,28 +124,37 @@ def control_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     )
 
 
+@contextmanager
+def _clock_at(moment: datetime) -> Iterator[None]:
+    """Stop the clock that transformers gives to templates, which offers no other way to set it."""
+
+    class Stopped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(moment.timestamp(), tz)
+
+    real = chat_template_utils.datetime
+    chat_template_utils.datetime = Stopped
+    try:
+        yield
+    finally:
+        chat_template_utils.datetime = real
+
+
 def _messages(template: Template, question: str) -> list[Message]:
     system = [{"role": "system", "content": template.system}] if template.system else []
     return [*system, {"role": "user", "content": question}]
 
 
-def _render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], now: datetime | None = None
-) -> str:
-    """Write messages, and the beginning of a reply after a question; `now` sets the clock."""
+def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> str:
+    """Write messages, and the beginning of a reply after a question."""
     if fast(tokenizer).chat_template is None:
         raise CheckpointError("chat template: the tokenizer has none")
-    # A variable hides the function of this name that transformers gives to templates.
-    clock = {"strftime_now": now.strftime} if now else {}
     asks = messages[-1]["role"] == "user"
     try:
         # Templates that know no thinking ignore the variable.
         text = tokenizer.apply_chat_template(
-            list(messages),
-            tokenize=False,
-            add_generation_prompt=asks,
-            enable_thinking=False,
-            **clock,
+            list(messages), tokenize=False, add_generation_prompt=asks, enable_thinking=False
         )
     except Exception as error:  # a template's code may raise any
         roles = " and ".join(message["role"] for message in messages)

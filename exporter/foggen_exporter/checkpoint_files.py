@@ -22,7 +22,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
         CheckpointError: The file cannot be read or holds something else.
     """
     try:
-        document = parse_json(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
     if not isinstance(document, dict):

@@ -238,15 +238,17 @@ def _export(request: Request) -> Manifest:
     judging = Judging.of(wishes, target)
     if judging and settings.recipe.calibrated:
         _check_apart(judging, settings.calibration)
-    adapter = request.adapter.resolve().name if request.adapter else None
     if request.graph == "optimum":
-        check_settings(settings, adapter)
+        check_settings(settings, request.adapter)
     click.echo(f"{request.checkpoint} -> {target} ({request.quant})", err=True)
     path, commit = resolve_checkpoint(request.checkpoint, request.revision, _announce)
-    make = _opened(request, path, Origin(request.name, commit, adapter))
+    make = _opened(request, path, Origin(request.name, commit, request.adapter))
     _clear(place.path)
     with bundle_directory(place) as directory:
-        _write(make(settings, directory))
+        export = make(settings, directory)
+        for note in export.notes:
+            _announce(note)
+        _write(export)
         if judging:
             _judge(judging, make, settings, directory)
     return Manifest.load(target)

@@ -23,6 +23,7 @@ from foggen_exporter.bundle_files import (
 from foggen_exporter.calibration import calibration_prompts
 from foggen_exporter.calibration_cost import cost_sentence, layer_tokens, token_seconds
 from foggen_exporter.checkpoint import ARCHITECTURES, TensorSource
+from foggen_exporter.conversation import Conversation, Speaker
 from foggen_exporter.damage import DamageSearch, damage_steps
 from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.extra_graphs import GENAI_GRAPH_FILE, LOOP_FILE, ExtraGraphs
@@ -32,13 +33,9 @@ from foggen_exporter.loop_tables import LoopTables
 from foggen_exporter.plan import check_matrices, positions
 from foggen_exporter.prefix import layer_caches
 from foggen_exporter.probes import probe_set, probing_questions
-from foggen_exporter.prompt import (
-    head_info,
-    prompt_info,
-    template_info,
-)
+from foggen_exporter.prompt import head_info
 from foggen_exporter.smoothing import layer_scales
-from foggen_exporter.tokenizer_files import load_tokenizer, write_tokenizer
+from foggen_exporter.tokenizer_files import write_tokenizer
 from foggen_runtime.manifest import (
     FORMAT_VERSION,
     GraphInfo,
@@ -53,7 +50,11 @@ from foggen_runtime.template import TemplateTrie
 
 
 class Export:
-    """One export; iterate over `steps`, then take the `manifest`."""
+    """One export; iterate over `steps`.
+
+    Attributes:
+        notes: Sentences to show to the user beforehand.
+    """
 
     def __init__(
         self, source: TensorSource, origin: Origin, settings: ExportSettings, directory: Path
@@ -77,18 +78,23 @@ class Export:
         self._settings = settings
         self._recipe = settings.recipe
         self._directory = directory
-        model_type = ARCHITECTURES[source.architecture].model_type
-        tokenizer = load_tokenizer(
-            source.directory, source.config.vocab_size, AutoConfig.for_model(model_type)
+        config = source.config
+        speaker = Speaker(
+            source.directory,
+            origin.adapter,
+            AutoConfig.for_model(ARCHITECTURES[source.architecture].model_type),
+            config.vocab_size,
+            config.eos_token_ids,
         )
-        self._prompt = prompt_info(tokenizer, settings.template)
-        self._template = template_info(tokenizer, settings.template)
+        conversation = Conversation.of(speaker, settings.template)
+        self.notes = conversation.notes
+        tokenizer, self._prompt = conversation.tokenizer, conversation.prompt
+        self._template, self._ends = conversation.template, conversation.eos_token_ids
         trie = TemplateTrie.of(self._template)
         self._tail = trie.rows_needed(self._template.answer_prefix_ids)
         self._head: HeadInfo | None = None
         if settings.head == "choices":
-            ends = source.config.eos_token_ids
-            self._head = head_info(tokenizer, settings.template, ends)
+            self._head = head_info(tokenizer, settings.template, self._ends)
             # Nothing says what else the model would have written.
             self._template = replace(self._template, min_template_probability=0.0)
         self._tokenizer = write_tokenizer(tokenizer, settings.template, self._prompt, directory)
@@ -243,7 +249,7 @@ class Export:
             provenance={
                 "tool": f"foggen-export {version('foggen')}",
                 "checkpoint": self._origin.name,
-                "adapter": self._origin.adapter,
+                "adapter": self._origin.adapter_name,
                 "weights_sha256": self._source.weights_sha256(),
             },
         )
@@ -266,5 +272,5 @@ class Export:
             head_dim=config.head_dim,
             vocab_size=config.vocab_size,
             context_length=self._positions,
-            eos_token_ids=config.eos_token_ids,
+            eos_token_ids=self._ends,
         )

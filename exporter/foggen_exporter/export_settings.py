@@ -1,6 +1,7 @@
 """What to make of which checkpoint."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from foggen_exporter.calibration import CalibrationSet
@@ -17,7 +18,12 @@ class Origin:
 
     name: str
     revision: str | None = None
-    adapter: str | None = None
+    adapter: Path | None = None
+
+    @property
+    def adapter_name(self) -> str | None:
+        """The adapter's directory without the way to it."""
+        return self.adapter.resolve().name if self.adapter else None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ manifest says so, and the runtime goes by it.
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Self
@@ -26,13 +26,13 @@ from foggen_exporter.bundle_files import (
 )
 from foggen_exporter.checkpoint import inner_class
 from foggen_exporter.checkpoint_files import read_configs, weight_files
+from foggen_exporter.conversation import Conversation, Speaker
 from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.optimum_graph import GraphShape, store_graph
 from foggen_exporter.plan import check_all_blocks, positions
-from foggen_exporter.prompt import prompt_info, template_info
 from foggen_exporter.tensor_files import DTYPES, TensorFiles
 from foggen_exporter.tensor_names import check_merged, merged
-from foggen_exporter.tokenizer_files import load_tokenizer, write_tokenizer
+from foggen_exporter.tokenizer_files import write_tokenizer
 from foggen_runtime.engine import Engine, EngineOptions
 from foggen_runtime.errors import CheckpointError, ConfigError
 from foggen_runtime.kv_cache import KvCache
@@ -123,7 +123,11 @@ class OptimumCheckpoint:
 
 
 class OptimumExport:
-    """One export; iterate over `steps`."""
+    """One export; iterate over `steps`.
+
+    Attributes:
+        notes: Sentences to show to the user beforehand.
+    """
 
     def __init__(
         self,
@@ -153,10 +157,13 @@ class OptimumExport:
         self._settings = settings
         self._directory = directory
         config, template = checkpoint.config, settings.template
-        tokenizer = load_tokenizer(checkpoint.directory, config.vocab_size, config)
-        self._prompt = prompt_info(tokenizer, template)
-        self._template = template_info(tokenizer, template)
-        written = write_tokenizer(tokenizer, template, self._prompt, directory)
+        ends = checkpoint.eos_token_ids
+        speaker = Speaker(checkpoint.directory, None, config, config.vocab_size, ends)
+        conversation = Conversation.of(speaker, template)
+        self.notes = conversation.notes
+        self._prompt, self._template = conversation.prompt, conversation.template
+        self._ends = conversation.eos_token_ids
+        written = write_tokenizer(conversation.tokenizer, template, self._prompt, directory)
         self._positions = positions(
             settings.context_length, checkpoint.limit, written, self._prompt, self._template
         )
@@ -197,6 +204,7 @@ class OptimumExport:
     def _describe(self, graph: Path) -> tuple[ModelInfo, GraphInfo]:
         shape = GraphShape.of(onnx.load_model(graph, load_external_data=False))
         model = self._checkpoint.model_info(self._origin, shape, self._positions)
+        model = replace(model, eos_token_ids=self._ends)
         return model, GraphInfo(
             GRAPH_FILE,
             model.context_length,
@@ -234,12 +242,12 @@ class OptimumExport:
         save_manifest(manifest, self._directory)
 
 
-def check_settings(settings: ExportSettings, adapter: str | None) -> None:
+def check_settings(settings: ExportSettings, adapter: Path | None) -> None:
     """Refuse what only our own graphs can do.
 
     Args:
         settings: What to make of the checkpoint.
-        adapter: The name of an adapter to merge into it.
+        adapter: The directory of an adapter to merge into it.
 
     Raises:
         ConfigError: Something is asked for that needs them.

@@ -58,6 +58,7 @@ def prompt_info(tokenizer: PreTrainedTokenizerBase, template: Template) -> Promp
         suffix_ids=tuple(ids[suffix:]),
         strip_question=_strips_question(tokenizer, template),
     )
+    _check_edges(tokenizer, info)
     check_prompt(tokenizer, template, lambda question: _prompt_ids(tokenizer, info, question))
     return info
 
@@ -174,6 +175,22 @@ def _question_start(text: str) -> int:
             f"shows it {text.count(_SENTINEL)} times"
         )
     return text.index(_SENTINEL)
+
+
+def _check_edges(tokenizer: PreTrainedTokenizerBase, info: PromptInfo) -> None:
+    """Refuse control tokens that take in the white space a question begins or ends with."""
+    if info.strip_question:
+        return
+    edges = [(info.prefix_ids[-1], "rstrip", info.question_prefix)]
+    if info.suffix_ids:
+        edges.append((info.suffix_ids[0], "lstrip", info.question_suffix))
+    for token_id, flag, between in edges:
+        token = tokenizer.added_tokens_decoder[token_id]
+        if getattr(token, flag) and not between.strip():
+            raise CheckpointError(
+                f"tokenizer: {token.content!r} must not take in the white space of the question "
+                f"beside it, its {flag} is true; let the chat template trim the user's message"
+            )
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

@@ -74,7 +74,8 @@ def load_template(name_or_path: str) -> Template:
     )
     source = folder / f"{name_or_path}.toml" if name_or_path in built_in else Path(name_or_path)
     try:
-        return from_json(Template, parse_toml(source.read_text(encoding="utf-8")), name_or_path)
+        document = parse_toml(source.read_text(encoding="utf-8-sig"))
+        return from_json(Template, document, name_or_path)
     except FieldError as error:
         raise ConfigError(f"template {error}") from error
     except (FileNotFoundError, IsADirectoryError):

@@ -43,6 +43,8 @@ def open_to_append(path: Path) -> BinaryIO:
 def read_small_text(path: Path, max_bytes: int) -> str:
     """Read a regular file of UTF-8 text that somebody else may have put there.
 
+    A byte order mark at its beginning is left out.
+
     Raises:
         OSError: It cannot be read, is no regular file, or has more bytes than `max_bytes`.
         ValueError: It is not UTF-8.
@@ -51,7 +53,7 @@ def read_small_text(path: Path, max_bytes: int) -> str:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise OSError(errno.EFBIG, f"must have at most {max_bytes} bytes, has more", str(path))
-    return content.decode("utf-8")
+    return content.decode("utf-8-sig")
 
 
 def lies_inside(path: Path, directory: Path) -> bool:

@@ -182,7 +182,7 @@ def _read(path: Path) -> tuple[PlainTokenizer, list[dict[str, Any]]]:
         return tables, tables.added_tokens
     from tokenizers import Tokenizer
 
-    text, added = _without_control_tokens(path.read_text(encoding="utf-8"))
+    text, added = _without_control_tokens(path.read_text(encoding="utf-8-sig"))
     tokenizer = Tokenizer.from_str(text)
     return LibraryTokenizer(tokenizer, word_ids(tokenizer, ordinary_words(added))), added
 

@@ -94,7 +94,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = llama(CHECKPOINT)
     model.save_pretrained(directory)
     copy_tokenizer(CHECKPOINT, directory)
-    tokenizer = load_tokenizer(directory, model.config.vocab_size, model.config)
+    tokenizer, _ = load_tokenizer(directory, model.config.vocab_size, model.config)
     replies = {
         tuple(prompt): tokenizer(REPLIES[question], add_special_tokens=False)["input_ids"]
         for question, prompt in prompts_of(tokenizer).items()
@@ -111,7 +111,8 @@ def taught(
     bundle = tmp_path_factory.mktemp("bundles") / request.param
     export_with_optimum(checkpoint, bundle, request.param)
     model = LlamaForCausalLM.from_pretrained(checkpoint)
-    prompts = prompts_of(load_tokenizer(checkpoint, model.config.vocab_size, model.config))
+    tokenizer, _ = load_tokenizer(checkpoint, model.config.vocab_size, model.config)
+    prompts = prompts_of(tokenizer)
     written = {}
     for question, prompt in prompts.items():
         ids = torch.tensor([prompt])

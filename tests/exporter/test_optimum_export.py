@@ -48,7 +48,7 @@ def write_own_graph(checkpoint: str, output: Path, **_: object) -> None:
 def export(
     directory: Path,
     settings: ExportSettings = SETTINGS,
-    adapter: str | None = None,
+    adapter: Path | None = None,
 ) -> Manifest:
     directory.mkdir()
     origin = Origin("tiny", adapter=adapter)
@@ -122,7 +122,7 @@ def test_what_only_our_own_graphs_can_do_is_refused(
 
 def test_adapters_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"adapter: must be merged .* is lora"):
-        export(tmp_path / "bundle", adapter="lora")
+        export(tmp_path / "bundle", adapter=Path("lora"))
 
 
 def test_the_command_goes_either_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def read_constraints(path: Path) -> dict[NormalizedName, Version]:
         ConfigError: It cannot be read, or a line names no one version.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise ConfigError(f"constraint: cannot read {path}: {error}") from error
     versions = {}

@@ -51,7 +51,7 @@ class Arguments:
         if self.api_key_file is None:
             return os.environ.get(SERVER_KEY_VARIABLE) or None
         try:
-            key = self.api_key_file.read_text(encoding="utf-8").strip()
+            key = self.api_key_file.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             kind = type(error).__name__
             raise ConfigError(

@@ -56,7 +56,7 @@ def is_decision_log(path: Path) -> bool:
         ConfigError: It cannot be read.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             document = parse_json(file.readline())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
@@ -78,7 +78,7 @@ def read_decision_log(path: Path, bundle_sha256: str | None = None) -> LoggedDec
         ConfigError: It cannot be read, is of a newer version, or holds no decision of the bundle.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
         rows = list(_documents(lines, path))
         sha256 = bundle_sha256 or (rows[-1]["bundle"]["sha256"] if rows else "")
         local = [row for row in rows if row["bundle"]["sha256"] == sha256 and _was_local(row)]

@@ -112,7 +112,7 @@ class Decisions:
 def _read_lines(path: Path) -> tuple[Header, list[dict[str, Any]]]:
     try:
         # A JSON string may hold other line breaks; what follows the last one was interrupted.
-        first, *lines = path.read_text(encoding="utf-8").split("\n")
+        first, *lines = path.read_text(encoding="utf-8-sig").split("\n")
         header = from_json(Header, parse_json(first), f"{path}:1")
         rows: list[dict[str, Any]] = parse_json(f"[{','.join(lines[:-1])}]")
     except (OSError, ValueError, FieldError) as error:

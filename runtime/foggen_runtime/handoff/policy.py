@@ -190,7 +190,7 @@ class Policy:
                 rule.
         """
         try:
-            document = parse_toml(path.read_text(encoding="utf-8"))
+            document = parse_toml(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
         except ValueError as error:

@@ -188,7 +188,7 @@ def read_profile(path: Path) -> Profile:
         ConfigError: It cannot be read, is of a newer version, or a field is not as it must be.
     """
     try:
-        document = parse_json(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as a profile: {error}") from error
     return parse_profile(document, str(path))
