@@ -21,7 +21,13 @@ from tests.conftest import TINY
 from tests.golden.subjects import SUBJECTS
 from tests.golden.traces import FOLDER
 from tests.golden.unicode_classes import CLASSES, ranges_of
-from tests.support.tokenizers import QWEN3_ADDED_TOKENS, qwen3_backend, varied_questions
+from tests.support.tokenizers import (
+    QWEN3_ADDED_TOKENS,
+    extended_backend,
+    questions_with_words,
+    qwen3_backend,
+    varied_questions,
+)
 
 # First and last letter of each script's main block.
 SCRIPTS = {
@@ -96,23 +102,32 @@ def texts() -> list[str]:
     return found
 
 
-def sweep() -> Iterator[str]:
-    """Yield strings that hold every code point, each after a letter."""
+def sweep(form: str) -> Iterator[str]:
+    """Yield strings that hold every code point, each in a form such as `a{}`."""
     codes = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
     for start in range(0, len(codes), _SWEPT):
-        yield "".join(f"a{chr(code)}" for code in codes[start : start + _SWEPT])
+        yield "".join(form.format(chr(code)) for code in codes[start : start + _SWEPT])
 
 
 def write_tokenizer(backend: Tokenizer, folder: Path) -> None:
     """Write a tokenizer, and the ids of every text without its added tokens."""
-    folder.mkdir(parents=True)
-    backend.save(str(folder / "tokenizer.json"), pretty=False)
     document = json.loads(backend.to_str())
     plain = Tokenizer.from_str(json.dumps({**document, "added_tokens": []}))
-    write_lines(folder / "ids.jsonl", ([text, plain.encode(text).ids] for text in texts()))
-    write_lines(
-        folder / "sweep.jsonl", ([text, checksum(plain.encode(text).ids)] for text in sweep())
-    )
+    write_ids(backend, plain, folder, (texts(), sweep("a{}")))
+
+
+def write_ids(
+    backend: Tokenizer,
+    reference: Tokenizer,
+    folder: Path,
+    samples: tuple[Iterable[str], Iterable[str]],
+) -> None:
+    """Write a tokenizer, another one's ids of texts, and checksums of its ids of more texts."""
+    folder.mkdir(parents=True)
+    backend.save(str(folder / "tokenizer.json"), pretty=False)
+    encoded = ([[text, reference.encode(text).ids] for text in some] for some in samples)
+    write_lines(folder / "ids.jsonl", next(encoded))
+    write_lines(folder / "sweep.jsonl", ([text, checksum(ids)] for text, ids in next(encoded)))
 
 
 def checksum(ids: Iterable[int]) -> int:
@@ -160,6 +175,9 @@ def main() -> None:
     tiny = Tokenizer.from_file(str(TINY / "checkpoint" / "tokenizer.json"))
     write_tokenizer(tiny, root / "tokenizers" / "tiny")
     write_tokenizer(qwen3_backend(), root / "tokenizers" / "qwen3")
+    extended = extended_backend()
+    samples = questions_with_words(6000), sweep("a int{0} {0}mg \u2116{0}{0}\u00b5g/mL C++{0}")
+    write_ids(extended, extended, root / "tokenizers" / "extended", samples)
     classes = {
         name: [[one.start, one.stop] for one in ranges_of(expression)]
         for name, expression in CLASSES.items()

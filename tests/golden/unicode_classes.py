@@ -6,9 +6,10 @@ The classes are those of Hugging Face's own regular expressions, asked code poin
 Java and Android each know another version of Unicode.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 
 from foggen_runtime.files import write_text_atomically
 
@@ -32,14 +33,17 @@ def ranges_of(expression: str) -> list[range]:
     """Return the code points that match a regular expression of one character."""
     text = "".join(chr(code) for code in range(0x110000) if code not in _SURROGATES)
     matches = pre_tokenizers.Split(Regex(expression), behavior="removed", invert=True)
-    found: list[range] = []
-    for piece, _ in matches.pre_tokenize_str(text):
-        for code in map(ord, piece):
-            if found and found[-1].stop == code:
-                found[-1] = range(found[-1].start, code + 1)
-            else:
-                found.append(range(code, code + 1))
-    return found
+    return _joined(ord(char) for piece, _ in matches.pre_tokenize_str(text) for char in piece)
+
+
+def word_ranges() -> list[range]:
+    """Return the code points that, after a word, make it a part of a longer one."""
+    words = Tokenizer(models.BPE())
+    words.add_tokens([AddedToken("x", single_word=True, normalized=False)])
+    codes = [code for code in range(0x110000) if code not in _SURROGATES]
+    text = "".join(f" x{chr(code)}" for code in codes)
+    starts = {start for start, _ in words.encode(text).offsets}
+    return _joined(code for index, code in enumerate(codes) if 3 * index + 1 not in starts)
 
 
 def packed(ranges: list[range]) -> str:
@@ -52,12 +56,23 @@ def packed(ranges: list[range]) -> str:
 def kotlin() -> str:
     """Return the Kotlin file."""
     constants = []
-    for name, expression in CLASSES.items():
-        text = packed(ranges_of(expression))
+    ranges = {name: ranges_of(expression) for name, expression in CLASSES.items()}
+    for name, found in {**ranges, "WORDS": word_ranges()}.items():
+        text = packed(found)
         lines = [text[start : start + _WIDTH] for start in range(0, len(text), _WIDTH)]
         quoted = " +\n            ".join(f'"{line}"' for line in lines)
         constants.append(f"    const val {name} =\n        {quoted}\n")
     return _HEAD + "\n".join(constants) + "}\n"
+
+
+def _joined(codes: Iterable[int]) -> list[range]:
+    found: list[range] = []
+    for code in codes:
+        if found and found[-1].stop == code:
+            found[-1] = range(found[-1].start, code + 1)
+        else:
+            found.append(range(code, code + 1))
+    return found
 
 
 def _base36(number: int) -> str:

@@ -1,7 +1,6 @@
 """Words that a vocabulary was extended by become their ids; control tokens do not."""
 
 import json
-import random
 from pathlib import Path
 
 import pytest
@@ -12,43 +11,15 @@ from foggen_runtime.added_tokens import is_control
 from foggen_runtime.errors import BundleError
 from foggen_runtime.manifest import TOKEN_TABLES_FILE
 from foggen_runtime.tokenizer import QuestionTokenizer
-from tests.support.tokenizers import QWEN3_ADDED_TOKENS, tiny_backend, varied_questions
-
-DECOMPOSED = "\u212bngstrom"
-WORDS = (
-    AddedToken("instrument"),
-    AddedToken("instruments", normalized=False),
-    AddedToken("int", single_word=True),
-    AddedToken("mg", single_word=True, normalized=False),
-    AddedToken("µg/mL", lstrip=True),
-    AddedToken("C++", rstrip=True, normalized=False),
-    AddedToken("№", lstrip=True, rstrip=True, single_word=True),
-    AddedToken("café"),
-    AddedToken("\u212b", normalized=False),  # NFC makes another character of it
-    AddedToken(DECOMPOSED),
-    AddedToken("    ", normalized=False),
-    AddedToken("\n\n"),
-    AddedToken("сұрақ"),
-    AddedToken("😀"),
-    AddedToken("C"),  # in the vocabulary before
+from tests.support.tokenizers import (
+    ADDED_WORDS,
+    DECOMPOSED,
+    QWEN3_ADDED_TOKENS,
+    extended_backend,
+    questions_with_words,
+    tiny_backend,
+    varied_questions,
 )
-_FRAGMENTS = (
-    *(word.content for word in WORDS),
-    *("int4", "print", "an int, ints", "5 mg", "mgs", "e\u0301", "cafe\u0301", "\u00c5ngstrom"),
-    *(" ", "  ", "\t", "\n", "\u3000", "_", "\u0301", "\u200d", "x", "9", "Confidence", "ё", "²"),
-    *("instrumentsinstrument", "C++int", "A) ", "<", "<|im_", "\x85", "\x1c", "ₐ", "ⓐ"),
-)
-
-
-def extended(words: tuple[AddedToken, ...] = WORDS) -> Tokenizer:
-    backend = Tokenizer.from_str(tiny_backend().to_str())
-    backend.add_tokens(list(words))
-    return backend
-
-
-def mixed_questions(count: int) -> list[str]:
-    chance = random.Random(11)
-    return ["".join(chance.choices(_FRAGMENTS, k=chance.randint(1, 9))) for _ in range(count)]
 
 
 def readings(backend: Tokenizer, directory: Path) -> dict[str, QuestionTokenizer]:
@@ -68,34 +39,34 @@ def readings(backend: Tokenizer, directory: Path) -> dict[str, QuestionTokenizer
 def tokenizer(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> QuestionTokenizer:
-    return readings(extended(), tmp_path_factory.mktemp("bundle"))[request.param]
+    return readings(extended_backend(), tmp_path_factory.mktemp("bundle"))[request.param]
 
 
 def test_ids_are_those_of_the_whole_tokenizer(tokenizer: QuestionTokenizer) -> None:
-    whole = extended()
-    for text in (*mixed_questions(3000), *varied_questions(200)):
+    whole = extended_backend()
+    for text in (*questions_with_words(3000), *varied_questions(200)):
         assert tokenizer.encode(text) == whole.encode(text, add_special_tokens=False).ids, repr(
             text
         )
 
 
 def test_words_are_read_as_the_whole_tokenizer_reads_them(tokenizer: QuestionTokenizer) -> None:
-    whole = extended()
-    for word in WORDS:
+    whole = extended_backend()
+    for word in ADDED_WORDS:
         ids = [*tokenizer.encode("a"), whole.token_to_id(word.content), *tokenizer.encode("b")]
         if word.content != DECOMPOSED:  # the library shows it composed
             assert tokenizer.decode(ids) == whole.decode(ids), word.content
 
 
 def test_every_word_is_met(tokenizer: QuestionTokenizer) -> None:
-    whole = extended()
-    met = {token for text in mixed_questions(3000) for token in tokenizer.encode(text)}
-    assert {whole.token_to_id(word.content) for word in WORDS} <= met
+    whole = extended_backend()
+    met = {token for text in questions_with_words(3000) for token in tokenizer.encode(text)}
+    assert {whole.token_to_id(word.content) for word in ADDED_WORDS} <= met
 
 
 @pytest.mark.parametrize("control", QWEN3_ADDED_TOKENS)
 def test_control_tokens_beside_words_stay_text(tokenizer: QuestionTokenizer, control: str) -> None:
-    whole = extended()
+    whole = extended_backend()
     ids = tokenizer.encode(f"instrument{control}instrument")
     assert {whole.token_to_id(token) for token in QWEN3_ADDED_TOKENS}.isdisjoint(ids)
     assert ids[0] == ids[-1] == whole.token_to_id("instrument")
@@ -103,7 +74,7 @@ def test_control_tokens_beside_words_stay_text(tokenizer: QuestionTokenizer, con
 
 
 def test_a_word_inside_a_typed_control_token_is_a_word(tmp_path: Path) -> None:
-    backend = extended((AddedToken("think"), AddedToken("im_end", normalized=False)))
+    backend = extended_backend((AddedToken("think"), AddedToken("im_end", normalized=False)))
     for tokenizer in readings(backend, tmp_path).values():
         for text, word in (("<think>", "think"), ("<|im_end|>", "im_end")):
             ids = tokenizer.encode(text)

@@ -9,6 +9,7 @@ import base64
 import functools
 import importlib.util
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,6 +100,33 @@ _FRAGMENTS = (
 )
 
 
+# What vocabularies are extended by, with every way there is to look for it.
+DECOMPOSED = "\u212bngstrom"
+ADDED_WORDS = (
+    AddedToken("instrument"),
+    AddedToken("instruments", normalized=False),
+    AddedToken("int", single_word=True),
+    AddedToken("mg", single_word=True, normalized=False),
+    AddedToken("µg/mL", lstrip=True),
+    AddedToken("C++", rstrip=True, normalized=False),
+    AddedToken("№", lstrip=True, rstrip=True, single_word=True),
+    AddedToken("café"),
+    AddedToken("\u212b", normalized=False),  # NFC makes another character of it
+    AddedToken(DECOMPOSED),
+    AddedToken("    ", normalized=False),
+    AddedToken("\n\n"),
+    AddedToken("сұрақ"),
+    AddedToken("😀"),
+    AddedToken("C"),  # in the vocabulary before
+)
+_WORD_FRAGMENTS = (
+    *(word.content for word in ADDED_WORDS),
+    *("int4", "print", "an int, ints", "5 mg", "mgs", "e\u0301", "cafe\u0301", "\u00c5ngstrom"),
+    *(" ", "  ", "\t", "\n", "\u3000", "_", "\u0301", "\u200d", "x", "9", "Confidence", "ё", "²"),
+    *("instrumentsinstrument", "C++int", "A) ", "<", "<|im_", "\x85", "\x1c", "ₐ", "ⓐ"),
+)
+
+
 def varied_questions(count: int) -> list[str]:
     """Make questions of many scripts, with any whitespace around; none spells an added token."""
     chance = random.Random(7)
@@ -113,6 +141,12 @@ def varied_questions(count: int) -> list[str]:
     return [question for question in questions if question.strip()]
 
 
+def questions_with_words(count: int) -> list[str]:
+    """Make texts of `ADDED_WORDS` and what may stand beside them; none spells a control token."""
+    chance = random.Random(11)
+    return ["".join(chance.choices(_WORD_FRAGMENTS, k=chance.randint(1, 9))) for _ in range(count)]
+
+
 @functools.cache
 def tiny_backend() -> Tokenizer:
     """Train a byte-level BPE of 600 tokens, made as Qwen3's, with its 26 added tokens."""
@@ -124,6 +158,13 @@ def tiny_backend() -> Tokenizer:
     )
     tokenizer.train_from_iterator(_TINY_TEXTS, trainer)
     return _with_added_tokens(tokenizer)
+
+
+def extended_backend(words: Sequence[AddedToken] = ADDED_WORDS) -> Tokenizer:
+    """Return the tiny tokenizer with ordinary words added to it."""
+    backend = Tokenizer.from_str(tiny_backend().to_str())
+    backend.add_tokens(list(words))
+    return backend
 
 
 @functools.cache

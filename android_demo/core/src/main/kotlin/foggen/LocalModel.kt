@@ -96,7 +96,7 @@ class LocalModel private constructor(
         return when (options.mode) {
             DecodingMode.STEP -> StepDecoder(context)
             DecodingMode.GREEDY -> GreedyDecoder(context)
-            DecodingMode.CONSTRAINED -> ConstrainedDecoder(context, options.choices?.let(::firstIds))
+            DecodingMode.CONSTRAINED -> ConstrainedDecoder(context, options.choices?.let { firstIds(it) })
         }
     }
 
@@ -112,17 +112,32 @@ class LocalModel private constructor(
         if (options.mode != DecodingMode.CONSTRAINED) {
             throw ConfigException("mode: must be constrained with a bundle whose output head is of choices, is ${options.mode}")
         }
-        val first = options.choices?.let(::firstIds) ?: head.answerIds.toList()
-        if (first.any { it !in head.answerIds }) {
-            throw ConfigException("choices: must be letters that the bundle's output head has, are ${options.choices}")
-        }
+        val first = options.choices?.let { firstIds(it, head.answerIds) } ?: head.answerIds.toList()
         return ConstrainedDecoder(context, first, head.columns)
     }
 
-    /** Returns the first token of each choice, as it continues the answer prefix. */
-    private fun firstIds(choices: List<String>): List<Int> {
-        val start = template.answerPrefixIds.size
-        return choices.map { tokenizer.encode("${template.answerPrefix} $it")[start] }
+    /** Returns the tokens that the choices may be written with after the answer prefix, of those there are. */
+    private fun firstIds(choices: List<String>, among: IntArray? = null): List<Int> = choices.flatMap { choice ->
+        val ids = letterIds(choice).filter { among == null || it in among }
+        if (ids.isEmpty()) {
+            val rule = if (among == null) "of one token each" else "that the bundle's output head has"
+            throw ConfigException("choices: must be letters $rule, are $choices; $choice is none")
+        }
+        ids
+    }
+
+    /** Returns the tokens that write a letter, bare or after a space, right after the answer prefix. */
+    private fun letterIds(letter: String): Set<Int> {
+        val prefix = template.answerPrefixIds.toList()
+        val before = tokenizer.decode(template.separatorIds + template.answerPrefixIds)
+        val found = HashSet<Int>()
+        for (lead in listOf("", " ")) {
+            val ids = tokenizer.encode(before + lead + letter).toList()
+            if (ids.dropLast(1).takeLast(prefix.size) == prefix) found += ids.last()
+        }
+        // In `:C` both may be one token, but once the colon is written only the letter can follow.
+        tokenizer.encode(letter).singleOrNull()?.let { found += it }
+        return found
     }
 
     companion object {

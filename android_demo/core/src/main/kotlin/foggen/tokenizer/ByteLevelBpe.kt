@@ -1,23 +1,19 @@
 package foggen.tokenizer
 
 import java.io.ByteArrayOutputStream
-import java.text.Normalizer
 import java.util.PriorityQueue
 
 /**
  * Byte-level BPE as Qwen's tokenizers do it: NFC, Qwen's pieces, then merges by rank.
  *
- * It has no added tokens: whatever a text spells stays text.
+ * It has no added tokens: whatever a text spells stays text. [WordEncoder] knows ordinary ones.
  */
 internal class ByteLevelBpe(private val vocabulary: Vocabulary, private val merges: Merges) {
     private val byteIds = IntArray(256) { vocabulary.idOf(byteArrayOf(it.toByte())) }
 
-    /** Returns the token ids of a text. */
-    fun encode(text: String): IntArray {
-        val ids = IntList()
-        val normal = composed(text)
-        QwenSplit.forEach(normal) { start, end -> encodePiece(normal.substring(start, end).toByteArray(), ids) }
-        return ids.toArray()
+    /** Appends the token ids of a text in NFC. */
+    fun encodeNormal(text: String, ids: IntList) {
+        QwenSplit.forEach(text) { start, end -> encodePiece(text.substring(start, end).toByteArray(), ids) }
     }
 
     /** Appends the bytes that an id stands for; false if it stands for none. */

@@ -2,6 +2,22 @@ package foggen.tokenizer
 
 internal enum class CharacterClass { LETTER, NUMBER, SPACE, OTHER }
 
+/** What `\w` matches in the regular expressions by which Hugging Face's tokenizers see whole words. */
+internal object WordCharacters {
+    // Where ranges begin and end, in turn.
+    private val bounds: IntArray
+
+    init {
+        var at = 0
+        bounds = UnicodeRanges.WORDS.split(' ').map { at += it.toInt(36); at }.toIntArray()
+    }
+
+    operator fun contains(codePoint: Int): Boolean {
+        val found = bounds.binarySearch(codePoint)
+        return (if (found >= 0) found + 1 else -found - 1) % 2 == 1
+    }
+}
+
 /** The class of every code point, as the regular expressions of Hugging Face's tokenizers see it. */
 internal object CharacterClasses {
     // Code points at which a class begins, ascending, and which.

@@ -11,7 +11,7 @@ private const val INCOMPLETE = '\uFFFD'
 /**
  * From a question to the prompt's token ids, and from generated ids back to text.
  *
- * User text is encoded without added tokens: a `<|im_end|>` or a `<think>` typed by a user stays text.
+ * User text is encoded without control tokens: a `<|im_end|>` or a `<think>` typed by a user stays text.
  */
 class QuestionTokenizer private constructor(private val parts: TokenizerParts) {
     /**
@@ -25,8 +25,8 @@ class QuestionTokenizer private constructor(private val parts: TokenizerParts) {
         return prompt.prefixIds + encode(prompt.questionPrefix + text + prompt.questionSuffix) + prompt.suffixIds
     }
 
-    /** Returns the ids of plain text; added tokens spelled in it stay text. */
-    fun encode(text: String): IntArray = parts.bpe.encode(text)
+    /** Returns the ids of plain text; control tokens spelled in it stay text. */
+    fun encode(text: String): IntArray = parts.encoder.encode(text)
 
     /**
      * Returns the text of generated ids, without special tokens.
@@ -49,13 +49,13 @@ class QuestionTokenizer private constructor(private val parts: TokenizerParts) {
         /**
          * Reads a `tokenizer.json`.
          *
-         * @throws BundleException it is missing, of another kind, or its plain text could spell a special token
+         * @throws BundleException it is missing, of another kind, or its plain text could spell a control token
          */
         fun read(path: Path): QuestionTokenizer {
             val parts = readTokenizer(path)
             for ((id, token) in parts.added) {
-                if (token.special && id in parts.bpe.encode(token.content)) {
-                    throw BundleException("$path: text must not become a special token, '${token.content}' does")
+                if (token.isControl && id in parts.encoder.encode(token.content)) {
+                    throw BundleException("$path: text must not become a control token, '${token.content}' does")
                 }
             }
             return QuestionTokenizer(parts)

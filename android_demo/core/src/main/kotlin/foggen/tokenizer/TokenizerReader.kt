@@ -16,11 +16,8 @@ import java.nio.file.Path
 
 private const val EXPECTED_TOKENS = 1 shl 12
 
-/** A token outside the model's own vocabulary; special ones are not part of any text. */
-internal class AddedToken(val content: String, val special: Boolean)
-
 /** A `tokenizer.json` taken apart. */
-internal class TokenizerParts(val bpe: ByteLevelBpe, val added: Map<Int, AddedToken>)
+internal class TokenizerParts(val bpe: ByteLevelBpe, val encoder: WordEncoder, val added: Map<Int, AddedToken>)
 
 /**
  * Reads a `tokenizer.json` as a stream: eleven megabytes never stand in memory at once.
@@ -63,12 +60,22 @@ private class TokenizerReader(private val json: JsonReader, private val where: S
         for (name in listOf("added_tokens", "normalizer", "pre_tokenizer", "decoder", "model")) {
             if (name !in seen) throw JsonException("$where: field '$name' is missing")
         }
-        return TokenizerParts(ByteLevelBpe(vocabulary, merges), added)
+        val bpe = ByteLevelBpe(vocabulary, merges)
+        return TokenizerParts(bpe, WordEncoder(bpe, added.values.filter { !it.isControl }), added)
     }
 
     private fun readAddedToken() {
         val fields = Fields(value(), "$where: added_tokens")
-        added[fields.int("id")] = AddedToken(fields.string("content"), fields.boolean("special"))
+        val id = fields.int("id")
+        added[id] = AddedToken(
+            id,
+            fields.string("content"),
+            fields.boolean("special"),
+            singleWord = fields.boolean("single_word"),
+            stripsLeft = fields.boolean("lstrip"),
+            stripsRight = fields.boolean("rstrip"),
+            normalized = fields.boolean("normalized"),
+        )
     }
 
     private fun readModel() {

@@ -23,7 +23,7 @@ class TokenizerTest {
     private fun tokenizer(name: String) = QuestionTokenizer.read(TestData.root.resolve("tokenizers/$name/tokenizer.json"))
 
     @ParameterizedTest
-    @ValueSource(strings = ["tiny", "qwen3"])
+    @ValueSource(strings = ["tiny", "qwen3", "extended"])
     fun `ids equal Hugging Face's on thousands of strings, and decode back`(name: String) {
         val tokenizer = tokenizer(name)
         var count = 0
@@ -40,7 +40,7 @@ class TokenizerTest {
     }
 
     @ParameterizedTest
-    @ValueSource(strings = ["tiny", "qwen3"])
+    @ValueSource(strings = ["tiny", "qwen3", "extended"])
     fun `every code point gets Hugging Face's ids`(name: String) {
         val tokenizer = tokenizer(name)
         TestData.forEachLine("tokenizers/$name/sweep.jsonl") { line ->
@@ -76,6 +76,27 @@ class TokenizerTest {
             val ids = tokenizer.encode(text)
             assertTrue(ids.none { it >= 1126 }, text)
             assertEquals(text, tokenizer.decode(ids))
+        }
+    }
+
+    @Test
+    fun `control tokens are special or in brackets`() {
+        fun control(content: String, special: Boolean = false) =
+            AddedToken(1, content, special, singleWord = false, stripsLeft = false, stripsRight = false, normalized = true).isControl
+        assertTrue(control("stop", special = true))
+        for (text in listOf("<think>", "[INST]", " </answer>\n", "<\uFF5CUser\uFF5C>", "<\u0441\u04B1\u0440\u0430\u049B>")) assertTrue(control(text), text)
+        for (text in listOf("instrument", "C++", "<>", "[]", "a<b>", "<b]", "    ", "<")) assertTrue(!control(text), text)
+    }
+
+    @Test
+    fun `a typed control token beside added words stays text`() {
+        val tokenizer = tokenizer("extended")
+        val word = tokenizer.encode("instrument").single()
+        for (text in listOf("<|im_end|>", "<think>", "</tool_call>")) {
+            val ids = tokenizer.encode("instrument${text}instrument")
+            assertEquals(listOf(word, word), listOf(ids.first(), ids.last()))
+            assertEquals("instrument${text}instrument", tokenizer.decode(ids))
+            assertTrue(ids.drop(1).dropLast(1).none { it >= 469 }, text)
         }
     }
 
