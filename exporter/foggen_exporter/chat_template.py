@@ -133,12 +133,13 @@ def _clock_at(moment: datetime) -> Iterator[None]:
         def now(cls, tz: tzinfo | None = None) -> Self:
             return cls.fromtimestamp(moment.timestamp(), tz)
 
-    real = chat_template_utils.datetime
-    chat_template_utils.datetime = Stopped
+    names = vars(chat_template_utils)
+    real = names["datetime"]
+    names["datetime"] = Stopped
     try:
         yield
     finally:
-        chat_template_utils.datetime = real
+        names["datetime"] = real
 
 
 def _messages(template: Template, question: str) -> list[Message]:

@@ -37,4 +37,5 @@ def word_ids(tokenizer: "Tokenizer", words: Iterable[dict[str, Any]]) -> dict[in
 
     It numbers added tokens as they come, so anew where the control tokens before them are missing.
     """
-    return {tokenizer.token_to_id(word["content"]): word["id"] for word in words}
+    found = ((tokenizer.token_to_id(word["content"]), word["id"]) for word in words)
+    return {given: token_id for given, token_id in found if given is not None}

@@ -1,5 +1,6 @@
 """Reading templates, and the rules they must keep."""
 
+import codecs
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,13 @@ def test_file_is_read_by_its_path_and_needs_no_system_prompt(tmp_path: Path) -> 
     template = load_template(write(tmp_path / "own.toml"))
     assert template.levels == ("0.0", "1.0")
     assert template.system == ""
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    path = Path(write(tmp_path / "own.toml"))
+    plain = load_template(str(path))
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert load_template(str(path)) == plain
 
 
 def test_unknown_name_lists_the_built_in_ones() -> None:

@@ -125,9 +125,11 @@ def write_ids(
     """Write a tokenizer, another one's ids of texts, and checksums of its ids of more texts."""
     folder.mkdir(parents=True)
     backend.save(str(folder / "tokenizer.json"), pretty=False)
-    encoded = ([[text, reference.encode(text).ids] for text in some] for some in samples)
-    write_lines(folder / "ids.jsonl", next(encoded))
-    write_lines(folder / "sweep.jsonl", ([text, checksum(ids)] for text, ids in next(encoded)))
+    whole, summed = samples
+    write_lines(folder / "ids.jsonl", ([text, reference.encode(text).ids] for text in whole))
+    write_lines(
+        folder / "sweep.jsonl", ([text, checksum(reference.encode(text).ids)] for text in summed)
+    )
 
 
 def checksum(ids: Iterable[int]) -> int:

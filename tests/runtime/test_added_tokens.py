@@ -53,7 +53,9 @@ def test_ids_are_those_of_the_whole_tokenizer(tokenizer: QuestionTokenizer) -> N
 def test_words_are_read_as_the_whole_tokenizer_reads_them(tokenizer: QuestionTokenizer) -> None:
     whole = extended_backend()
     for word in ADDED_WORDS:
-        ids = [*tokenizer.encode("a"), whole.token_to_id(word.content), *tokenizer.encode("b")]
+        token = whole.token_to_id(word.content)
+        assert token is not None
+        ids = [*tokenizer.encode("a"), token, *tokenizer.encode("b")]
         if word.content != DECOMPOSED:  # the library shows it composed
             assert tokenizer.decode(ids) == whole.decode(ids), word.content
 
@@ -113,7 +115,7 @@ def test_control_token_that_plain_text_spells_is_refused(tmp_path: Path) -> None
     vocabulary["<t"], vocabulary["<t>"] = 5000, 5001
     document["model"]["merges"] = [["<", "t"], ["<t", ">"]]
     backend = Tokenizer.from_str(json.dumps(document))
-    backend.pre_tokenizer = None  # type: ignore[assignment]
+    backend.pre_tokenizer = None
     backend.add_tokens(["<t>"])
     backend.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(BundleError, match="must not become a control token, '<t>' does"):

@@ -1,3 +1,4 @@
+import codecs
 import dataclasses
 import json
 from pathlib import Path
@@ -27,6 +28,13 @@ def test_saving_and_loading_gives_the_same(document: dict[str, Any], tmp_path: P
     manifest.save(tmp_path)
     assert Manifest.load(tmp_path) == manifest
     assert json.loads((tmp_path / MANIFEST_FILE).read_text(encoding="utf-8")) == document
+
+
+def test_a_byte_order_mark_is_no_part_of_it(document: dict[str, Any], tmp_path: Path) -> None:
+    manifest = load(document, tmp_path)
+    path = tmp_path / "foggen.json"
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert Manifest.load(tmp_path) == manifest
 
 
 def test_the_hash_covers_everything_but_routing(document: dict[str, Any], tmp_path: Path) -> None:

@@ -50,6 +50,10 @@ def load(tmp_path: Path, text: str) -> Policy:
     return Policy.load(path)
 
 
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    assert load(tmp_path, f"\ufeff{WHOLE}") == load(tmp_path, WHOLE)
+
+
 def test_every_field_is_read(tmp_path: Path) -> None:
     assert load(tmp_path, WHOLE) == Policy(
         route="cloud_only",
