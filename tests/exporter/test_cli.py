@@ -282,6 +282,11 @@ def test_an_adapter_is_merged(tmp_path: Path) -> None:
     hashes = [manifest.files["model.onnx.data"].sha256 for manifest in manifests]
     assert hashes[0] != hashes[1]
     assert manifests[0].prefix_snapshot != manifests[1].prefix_snapshot
+    own = (CHECKPOINT / "chat_template.jinja").read_text(encoding="utf-8") + "{# of its own #}"
+    (tmp_path / "lora" / "chat_template.jinja").write_text(own, encoding="utf-8")
+    told = run(CHECKPOINT, "--quant", "fp32", "-o", "told", "--adapter", "lora")
+    assert told.stderr.count("lora has a chat template of its own: the bundle uses it\n") == 1
+    assert (tmp_path / "told" / "chat_template.jinja").read_text(encoding="utf-8") == own
 
 
 def write_questions(path: Path, questions: list[str]) -> Path:
