@@ -23,6 +23,7 @@ _CHAT_TEMPLATE_FILE = "chat_template.jinja"
 # What may differ between two files of one tokenizer: set by whoever saved it, and not used here.
 _UNUSED = ("truncation", "padding", "post_processor")
 
+
 def load_tokenizer(
     checkpoint: Path, vocab_size: int, config: PretrainedConfig, adapter: Path | None = None
 ) -> tuple[PreTrainedTokenizerBase, tuple[str, ...]]:

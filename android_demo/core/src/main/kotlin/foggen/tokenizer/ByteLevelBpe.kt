@@ -1,6 +1,7 @@
 package foggen.tokenizer
 
 import java.io.ByteArrayOutputStream
+import java.text.Normalizer
 import java.util.PriorityQueue
 
 /**
