@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tokenizers import AddedToken
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from foggen_exporter import tokenizer_files
 from foggen_exporter.conversation import Conversation, Speaker
@@ -54,7 +54,8 @@ def conversation(
     vocab_size: int = VOCAB_SIZE,
     ends: tuple[int, ...] = (END,),
 ) -> Conversation:
-    return Conversation.of(Speaker(checkpoint, adapter, vocab_size, ends), MCQ)
+    config = AutoConfig.for_model("qwen3")
+    return Conversation.of(Speaker(checkpoint, adapter, config, vocab_size, ends), MCQ)
 
 
 def with_tokenizer(directory: Path, change: Callable[[PreTrainedTokenizerBase], object]) -> None:

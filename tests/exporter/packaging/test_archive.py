@@ -101,7 +101,9 @@ def test_nothing_of_an_earlier_archive_goes_unasked(tmp_path: Path, name: str) -
 
 @pytest.mark.parametrize("force", [True, False])
 @pytest.mark.parametrize("name", ["a.tar.xz", "a.tar.xz.sha256"])
-def test_what_comes_meanwhile_stays(tmp_path: Path, weights: Path, name: str, force: bool) -> None:
+def test_what_comes_meanwhile_stays(
+    tmp_path: Path, weights: ListedFile, name: str, force: bool
+) -> None:
     directory = tmp_path / "out"
     directory.mkdir()
     place = ArchivePlace.of(directory / "a.tar.xz", force=force)
@@ -114,7 +116,9 @@ def test_what_comes_meanwhile_stays(tmp_path: Path, weights: Path, name: str, fo
     assert (directory / name).read_text() == "mine"
 
 
-def test_a_linked_archive_is_written_where_the_link_leads(tmp_path: Path, weights: Path) -> None:
+def test_a_linked_archive_is_written_where_the_link_leads(
+    tmp_path: Path, weights: ListedFile
+) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "a.tar.xz").symlink_to("disk/b.tar.xz")
     (archive,) = write(tmp_path / "a.tar.xz", weights)
