@@ -40,7 +40,8 @@ def test_the_demo_prints_what_is_shown() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / "demo.py"],
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
     assert steady(blocks("text")[0]) == steady(done.stdout)
@@ -55,7 +56,8 @@ def test_the_commands_run(here: Path) -> None:
             [BIN / command[0], *command[1:]], check=False, capture_output=True, text=True
         )
     assert done.returncode == 0, done.stderr
-    assert re.search(r"\[(local|cloud): ", done.stdout)
+    assert re.match(r"\[(local|cloud): ", done.stderr)
+    assert re.fullmatch(r".+\n", done.stdout)
 
 
 def test_the_python_example_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

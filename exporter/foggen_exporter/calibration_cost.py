@@ -9,6 +9,10 @@ from foggen_exporter.checkpoint import TensorSource
 from foggen_exporter.damage import damage_steps
 from foggen_exporter.layers import Layer, embed
 from foggen_exporter.recipes import Recipe, find_recipe
+from foggen_runtime.wording import counted
+
+# The recipes do more than run the layers: so many times as long where it took longest.
+_MOST = 4
 
 
 def layer_tokens(
@@ -41,14 +45,23 @@ def token_seconds(source: TensorSource, ids: Sequence[int]) -> float:
 
 
 def cost_sentence(questions: int, tokens: int, seconds: float) -> str:
-    """Say what goes through the layers, and how long that alone will take.
+    """Say what goes through the layers, and between what times it will take.
 
     Args:
         questions: How many questions calibrate.
         tokens: What `layer_tokens` counts.
-        seconds: For one token through one layer.
+        seconds: For one token through one layer, as measured just now.
     """
+    least = tokens * seconds
     return (
-        f"Calibrating on {questions} questions: {tokens} tokens through a layer in fp32, "
-        f"at least {max(1, round(tokens * seconds / 60))} min"
+        f"Calibrating on {counted(questions, 'question')}: {counted(tokens, 'token')} through a "
+        f"layer in fp32, about {_duration(least)} to {_duration(_MOST * least)}"
     )
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in two digits at most, as no more is known of it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

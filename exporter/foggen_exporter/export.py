@@ -263,7 +263,7 @@ class Export:
     def _model_info(self) -> ModelInfo:
         config = self._source.config
         return ModelInfo(
-            name=self._origin.name.rpartition("/")[2],
+            name=self._origin.bundle_name,
             revision=self._origin.revision,
             architecture=self._source.architecture,
             num_hidden_layers=config.num_hidden_layers,

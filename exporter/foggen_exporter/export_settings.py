@@ -14,16 +14,29 @@ HeadKind = Literal["full", "choices"]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a checkpoint came from: hub id or directory name, commit, adapter merged in."""
+    """Where a checkpoint came from.
+
+    Attributes:
+        name: Its hub id or directory name.
+        revision: Its commit.
+        adapter: What was merged into it.
+        called: What the bundle is called; None for the checkpoint's own name.
+    """
 
     name: str
     revision: str | None = None
     adapter: Path | None = None
+    called: str | None = None
 
     @property
     def adapter_name(self) -> str | None:
         """The adapter's directory without the way to it."""
         return self.adapter.resolve().name if self.adapter else None
+
+    @property
+    def bundle_name(self) -> str:
+        """What the bundle is called."""
+        return self.called or self.name.rpartition("/")[2]
 
 
 @dataclass(frozen=True)

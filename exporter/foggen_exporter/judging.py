@@ -8,7 +8,7 @@ from typing import Self
 
 from foggen_runtime.bundle import Bundle
 from foggen_runtime.comparison.counting import Comparison, compare
-from foggen_runtime.comparison.page import markdown
+from foggen_runtime.comparison.page import page
 from foggen_runtime.comparison.verdicts import Answers, answer_all
 from foggen_runtime.engine import EngineOptions
 from foggen_runtime.errors import ConfigError
@@ -18,6 +18,7 @@ from foggen_runtime.intervals import total_needed, upper_bound
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.local_model import LocalModel, OpenOptions
 from foggen_runtime.manifest import Manifest
+from foggen_runtime.pages import markdown
 from foggen_runtime.placing import Place, put_all
 from foggen_runtime.questions import Question, judging_questions, read_questions
 
@@ -43,24 +44,24 @@ class Wishes:
 class Report:
     """Where the comparison goes: as Markdown, and beside it as JSON."""
 
-    page: Place
+    text: Place
     document: Place
 
     @classmethod
-    def of(cls, page: Path, target: Path, *, force: bool) -> Self:
+    def of(cls, path: Path, target: Path, *, force: bool) -> Self:
         """Look at where a report on the bundle at `target` is to go.
 
         Raises:
             ConfigError: It cannot be written there, or something is there and `force` is not given.
         """
-        if page.suffix != ".md":
-            raise ConfigError(f"report: must end in .md, is {page}")
-        if target.resolve() in page.resolve().parents:
-            raise ConfigError(f"report: must be outside the bundle {target}, is {page}")
-        if not page.parent.is_dir():
-            raise ConfigError(f"report: its directory must exist, {page.parent} does not")
-        files = (page, page.with_suffix(".json"))
-        return cls(*(Place.file(path, force=force, option="report") for path in files))
+        if path.suffix != ".md":
+            raise ConfigError(f"report: must end in .md, is {path}")
+        if target.resolve() in path.resolve().parents:
+            raise ConfigError(f"report: must be outside the bundle {target}, is {path}")
+        if not path.parent.is_dir():
+            raise ConfigError(f"report: its directory must exist, {path.parent} does not")
+        files = (path, path.with_suffix(".json"))
+        return cls(*(Place.file(file, force=force, option="report") for file in files))
 
     def write(self, comparison: Comparison) -> None:
         """Write the comparison.
@@ -69,12 +70,12 @@ class Report:
             ConfigError: It cannot be written, or something came there meanwhile.
         """
         texts = {
-            self.page: markdown(comparison),
+            self.text: markdown(page(comparison)),
             self.document: dumps(comparison.to_dict(), indent=2) + "\n",
         }
         try:
             with tempfile.TemporaryDirectory(
-                dir=self.page.path.parent, prefix=f".{self.page.path.name}."
+                dir=self.text.path.parent, prefix=f".{self.text.path.name}."
             ) as directory:
                 work = [(place, Path(directory) / place.path.name) for place in texts]
                 for place, path in work:

@@ -109,7 +109,7 @@ class OptimumCheckpoint:
             context_length: The most tokens of prompt and answer.
         """
         return ModelInfo(
-            name=origin.name.rpartition("/")[2],
+            name=origin.bundle_name,
             revision=origin.revision,
             architecture=self.architecture,
             num_hidden_layers=shape.num_hidden_layers,

@@ -1,38 +1,14 @@
-"""The command `foggen`: what runs on the device.
-
-This module alone turns this project's errors into messages and exit codes.
-"""
+"""The command `foggen`: what runs on the device."""
 
 from importlib import import_module
-from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from foggen_runtime.errors import (
-    BundleError,
-    ConfigError,
-    DeviceError,
-    DownloadError,
-    EngineError,
-    FoggenError,
-    HandoffError,
-    QuestionError,
-    StateError,
-)
-from foggen_runtime.printing import printable_text
+from foggen_runtime.commands.command_line import Group
 
-EXIT_CODES = {
-    ConfigError: 2,
-    BundleError: 3,
-    QuestionError: 4,
-    HandoffError: 6,
-    EngineError: 7,
-    StateError: 9,
-    DeviceError: 10,
-    DownloadError: 11,
-}
-
-# Modules are imported when their command runs, so that `foggen --help` starts at once.
+# A module is imported when its command is asked for. It imports in turn what its command needs when
+# it runs, so that help and completion come at once.
 _COMMANDS = {
     "ask": "foggen_runtime.commands.ask:ask",
     "calibrate": "foggen_runtime.commands.calibrate:calibrate",
@@ -51,13 +27,7 @@ _COMMANDS = {
 }
 
 
-class _Failure(click.ClickException):
-    def __init__(self, error: FoggenError) -> None:
-        super().__init__(printable_text(str(error)))
-        self.exit_code = EXIT_CODES.get(type(error), 1)  # type: ignore[misc]
-
-
-class _LazyGroup(click.Group):
+class _LazyGroup(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
 
@@ -70,11 +40,11 @@ class _LazyGroup(click.Group):
             raise TypeError(f"{_COMMANDS[cmd_name]}: must be a command, is {command!r}")
         return command
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except FoggenError as error:
-            raise _Failure(error) from error
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete commands by their names alone: to describe them, all would be imported."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(name) for name in sorted(_COMMANDS) if name.startswith(incomplete)]
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -84,7 +54,9 @@ def foggen() -> None:
 
     \b
     Example:
-      foggen ask foggen-int4 'Is 7 a prime? A) yes B) no'
+      foggen ask foggen-int4 'Is 7 a prime?
+      A. yes
+      B. no'
     """
 
 

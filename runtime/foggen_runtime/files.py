@@ -3,8 +3,13 @@
 import errno
 import hashlib
 import os
+import signal
 import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import BinaryIO
 
 from foggen_runtime.errors import ConfigError
@@ -108,11 +113,20 @@ def write_text_atomically(path: Path, text: str) -> None:
     Raises:
         OSError: The file cannot be written; what was there before is still there.
     """
+    write_bytes_atomically(path, text.encode("utf-8"))
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that readers see the old content or the new, never a part.
+
+    Raises:
+        OSError: The file cannot be written; what was there before is still there.
+    """
     temporary = _beside(path.parent, f".{path.name}.")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -134,3 +148,24 @@ def make_directory(parent: Path, prefix: str) -> Path:
 
 def _beside(parent: Path, prefix: str) -> Path:
     return parent / f"{prefix}{os.urandom(4).hex()}"
+
+
+@contextmanager
+def stops_put_off() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait until the block has ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals run in the main thread alone
+        return
+    came: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        came.append(number)
+
+    former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        for stop in came:
+            signal.raise_signal(stop)

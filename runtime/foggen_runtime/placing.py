@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.files import make_directory
+from foggen_runtime.files import make_directory, stops_put_off
 
 # What a rename says of a place where something is.
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
@@ -140,7 +140,7 @@ class Place:
 
 
 def put_all(work: Sequence[tuple[Place, Path | None]]) -> None:
-    """Move finished work to its places: all of it, or none.
+    """Move finished work to its places: all of it, or none; being told to stop waits meanwhile.
 
     Args:
         work: Places, and what goes there; None only removes what was found there.
@@ -151,7 +151,7 @@ def put_all(work: Sequence[tuple[Place, Path | None]]) -> None:
     """
     first, holder = work[0][0], None
     found = [place for place, _ in work if place.found]
-    with ExitStack() as undo:
+    with stops_put_off(), ExitStack() as undo:
         try:
             if found:
                 holder = _directory_beside(first.path, ".{}.replaced-")

@@ -6,6 +6,7 @@ can share. They hold for one onnxruntime, one instruction set and one bundle, wh
 with any other key the model is left alone and the bundle opens as it is.
 """
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -117,7 +118,7 @@ def find_prepared(
     size = sum(file.bytes for file in info.files.values())
     if info.key != key:
         return Prepared(directory, "stale", _difference(info.key, key), size)
-    files = checked_files(directory, info)
+    files = checked_files(bundle, directory, info)
     ours = files.are_noted()
     if verify:
         files.check_hashes()
@@ -144,11 +145,13 @@ def _contents(directory: Path) -> set[str] | None:
 PREPARED = Kind("prepared model", _contents)
 
 
-def checked_files(directory: Path, info: PreparedInfo) -> CheckedFiles:
-    """Return the files of a prepared model, to be held against their hashes."""
-    remedy = "run foggen prepare again"
+def checked_files(bundle: Bundle, directory: Path, info: PreparedInfo) -> CheckedFiles:
+    """Return the files of a bundle's prepared model, to be held against their hashes."""
+    words = ["foggen", "prepare", str(bundle.directory)]
+    if directory != prepared_directory(bundle):
+        words += ["--output", str(directory)]
     digest = sha256_file(directory / PREPARED_FILE)
-    return CheckedFiles(directory, info.files, "prepared", digest, remedy)
+    return CheckedFiles(directory, info.files, "prepared", digest, f"run {shlex.join(words)}")
 
 
 def model_files(bundle: Bundle) -> dict[str, FileInfo]:

@@ -53,7 +53,7 @@ def prepare(bundle: Bundle, options: EngineOptions, directory: Path | None = Non
     try:
         info = _write(bundle, options, partial)
         place.put(partial)
-        checked_files(directory, info).note()
+        checked_files(bundle, directory, info).note()
     except OSError as error:
         raise ConfigError(f"output: cannot write {directory}: {error}") from error
     finally:

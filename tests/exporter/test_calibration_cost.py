@@ -27,9 +27,14 @@ def test_every_pass_through_a_layer_counts() -> None:
 
 def test_the_sentence_says_what_and_how_long() -> None:
     assert cost_sentence(24, 3_000_000, 0.001) == (
-        "Calibrating on 24 questions: 3000000 tokens through a layer in fp32, at least 50 min"
+        "Calibrating on 24 questions: 3000000 tokens through a layer in fp32, about 50 min to 3.3 h"
     )
-    assert cost_sentence(24, 3, 0.001).endswith("at least 1 min")
+
+
+def test_the_sentence_claims_no_minutes_for_what_takes_seconds() -> None:
+    sentence = cost_sentence(1, 3000, 0.001)
+    assert sentence.startswith("Calibrating on 1 question: ")
+    assert sentence.endswith(", about 3 s to 12 s")
 
 
 def test_a_token_takes_longer_through_a_larger_layer(tmp_path: Path) -> None:

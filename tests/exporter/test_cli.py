@@ -2,10 +2,14 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -15,18 +19,29 @@ from click.testing import CliRunner, Result
 from peft import LoraConfig, get_peft_model
 from transformers import Qwen3ForCausalLM
 
+from foggen_exporter import cli
 from foggen_exporter.checkpoint import Checkpoint
 from foggen_exporter.cli import export_command
+from foggen_exporter.export_settings import HeadKind
+from foggen_exporter.packaging import android
+from foggen_exporter.packaging import cli as packaging_cli
+from foggen_exporter.packaging.targets import TARGETS
 from foggen_exporter.prefix import prefix_snapshot
+from foggen_exporter.recipes import BLOCK_SIZES, RECIPES
+from foggen_exporter.workstation import MODULES
 from foggen_runtime import Foggen
 from foggen_runtime.bundle import Bundle
+from foggen_runtime.cli import foggen
 from foggen_runtime.manifest import Manifest, WeightFormat
 from tests.conftest import TINY, BundleOf
 from tests.runtime.test_foggen import QUESTIONS
 from tests.support.checkpoints import edit_json, edit_tensors
 from tests.support.hub_server import HubRepository, running_hub
+from tests.support.interrupted import interrupted
 
 CHECKPOINT = TINY / "checkpoint"
+ROOT = TINY.parent.parent
+EXTRA = list(MODULES)
 EXECUTABLE = Path(sys.executable).parent / "foggen-export"
 FOGGEN = Path(sys.executable).parent / "foggen"
 
@@ -181,20 +196,65 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 1
-    assert "Error: output: cannot write bundle: " in done.stderr
+    assert "Error: --output: cannot write bundle: " in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_extra_says_what_to_install(tmp_path: Path) -> None:
-    blocked = (
-        "import sys; sys.modules['transformers'] = None; import foggen_exporter as e; e.main()"
+@pytest.mark.parametrize("module", ["foggen_exporter", "foggen_exporter.packaging"])
+@pytest.mark.parametrize("installed", [False, True])
+def test_help_needs_no_extra(module: str, installed: bool) -> None:
+    blocked = "" if installed else f"sys.modules.update(dict.fromkeys({EXTRA}))\n"
+    script = f"import sys\n{blocked}from {module} import main\nmain()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "--help"], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Exit codes:" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("foggen_exporter", [str(CHECKPOINT), "--quant", "int4"]),
+        ("foggen_exporter.packaging", ["bundle", "--target", "android", "-o", "package"]),
+    ],
+)
+def test_without_the_extra_it_says_what_to_install(module: str, arguments: list[str]) -> None:
+    script = (
+        f"import sys; sys.modules.update(dict.fromkeys({EXTRA})); import {module} as m; m.main()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", blocked, "--help"], check=False, capture_output=True, text=True
+        [sys.executable, "-c", script, *arguments], check=False, capture_output=True, text=True
     )
     assert done.returncode == 1
     assert "pip install 'foggen[export]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_extra_is_what_pyproject_lists() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = pyproject["project"]["optional-dependencies"]["export"]
+    assert set(EXTRA) == {re.split("[>=]", name)[0].replace("-", "_") for name in listed}
+
+
+def test_transformers_is_quiet_about_pytorch(tmp_path: Path) -> None:
+    """As it is without the development extra, where there is no PyTorch."""
+    script = (
+        "import importlib.util as u, sys\n"
+        "find = u.find_spec\n"
+        "u.find_spec = lambda name, *more: None if name == 'torch' else find(name, *more)\n"
+        "from foggen_exporter import main\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, CHECKPOINT, "--quant", "int4", "-o", "bundle", "-q"],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"bundle: \d+\.\d MB, exported in \d+\.\d s\n", done.stdout)
 
 
 def test_an_unusable_vocabulary_is_refused(checkpoint: Path) -> None:
@@ -221,16 +281,22 @@ def test_a_checkpoint_without_a_tokenizer_is_refused(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--quant", "int4", "--tau", "2"), "tau: must be within [0, 1], is 2.0"),
-        (("--quant", "int4", "--context-length", "0"), "context_length: must be at least 1, is 0"),
-        (("--quant", "int4", "--template", "nope"), "template: must be one of mcq or a TOML file"),
+        (("--quant", "int4", "--tau", "2"), "--tau: must be within [0, 1], is 2.0"),
+        (
+            ("--quant", "int4", "--context-length", "0"),
+            "--context-length: must be at least 1, is 0",
+        ),
+        (
+            ("--quant", "int4", "--template", "nope"),
+            "--template: must be one of mcq or a TOML file",
+        ),
         (
             ("--quant", "int4", "--block-size", "48"),
-            "block_size: must be one of 32, 64, 128, is 48",
+            "--block-size: must be one of 32, 64, 128, is 48",
         ),
-        (("--quant", "int8", "--block-size", "32"), "block_size: int8 has no blocks of 4 bits"),
-        (("--quant", "fp32", "--symmetric"), "symmetric: fp32 has no blocks of 4 bits"),
-        (("--quant", "int4", "--budget", "400"), "budget: int4 has no choice of bits"),
+        (("--quant", "int8", "--block-size", "32"), "--block-size: int8 has no blocks of 4 bits"),
+        (("--quant", "fp32", "--symmetric"), "--symmetric: fp32 has no blocks of 4 bits"),
+        (("--quant", "int4", "--budget", "400"), "--budget: int4 has no choice of bits"),
     ],
 )
 def test_wrong_settings_are_named(arguments: tuple[str, ...], message: str) -> None:
@@ -361,3 +427,51 @@ def test_questions_that_calibrate_never_judge(tmp_path: Path) -> None:
     arguments = ("--quant", "int8", "-o", "bundle", "--calibration", own, "--data", judge)
     message = refusal(CHECKPOINT, *arguments, "--report", tmp_path / "report.md")
     assert "data: must hold no question that the recipe is calibrated on, holds 1" in message
+
+
+def test_a_bundle_has_the_name_it_is_given(tmp_path: Path) -> None:
+    assert run(CHECKPOINT, "--quant", "int4", "--name", "my-tiny").exit_code == 0
+    manifest = Manifest.load(tmp_path / "my-tiny-int4")
+    assert manifest.model.name == "my-tiny"
+    assert manifest.provenance["checkpoint"] == "checkpoint"
+    assert "--name: must be letters" in refusal(CHECKPOINT, "--quant", "int4", "--name", "a/b")
+
+
+def test_what_it_advises_to_try_works(tmp_path: Path) -> None:
+    result = run(CHECKPOINT, "--quant", "int4", "-o", "my bundle")
+    assert re.fullmatch(r"my bundle: \d\.\d MB, exported in \d+\.\d s\n", result.stdout)
+    _, _, advice = result.stderr.partition("Try: ")
+    command, *words = shlex.split(advice)
+    assert command == "foggen"
+    assert CliRunner().invoke(foggen, words).exit_code == 0
+
+
+def test_quiet_leaves_the_result_alone(tmp_path: Path) -> None:
+    result = run(CHECKPOINT, "--quant", "int4", "-o", "bundle", "--quiet")
+    assert result.stdout.startswith("bundle: ")
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_ctrl_c_leaves_what_was_there(tmp_path: Path, before: bool) -> None:
+    if before:
+        assert run(CHECKPOINT, "--quant", "fp32", "-o", "bundle").exit_code == 0
+    done = interrupted(
+        ["foggen-export", CHECKPOINT, "--quant", "int4-mixed", "-o", "bundle", "--force"],
+        lambda: any(tmp_path.glob(".bundle.partial-*/*")),
+        tmp_path,
+    )
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert "Interrupted: no bundle is written, bundle is as it was\n" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"] * before
+    if before:
+        assert Bundle.open(tmp_path / "bundle", verify=True).manifest.quantization.recipe == "fp32"
+
+
+def test_choices_that_are_written_twice_are_the_same() -> None:
+    assert get_args(HeadKind) == cli.HEAD_KINDS
+    assert (*RECIPES,) == cli.RECIPE_NAMES
+    assert BLOCK_SIZES == cli.BLOCK_SIZES
+    assert (*TARGETS,) == packaging_cli.LINUX
+    assert packaging_cli.DELIVERIES == android.DELIVERIES

@@ -92,7 +92,7 @@ def test_a_bundle_that_flips_too_much_is_not_exported(
         *("--max-flip-rate", "0.2", "--report", "flips.md"),
     )
     assert result.exit_code == 1
-    assert "max_flip_rate: the upper 95 % bound of the flip rate must be at most 20 %" in (
+    assert "--max-flip-rate: the upper 95 % bound of the flip rate must be at most 20 %" in (
         result.stderr
     )
     assert "60 of 60 decisions flip (100 %)" in result.stderr

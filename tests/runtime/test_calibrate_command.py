@@ -79,8 +79,8 @@ def test_asking_uses_and_reports_the_calibration(bundle: Path, recorded: Path) -
             opened.ask("Why?", decoding=Decoding("step"))
     assert differs
     shown = CliRunner().invoke(foggen, ["ask", str(bundle), json.loads(LINES[0])["question"]])
-    assert "expected confidence 0.99" in shown.stdout
-    assert f">= tau {tau:.4g}" in shown.stdout
+    assert "expected confidence 0.99" in shown.stderr
+    assert f">= tau {tau:.4g}" in shown.stderr
     inspected = CliRunner().invoke(foggen, ["inspect", str(bundle)]).stdout
     assert "on expected confidence (max_cloud_share 0.3, observed, 150 questions" in inspected
 
@@ -100,7 +100,7 @@ def test_what_the_data_cannot_support_writes_nothing(bundle: Path, recorded: Pat
     before = (bundle / MANIFEST_FILE).read_bytes()
     result = run(bundle, "--records", recorded, "--max-risk", 0.01)
     assert result.exit_code == 2
-    assert "max_risk: 0.01 with confidence 0.95 is not supported by the data" in result.stderr
+    assert "--max-risk: 0.01 with confidence 0.95 is not supported by the data" in result.stderr
     assert (bundle / MANIFEST_FILE).read_bytes() == before
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -40,8 +41,8 @@ def run(*arguments: str, stdin: str | bytes | None = None) -> Result:
 def test_a_local_answer_is_a_readable_line(bundle: str, sure: str) -> None:
     result = run("ask", bundle, sure)
     assert result.exit_code == 0
-    assert "[local: confident, confidence " in result.stdout
-    assert result.stderr == ""
+    assert re.fullmatch(r"[A-Z]\n", result.stdout)
+    assert re.fullmatch(r"\[local: confident, confidence .*, \d+ ms\]\n", result.stderr)
 
 
 def test_json_is_one_object(bundle: str, sure: str) -> None:
@@ -54,9 +55,10 @@ def test_json_is_one_object(bundle: str, sure: str) -> None:
 def test_a_deferred_question_says_how_to_go_on(bundle: str, unsure: str) -> None:
     result = run("ask", bundle, unsure)
     assert result.exit_code == 5
-    assert "No answer [below_tau, confidence " in result.stdout
-    assert "--cloud-url URL --cloud-model NAME" in result.stdout
-    assert "--route local_only" in result.stdout
+    assert result.stdout == ""
+    assert "No answer [below_tau, confidence " in result.stderr
+    assert "--cloud-url URL --cloud-model NAME" in result.stderr
+    assert "--route local_only" in result.stderr
 
 
 def test_the_question_may_come_from_standard_input(bundle: str, sure: str) -> None:
@@ -90,10 +92,10 @@ def test_an_empty_question_is_refused(bundle: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--tau", "2"), "tau: must be within [0, 1], is 2.0"),
+        (("--tau", "2"), "--tau: must be within [0, 1], is 2.0"),
         (("--cloud-url", "http://127.0.0.1:9/v1"), "go together, one is missing"),
-        (("--threads", "0"), "threads: must be at least 1, is 0"),
-        (("--max-new-tokens", "0"), "max_new_tokens: must be at least 1, is 0"),
+        (("--threads", "0"), "--threads: must be at least 1, is 0"),
+        (("--max-new-tokens", "0"), "--max-new-tokens: must be at least 1, is 0"),
         (("--options",), "the question has no lines such as"),
         (("--options", "--decoding", "greedy"), "options"),
     ],
@@ -120,8 +122,9 @@ def test_the_cloud_gets_the_key_from_the_environment(
         streamed = run("ask", bundle, unsure, *arguments, "--stream")
         keys = {request.headers["authorization"] for request in server.requests}
     assert result.exit_code == 0
-    assert result.stdout.startswith("B  [cloud: below_tau, confidence ")
-    assert streamed.stdout.startswith("B\n[cloud: below_tau, confidence ")
+    for asked in (result, streamed):
+        assert asked.stdout == "B\n"
+        assert asked.stderr.startswith("[cloud: below_tau, confidence ")
     assert keys == {"Bearer secret-key"}
     assert "secret-key" not in result.output
 
@@ -131,7 +134,8 @@ def test_a_dead_cloud_has_its_own_exit_code(bundle: str, unsure: str) -> None:
         "ask", bundle, unsure, "--cloud-url", "http://127.0.0.1:9/v1", "--cloud-model", "m"
     )
     assert result.exit_code == 6
-    assert "No answer [cloud_unreachable: " in result.stdout
+    assert result.stdout == ""
+    assert "No answer [cloud_unreachable: " in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -194,9 +198,16 @@ def test_completion_scripts(shell: str) -> None:
     assert "_FOGGEN_COMPLETE" in run("completion", shell).stdout
 
 
-def test_starting_imports_neither_the_engine_nor_the_exporter() -> None:
-    script = "import sys, foggen_runtime.cli; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, check=True, text=True
-    )
-    assert not {"onnxruntime", "foggen_exporter", "torch"} & set(done.stdout.split())
+def test_the_whole_hash_fits_a_terminal(bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run("inspect", bundle).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(re.fullmatch(r"bundle sha256 +[0-9a-f]{64}", line) for line in lines)
+
+
+def test_quiet_leaves_the_answer_alone(bundle: str, sure: str, unsure: str) -> None:
+    answered, deferred = (run("ask", bundle, text, "--quiet") for text in (sure, unsure))
+    assert re.fullmatch(r"[A-Z]\n", answered.stdout)
+    assert (deferred.exit_code, deferred.stdout) == (5, "")
+    assert answered.stderr == deferred.stderr == ""
+    assert run("ask", bundle, " ", "--quiet").stderr.startswith("Error: question: ")

@@ -129,7 +129,7 @@ def test_pages_and_pictures_are_written(tiny_bundle: BundleOf, data: Path, tmp_p
     names = [tmp_path / name for name in ("page.html", "page.md", "picture.svg")]
     result = run(
         *(tiny_bundle("int4"), data, "--html", names[0], "--md", names[1]),
-        *("--picture", names[2], "--prices", "per_call=0.5"),
+        *("--picture", names[2], "--prices", "per_call=0.5", "--markdown"),
     )
     assert result.exit_code == 0, result.stderr
     html, md, svg = (name.read_text(encoding="utf-8") for name in names)

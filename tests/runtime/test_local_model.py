@@ -128,7 +128,7 @@ def test_the_bundle_is_prepared_as_it_was_tuned(
     runner = CliRunner()
     assert runner.invoke(foggen, ["prepare", str(bundle.directory), *flags]).exit_code == 0
     shown = runner.invoke(foggen, ["inspect", str(bundle.directory)]).stdout
-    assert f"prepared         {readiness}" in shown
+    assert f"prepared        {readiness}" in shown
 
 
 def test_inspection_reads_the_device_profile_once(

@@ -54,9 +54,10 @@ def queued(bundle: str, unsure: str) -> str:
 def test_a_queued_question_says_how_to_go_on(bundle: str, unsure: str, state: Path) -> None:
     result = run("ask", bundle, unsure, *DEAD, "--on-unreachable", "queue")
     assert result.exit_code == 8
-    assert result.stdout.startswith("Queued as ")
-    assert "[cloud_unreachable: " in result.stdout
-    assert "foggen outbox flush" in result.stdout
+    assert result.stdout == ""
+    assert result.stderr.startswith("Queued as ")
+    assert "[cloud_unreachable: " in result.stderr
+    assert "foggen outbox flush" in result.stderr
     assert (state / "outbox.sqlite3").exists()
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
 
@@ -134,7 +135,7 @@ def test_flushing_honours_the_policy(queued: str, unsure: str, tmp_path: Path) -
 def test_flushing_needs_a_cloud(queued: str) -> None:
     flushed = run("outbox", "flush")
     assert flushed.exit_code == 2
-    assert "--cloud-url and --cloud-model must be set" in flushed.stderr
+    assert "--cloud-url URL --cloud-model NAME" in flushed.stderr
 
 
 def test_a_broken_outbox_has_its_own_exit_code(state: Path) -> None:
@@ -188,7 +189,7 @@ def test_decisions_are_logged_with_content_when_asked_for(
 def test_an_answer_in_spite_of_the_confidence(bundle: str, unsure: str) -> None:
     result = run("ask", bundle, unsure, *DEAD, "--on-unreachable", "answer_locally")
     assert result.exit_code == 0
-    assert "[local: cloud_unreachable: " in result.stdout
+    assert "[local: cloud_unreachable: " in result.stderr
 
 
 def test_servers_are_tried_in_order_each_with_its_key(
@@ -212,3 +213,11 @@ def test_the_default_files_are_the_users(state: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("XDG_STATE_HOME", "relative")
     monkeypatch.setenv("HOME", os.fspath(state / "home"))
     assert state_directory() == state / "home" / ".local" / "state" / "foggen"
+
+
+@pytest.mark.usefixtures("queued")
+def test_a_list_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run("outbox", "list").stdout
+    monkeypatch.setenv("COLUMNS", "70")
+    (line,) = run("outbox", "list").stdout.splitlines()
+    assert len(line) <= 70 < len(whole)

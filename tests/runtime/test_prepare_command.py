@@ -25,7 +25,7 @@ def test_it_says_what_it_needs_then_what_it_did(bundle: Path) -> None:
     assert done.exit_code == 0
     assert "Needs about " in done.stderr
     assert f"{bundle}.prepared: " in done.stdout
-    assert "prepared         yes (" in run("inspect", bundle).stdout
+    assert "prepared        yes (" in run("inspect", bundle).stdout
 
 
 def test_json(bundle: Path, tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_removing(bundle: Path) -> None:
     assert "nothing was prepared" in run("prepare", bundle, "--remove").stdout
     run("prepare", bundle)
     assert ": removed, " in run("prepare", bundle, "--remove").stdout
-    assert "prepared         no\n" in run("inspect", bundle).stdout
+    assert "prepared        no\n" in run("inspect", bundle).stdout
 
 
 def test_a_stale_one_shows(bundle: Path) -> None:

@@ -241,7 +241,7 @@ def test_its_graph_is_the_one_that_is_opened(bundle: Bundle) -> None:
     edit(directory, "files/model.onnx", asdict(file_info(directory / "model.onnx")))
     info = read_prepared(directory)
     assert info is not None
-    checked_files(directory, info).note()
+    checked_files(bundle, directory, info).note()
     with pytest.raises(BundleError, match=r"prepared.model\.onnx: onnxruntime .* refuses it"):
         LocalModel(bundle, OpenOptions(OPTIONS))
 

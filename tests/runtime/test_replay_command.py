@@ -67,7 +67,7 @@ def test_without_taus_the_levels_are_swept(records: Path) -> None:
     assert len(json.loads(run(records, "--steps", 101, "--json").stdout)["sweep"]) == 101
     table = run(records, "--on", "expected").stdout
     assert "at tau = 0.5 on expected confidence" in table
-    assert "## Thresholds" in table
+    assert "Thresholds" in table
 
 
 def test_two_files_are_compared(records: Path, tmp_path: Path) -> None:

@@ -1,39 +1,28 @@
 """The command `foggen-package`."""
 
 import json
+import shlex
 import signal
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from tqdm import tqdm
 
-from foggen_exporter.packaging.android import (
-    DELIVERIES,
-    LAYOUTS,
-    check_assets,
-    write_layouts,
-)
-from foggen_exporter.packaging.archive import (
-    ArchivePlace,
-    parse_size,
-    partial_files,
-    write_archive,
-)
-from foggen_exporter.packaging.board import BoardPackage
-from foggen_exporter.packaging.requirements import Resolver, read_constraints
-from foggen_exporter.packaging.targets import TARGETS, parse_pythons
-from foggen_exporter.packaging.wheels import WheelStore
-from foggen_runtime.bundle import Bundle
-from foggen_runtime.errors import ConfigError, FoggenError
-from foggen_runtime.files import sha256_file
-from foggen_runtime.hub import locate_bundle
-from foggen_runtime.placing import Place
-from foggen_runtime.printing import printable_text
+from foggen_exporter.workstation import WorkstationCommand, require_extra
+from foggen_runtime.commands.command_line import BundleType, Choice, exit_codes, interruptible
+from foggen_runtime.commands.terminal import is_quiet, note, quiet_option
+from foggen_runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from foggen_runtime.bundle import Bundle
 
 ANDROID = "android"
+# As `targets.TARGETS` and `android.DELIVERIES` have them: the modules need the extra.
+LINUX = ("linux-arm64", "linux-x64")
+DELIVERIES = ("install-time", "fast-follow", "on-demand")
 DEFAULT_PYTHONS = "3.11,3.12,3.13"
 DEFAULT_DELIVERY = "fast-follow"
 _ARCHIVE_SUFFIX = ".tar.xz"
@@ -76,15 +65,25 @@ class Request:
             raise ConfigError(f"output: must end in {_ARCHIVE_SUFFIX}, is {self.output}")
 
 
+_EPILOG = exit_codes(
+    130,
+    special={
+        0: "packaged",
+        1: "not packaged: options do not go together, or the bundle or a library cannot be used; "
+        "nothing is left behind",
+        2: "wrong usage: no such option or choice",
+        143: "told to stop by SIGTERM",
+    },
+)
+
+
 @click.command(
+    cls=WorkstationCommand,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 packaged, 1 not packaged (nothing is left behind but a finished package "
-    "whose place was taken meanwhile), 2 wrong usage.",
+    epilog=_EPILOG,
 )
-@click.argument("bundle")
-@click.option(
-    "--target", type=click.Choice([*TARGETS, ANDROID]), required=True, help="What it is for."
-)
+@click.argument("bundle", type=BundleType())
+@click.option("--target", type=Choice([*LINUX, ANDROID]), required=True, help="What it is for.")
 @click.option(
     "-o",
     "--output",
@@ -120,11 +119,12 @@ class Request:
 )
 @click.option(
     "--delivery",
-    type=click.Choice(DELIVERIES),
+    type=Choice(DELIVERIES),
     help=f"When Play delivers the asset pack (android).  [default: {DEFAULT_DELIVERY}]",
 )
 @click.option("--force", is_flag=True, help="Replace an existing package.")
 @click.option("--json", "as_json", is_flag=True, help="Print the package's facts as JSON.")
+@quiet_option
 @click.version_option(package_name="foggen")
 def package_command(**options: object) -> None:
     """Package BUNDLE, a directory or a hub id, for boards or phones.
@@ -140,20 +140,30 @@ def package_command(**options: object) -> None:
       foggen-package foggen-int4 --target android -o foggen-android
     """
     request = Request(**options)  # type: ignore[arg-type]
+    require_extra("foggen-package")
     started = time.perf_counter()
-    try:
-        request.check()
+    with interruptible(f"no package is written, {request.output} is as it was"):
         facts = _android(request) if request.target == ANDROID else _linux(request)
-    except FoggenError as error:
-        raise click.ClickException(printable_text(str(error))) from error
     _report(request, facts, started)
 
 
-def _opened(request: Request) -> Bundle:
+def _opened(request: Request) -> "Bundle":
+    from foggen_runtime.bundle import Bundle
+    from foggen_runtime.hub import locate_bundle
+
     return Bundle.open(locate_bundle(request.bundle), verify=True)
 
 
 def _linux(request: Request) -> dict[str, object]:
+    from tqdm import tqdm
+
+    from foggen_exporter.packaging.archive import ArchivePlace, parse_size, write_archive
+    from foggen_exporter.packaging.board import BoardPackage
+    from foggen_exporter.packaging.requirements import Resolver, read_constraints
+    from foggen_exporter.packaging.targets import TARGETS, parse_pythons
+    from foggen_exporter.packaging.wheels import WheelStore
+    from foggen_runtime.files import sha256_file
+
     place = ArchivePlace.of(request.output, force=request.force)
     target = TARGETS[request.target]
     pythons = parse_pythons(request.pythons or DEFAULT_PYTHONS)
@@ -161,11 +171,12 @@ def _linux(request: Request) -> dict[str, object]:
     versions = read_constraints(request.constraint) if request.constraint else {}
     bundle = _opened(request)
     cache = request.cache or Path.home() / ".cache" / "foggen" / "wheels"
-    resolver = Resolver(WheelStore(cache, _announce), target, pythons, versions)
+    resolver = Resolver(WheelStore(cache, note), target, pythons, versions)
     package = BoardPackage(target, pythons, resolver.resolve(), bundle, request.with_model)
     sections = package.sections()
     total = sum(entry.size for section in sections for entry in section.entries)
-    with tqdm(total=total, desc="compressing", unit="B", unit_scale=True, disable=None) as bar:
+    hidden = is_quiet() or None
+    with tqdm(total=total, desc="compressing", unit="B", unit_scale=True, disable=hidden) as bar:
         paths = write_archive(place, sections, part_bytes, bar.update)
     return {
         "package": str(request.output),
@@ -179,6 +190,12 @@ def _linux(request: Request) -> dict[str, object]:
 
 
 def _android(request: Request) -> dict[str, object]:
+    from tqdm import tqdm
+
+    from foggen_exporter.packaging.android import LAYOUTS, check_assets, write_layouts
+    from foggen_exporter.packaging.archive import partial_files
+    from foggen_runtime.placing import Place
+
     place = Place.directory(request.output, LAYOUTS, force=request.force)
     bundle = _opened(request)
     check_assets(bundle)
@@ -186,7 +203,9 @@ def _android(request: Request) -> dict[str, object]:
     total = sum(info.bytes for info in bundle.manifest.files.values())
     with (
         partial_files(place.path) as partial,
-        tqdm(total=total, desc="copying", unit="B", unit_scale=True, disable=None) as bar,
+        tqdm(
+            total=total, desc="copying", unit="B", unit_scale=True, disable=is_quiet() or None
+        ) as bar,
     ):
         layouts = partial / "layouts"
         layouts.mkdir()
@@ -199,28 +218,24 @@ def _android(request: Request) -> dict[str, object]:
     }
 
 
-def _announce(sentence: str) -> None:
-    click.echo(sentence, err=True)
-
-
 def _report(request: Request, facts: dict[str, object], started: float) -> None:
     seconds = round(time.perf_counter() - started, 3)
     if request.as_json:
         click.echo(json.dumps({**facts, "target": request.target, "seconds": seconds}))
         return
-    click.echo(f"{request.output}: packaged for {request.target} in {seconds:.1f} s")
     if request.target == ANDROID:
-        click.echo(f"Asset pack: {request.output}/asset-pack; by cable: {request.output}/adb-push")
+        click.echo(f"{request.output}: packaged for {request.target} in {seconds:.1f} s")
+        note(f"Asset pack: {request.output}/asset-pack; by cable: {request.output}/adb-push")
         return
     files = facts["files"]
     assert isinstance(files, dict)
     size = sum(info["bytes"] for info in files.values())
-    whole = (
-        f"cat {request.output.name}.[0-9]* | tar xJ"
-        if request.split
-        else (f"tar xf {request.output.name}")
+    click.echo(
+        f"{request.output}: {size / 1e6:.1f} MB, packaged for {request.target} in {seconds:.1f} s"
     )
-    click.echo(f"{size / 1e6:.1f} MB. On the board: {whole} && foggen-*/install.sh")
+    name = shlex.quote(request.output.name)
+    unpack = f"cat {name}.[0-9]* | tar xJ" if request.split else f"tar xf {name}"
+    note(f"On the board: {unpack} && foggen-*/install.sh")
 
 
 def run() -> None:

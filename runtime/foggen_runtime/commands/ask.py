@@ -1,29 +1,37 @@
 """`foggen ask`: one question to a bundle."""
 
+import re
+import shlex
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from foggen_runtime.choice import question_options
+from foggen_runtime.commands.command_line import BundleType, Command, exit_codes
 from foggen_runtime.commands.options import (
     BundleArguments,
     CloudArguments,
     DecodingArguments,
     PolicyArguments,
     bundle_options,
+    check_cloud,
     cloud_options,
     decoding_options,
+    key_hint,
     policy_options,
     take,
 )
+from foggen_runtime.commands.terminal import note, quiet_option
 from foggen_runtime.errors import ConfigError, QuestionError
-from foggen_runtime.foggen import Foggen
-from foggen_runtime.jsonio import dumps
-from foggen_runtime.local_model import Decoding
 from foggen_runtime.printing import printable_text
-from foggen_runtime.result import Result
+
+if TYPE_CHECKING:
+    from foggen_runtime.foggen import Foggen
+    from foggen_runtime.handoff.policy import Route
+    from foggen_runtime.local_model import Decoding
+    from foggen_runtime.result import Result
 
 
 @dataclass(frozen=True)
@@ -48,23 +56,24 @@ EXIT_CLOUD_FAILED = 6
 EXIT_LOCAL_ERROR = 7
 EXIT_QUEUED = 8
 _CLOUD_REASONS = ("cloud_", "no_cloud", "outbox_", "budget")
+_PLACEHOLDERS = "--cloud-url URL --cloud-model NAME"
+_KEY_REFUSED = re.compile(r"HTTP 40[13]\b")
 
-_EXIT_CODES = """\b
-Exit codes:
-  0  answered, here or by the cloud
-  2  wrong usage
-  3  the bundle is missing, altered or of another version
-  4  the question cannot be asked: empty or broken text
-  5  no answer: deferred, and no cloud is set (or the policy forbids to send it)
-  6  no answer: the cloud failed or refused, or its budget is used up
-  7  no answer: the model failed on this device
-  8  no answer yet: the question waits in the outbox
-  9  a file that foggen keeps (outbox, budget, log) cannot be used
-"""
+_EPILOG = exit_codes(
+    *(2, 3, 4, 9, 130),
+    special={
+        0: "answered, here or by the cloud",
+        EXIT_DEFERRED: "no answer: deferred, and no cloud is set (or the policy forbids to send "
+        "it)",
+        EXIT_CLOUD_FAILED: "no answer: the cloud failed or refused, or its budget is used up",
+        EXIT_LOCAL_ERROR: "no answer: the model failed on this device",
+        EXIT_QUEUED: "no answer yet: the question waits in the outbox",
+    },
+)
 
 
-@click.command(epilog=_EXIT_CODES)
-@click.argument("bundle")
+@click.command(cls=Command, epilog=_EPILOG)
+@click.argument("bundle", type=BundleType())
 @click.argument("question", required=False)
 @policy_options
 @cloud_options
@@ -76,28 +85,35 @@ Exit codes:
     help="Print the answer as it comes.  [default: on a terminal]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@quiet_option
 @click.pass_context
 def ask(ctx: click.Context, /, **options: Any) -> None:
     """Ask BUNDLE, a directory or a hub id, a QUESTION.
 
-    Without QUESTION, it is read from standard input. The key of the cloud is taken from the
-    environment variable FOGGEN_CLOUD_API_KEY, that of the first fallback from
-    FOGGEN_CLOUD_API_KEY_2, and so on.
+    The answer alone goes to standard output; who gave it and why goes to standard error. Without
+    QUESTION, it is read from standard input. The key of the cloud is taken from the environment
+    variable FOGGEN_CLOUD_API_KEY, that of the first fallback from FOGGEN_CLOUD_API_KEY_2, and so
+    on.
 
     \b
     Example:
       foggen ask foggen-int4 'Which is larger?
-      A) 3
-      B) 5' --cloud-url http://127.0.0.1:8000/v1 --cloud-model big-model
+      A. 3
+      B. 5' --cloud-url http://127.0.0.1:8000/v1 --cloud-model big-model
     """
+    from foggen_runtime.foggen import Foggen
+    from foggen_runtime.jsonio import dumps
+
     bundle = take(BundleArguments, options)
-    cloud = take(CloudArguments, options).cloud()
-    policy = take(PolicyArguments, options).to_policy()
+    cloud = take(CloudArguments, options)
+    policy = take(PolicyArguments, options)
     decoding_arguments = take(DecodingArguments, options)
     arguments = take(Arguments, options)
+    endpoint, rules = cloud.cloud(), policy.to_policy()
+    check_cloud(rules, endpoint)
     question = arguments.question if arguments.question is not None else _read_stdin()
     decoding = _decoding(decoding_arguments, question)
-    with Foggen.open(arguments.bundle, cloud, bundle.open_options(), policy) as foggen:
+    with Foggen.open(arguments.bundle, endpoint, bundle.open_options(), rules) as foggen:
         if arguments.streamed:
             result = _stream(foggen, question, decoding, arguments)
         else:
@@ -105,25 +121,33 @@ def ask(ctx: click.Context, /, **options: Any) -> None:
     if arguments.as_json:
         click.echo(dumps(result.to_dict()))
     else:
-        line = _line(result, streamed=arguments.streamed, cloud_set=cloud is not None)
-        click.echo(printable_text(line))
+        if result.answer is not None and not arguments.streamed:
+            click.echo(printable_text(result.answer))
+        note(_provenance(result))
+        for hint in _hints(result, cloud, policy, rules.route):
+            note(hint)
     ctx.exit(_exit_code(result))
 
 
-def _decoding(arguments: DecodingArguments, question: str) -> Decoding:
+def _decoding(arguments: DecodingArguments, question: str) -> "Decoding":
     """Return how to decode this question."""
+    from foggen_runtime.choice import question_options
+    from foggen_runtime.local_model import Decoding
+
     choices = question_options(question) if arguments.hold else None
     if choices == ():
-        raise ConfigError("options: the question has no lines such as `A) ...`")
+        raise ConfigError("options: the question has no lines such as `A. ...`")
     return Decoding(arguments.mode, arguments.max_new_tokens, choices)
 
 
 def _read_stdin() -> str:
-    """Read the question, less the line break that ends it.
+    """Read the question, less the line break that ends it; ask a person for it.
 
     Raises:
         QuestionError: It is not UTF-8.
     """
+    if sys.stdin.isatty():
+        click.echo("Question, then Ctrl-D on a line of its own:", err=True)
     try:
         text = sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
@@ -131,8 +155,12 @@ def _read_stdin() -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _stream(foggen: Foggen, question: str, decoding: Decoding, arguments: Arguments) -> Result:
+def _stream(
+    foggen: "Foggen", question: str, decoding: "Decoding", arguments: Arguments
+) -> "Result":
     """Print the answer piece by piece; to standard error when JSON goes to standard output."""
+    from foggen_runtime.result import Result
+
     begun = False
     for event in foggen.stream(question, decoding=decoding):
         if isinstance(event, Result):
@@ -144,24 +172,50 @@ def _stream(foggen: Foggen, question: str, decoding: Decoding, arguments: Argume
     raise AssertionError("a stream ends with a Result")
 
 
-def _line(result: Result, *, streamed: bool, cloud_set: bool) -> str:
-    """Say what the result is, with the answer unless it was printed already."""
-    about = f"{_why(result)}, {result.timing_ms.total:.0f} ms"
+def _provenance(result: "Result") -> str:
+    """Say who answered and why, or why nobody did."""
+    about = f"{_why(result)}, {result.timing_ms.total:.0f} ms]"
     if result.answer is not None:
-        answer = "" if streamed else result.answer + "  "
-        return f"{answer}[{result.source}: {about}]"
+        return f"[{result.source}: {about}"
     if result.source == "queued":
-        return f"Queued as {result.id} [{about}]\nTo deliver it: foggen outbox flush"
-    hint = ""
-    if not cloud_set:
-        hint = (
-            "\nTo hand it off: --cloud-url URL --cloud-model NAME. "
-            "To answer here whatever the confidence: --route local_only."
-        )
-    return f"No answer [{about}]{hint}"
+        return f"Queued as {result.id} [{about}"
+    return f"No answer [{about}"
 
 
-def _why(result: Result) -> str:
+def _hints(
+    result: "Result", cloud: CloudArguments, policy: PolicyArguments, route: "Route"
+) -> Iterator[str]:
+    """Say how to get an answer yet; nothing where there is one, or nothing to advise."""
+    if result.answer is not None:
+        return
+    if result.source == "queued":
+        yield f"To deliver it: {_flush_command(cloud, policy)}"
+    elif result.detail and _KEY_REFUSED.search(result.detail):
+        yield key_hint(fallbacks=len(cloud.cloud_fallback))
+    elif cloud.cloud_url is None and route != "local_only":
+        yield f"To hand it off, add {_PLACEHOLDERS}"
+        if result.confidence is not None:
+            yield "To answer here whatever the confidence, add --route local_only"
+
+
+def _flush_command(cloud: CloudArguments, policy: PolicyArguments) -> str:
+    """Return the command that delivers what this one queued."""
+    words = ["foggen", "outbox", "flush", "--now"]
+    if policy.policy is not None:
+        words += ["--policy", str(policy.policy)]
+    if policy.outbox is not None:
+        words += ["--db", str(policy.outbox)]
+    if cloud.cloud_url is None or cloud.cloud_model is None:
+        return f"{shlex.join(words)} {_PLACEHOLDERS}"
+    words += ["--cloud-url", cloud.cloud_url, "--cloud-model", cloud.cloud_model]
+    for fallback in cloud.cloud_fallback:
+        words += ["--cloud-fallback", *fallback]
+    if cloud.cloud_stream is not None:
+        words.append("--cloud-stream" if cloud.cloud_stream else "--no-cloud-stream")
+    return shlex.join(words)
+
+
+def _why(result: "Result") -> str:
     if result.detail:
         return f"{result.reason}: {result.detail}"
     if result.confidence is None:
@@ -172,7 +226,7 @@ def _why(result: Result) -> str:
     return f"{result.reason}, {name} {confidence:.4g} {sign} tau {result.tau:.4g}"
 
 
-def _exit_code(result: Result) -> int:
+def _exit_code(result: "Result") -> int:
     if result.source == "queued":
         return EXIT_QUEUED
     if result.answer is not None:

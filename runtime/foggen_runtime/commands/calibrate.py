@@ -3,23 +3,24 @@
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from foggen_runtime.commands.command_line import BundleType, Command, exit_codes
 from foggen_runtime.commands.evaluation_options import FILE, on_option, prices_option
-from foggen_runtime.commands.evaluation_run import Run, recorded
 from foggen_runtime.commands.options import BundleArguments, bundle_options, take
+from foggen_runtime.commands.terminal import quiet_option
 from foggen_runtime.errors import BundleError, ConfigError
-from foggen_runtime.evaluation.calibrating import Target, TargetName, choose, level_shares
-from foggen_runtime.evaluation.decisions import Decisions
-from foggen_runtime.evaluation.routing import Prices
-from foggen_runtime.hub import locate_bundle
-from foggen_runtime.jsonio import dumps
-from foggen_runtime.local_model import Decoding
-from foggen_runtime.manifest import CalibrationInfo, ConfidenceKind, Manifest, RoutingInfo
+from foggen_runtime.wording import counted
 
-_TARGETS: tuple[TargetName, ...] = ("max_cloud_share", "min_accuracy", "max_cost", "max_risk")
+if TYPE_CHECKING:
+    from foggen_runtime.evaluation.calibrating import Target, TargetName
+    from foggen_runtime.evaluation.decisions import Decisions
+    from foggen_runtime.evaluation.routing import Prices
+    from foggen_runtime.manifest import CalibrationInfo, ConfidenceKind
+
+_TARGETS: "tuple[TargetName, ...]" = ("max_cloud_share", "min_accuracy", "max_cost", "max_risk")
 DEFAULT_CONFIDENCE = 0.95
 
 
@@ -32,15 +33,17 @@ class Targets:
     max_cost: float | None
     max_risk: float | None
     confidence: float | None
-    on: ConfidenceKind | None
-    prices: Prices
+    on: "ConfidenceKind | None"
+    prices: "Prices"
 
-    def target(self) -> Target:
+    def target(self) -> "Target":
         """Return the one that was given.
 
         Raises:
             ConfigError: None or several were.
         """
+        from foggen_runtime.evaluation.calibrating import Target
+
         given = [name for name in _TARGETS if getattr(self, name) is not None]
         if len(given) != 1:
             listed = ", ".join(f"--{name.replace('_', '-')}" for name in _TARGETS)
@@ -64,8 +67,13 @@ class Arguments:
     as_json: bool
 
 
-@click.command()
-@click.argument("bundle")
+_EPILOG = exit_codes(
+    *(0, 3, 7, 130), special={2: "wrong usage, no tau meets the target, or the data are too few"}
+)
+
+
+@click.command(cls=Command, epilog=_EPILOG)
+@click.argument("bundle", type=BundleType())
 @click.argument("data", type=FILE, required=False)
 @click.option("--records", type=FILE, help="Records of `foggen eval`; with DATA, as there.")
 @click.option("--max-cloud-share", type=float, help="Highest share of questions routed.")
@@ -83,16 +91,21 @@ class Arguments:
 @click.option("--dry-run", is_flag=True, help="Choose tau, and write nothing.")
 @bundle_options
 @click.option("--json", "as_json", is_flag=True, help="Print the calibration as one JSON object.")
+@quiet_option
 def calibrate(**options: Any) -> None:
     """Choose tau of BUNDLE for one target on DATA, labelled questions, and write it there.
 
     Without --confidence the target is met on the data itself; with it, on new questions of the same
-    kind, too, with that probability. Exit code 2 when no tau meets it or the data are too few.
+    kind, too, with that probability.
 
     \b
     Example:
       foggen calibrate foggen-int4 questions.jsonl --max-risk 0.1 --confidence 0.95
     """
+    from foggen_runtime.hub import locate_bundle
+    from foggen_runtime.jsonio import dumps
+    from foggen_runtime.manifest import Manifest
+
     bundle, targets = take(BundleArguments, options), take(Targets, options)
     arguments = Arguments(**options)
     target = targets.target()
@@ -110,7 +123,11 @@ def calibrate(**options: Any) -> None:
     click.echo(dumps(calibration) if arguments.as_json else _text(calibration, arguments))
 
 
-def _decisions(arguments: Arguments, directory: Path, bundle: BundleArguments) -> Decisions:
+def _decisions(arguments: Arguments, directory: Path, bundle: BundleArguments) -> "Decisions":
+    from foggen_runtime.commands.evaluation_run import Run, recorded
+    from foggen_runtime.evaluation.decisions import Decisions
+    from foggen_runtime.local_model import Decoding
+
     if arguments.data is None:
         if arguments.records is None:
             raise ConfigError("data: must be given, or --records; neither is")
@@ -126,7 +143,10 @@ def _decisions(arguments: Arguments, directory: Path, bundle: BundleArguments) -
     return recorded(run)
 
 
-def _calibration(decisions: Decisions, target: Target) -> CalibrationInfo:
+def _calibration(decisions: "Decisions", target: "Target") -> "CalibrationInfo":
+    from foggen_runtime.evaluation.calibrating import choose, level_shares
+    from foggen_runtime.manifest import CalibrationInfo
+
     chosen = choose(decisions, target)
     return CalibrationInfo(
         method="observed" if target.certainty is None else "clopper-pearson",
@@ -144,12 +164,14 @@ def _calibration(decisions: Decisions, target: Target) -> CalibrationInfo:
     )
 
 
-def _write(directory: Path, calibration: CalibrationInfo) -> None:
+def _write(directory: Path, calibration: "CalibrationInfo") -> None:
     """Write the calibration into the manifest as it is now, in one step.
 
     Raises:
         BundleError: The manifest cannot be written.
     """
+    from foggen_runtime.manifest import Manifest, RoutingInfo
+
     manifest = replace(Manifest.load(directory), routing=RoutingInfo(calibration.tau, calibration))
     try:
         manifest.save(directory)
@@ -157,11 +179,11 @@ def _write(directory: Path, calibration: CalibrationInfo) -> None:
         raise BundleError(f"{directory}: routing cannot be written: {error}") from error
 
 
-def _text(calibration: CalibrationInfo, arguments: Arguments) -> str:
+def _text(calibration: "CalibrationInfo", arguments: Arguments) -> str:
     lines = [
         f"tau = {calibration.tau:.6g} on {calibration.on} confidence",
-        f"{calibration.target}: {calibration.limit:g}; on {calibration.questions} questions it is "
-        f"{calibration.observed:.4g}",
+        f"{calibration.target}: {calibration.limit:g}; on "
+        f"{counted(calibration.questions, 'question')} it is {calibration.observed:.4g}",
     ]
     if calibration.bound is not None:
         worst = "at least" if calibration.target == "min_accuracy" else "at most"

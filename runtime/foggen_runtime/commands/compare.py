@@ -1,27 +1,21 @@
 """`foggen compare`: how far two bundles' decisions agree."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from foggen_runtime.comparison.counting import Comparison, check_comparable, compare
-from foggen_runtime.comparison.page import markdown, picture
-from foggen_runtime.comparison.verdicts import Answers, answer_all
-from foggen_runtime.drawing import require_matplotlib
-from foggen_runtime.engine import EngineOptions
+from foggen_runtime.commands.command_line import BundleType, Command, exit_codes, interruptible
+from foggen_runtime.commands.terminal import markdown_option, progress, quiet_option, show_page
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.files import write_text_atomically
-from foggen_runtime.foggen import Foggen
-from foggen_runtime.hub import locate_bundle
-from foggen_runtime.jsonio import dumps
-from foggen_runtime.local_model import OpenOptions
-from foggen_runtime.manifest import Manifest
-from foggen_runtime.printing import printable_text
-from foggen_runtime.questions import Question, judging_questions, read_questions
+
+if TYPE_CHECKING:
+    from foggen_runtime.comparison.counting import Comparison
+    from foggen_runtime.comparison.verdicts import Answers
+    from foggen_runtime.local_model import OpenOptions
+    from foggen_runtime.questions import Question
 
 
 @dataclass(frozen=True)
@@ -37,6 +31,7 @@ class Arguments:
     md: Path | None
     picture: Path | None
     as_json: bool
+    as_markdown: bool
 
     def check_outputs(self) -> None:
         """Refuse files that could not be written once every question is asked.
@@ -50,12 +45,14 @@ class Arguments:
         if self.picture:
             if self.picture.suffix not in (".svg", ".png"):
                 raise ConfigError(f"picture: must end in .svg or .png, is {self.picture}")
+            from foggen_runtime.drawing import require_matplotlib
+
             require_matplotlib()
 
 
-@click.command("compare")
-@click.argument("reference", metavar="A")
-@click.argument("other", metavar="B")
+@click.command("compare", cls=Command, epilog=exit_codes(0, 2, 3, 7, 130))
+@click.argument("reference", metavar="A", type=BundleType())
+@click.argument("other", metavar="B", type=BundleType())
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -74,6 +71,8 @@ class Arguments:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Draw levels and flips: FILE.svg or FILE.png. Needs the extra foggen[report].",
 )
+@markdown_option
+@quiet_option
 def compare_command(**options: Any) -> None:
     """Compare the decisions of bundle B with those of A, the reference.
 
@@ -86,23 +85,38 @@ def compare_command(**options: Any) -> None:
       foggen compare foggen-fp32 foggen-int4
       foggen compare foggen-fp32 foggen-int4 --data questions.jsonl --picture flips.svg
     """
+    from foggen_runtime.comparison.page import page, picture
+    from foggen_runtime.files import write_bytes_atomically, write_text_atomically
+    from foggen_runtime.jsonio import dumps
+    from foggen_runtime.pages import markdown
+
     arguments = Arguments(**options)
     arguments.check_outputs()
-    comparison = _compare(arguments)
-    page = markdown(comparison)
+    with interruptible("no answer is kept, nothing was written"):
+        comparison = _compare(arguments)
+    report = page(comparison)
     try:
         if arguments.md:
-            write_text_atomically(arguments.md, page)
+            write_text_atomically(arguments.md, markdown(report))
         if arguments.picture:
             kind = arguments.picture.suffix.removeprefix(".")
-            arguments.picture.write_bytes(picture(comparison, kind))
+            write_bytes_atomically(arguments.picture, picture(comparison, kind))
     except OSError as error:
         raise ConfigError(f"output: cannot be written: {error}") from error
-    shown = dumps(comparison.to_dict()) if arguments.as_json else printable_text(page)
-    click.echo(shown, nl=arguments.as_json)
+    if arguments.as_json:
+        click.echo(dumps(comparison.to_dict()))
+    else:
+        show_page(report, as_markdown=arguments.as_markdown)
 
 
-def _compare(arguments: Arguments) -> Comparison:
+def _compare(arguments: Arguments) -> "Comparison":
+    from foggen_runtime.comparison.counting import check_comparable, compare
+    from foggen_runtime.engine import EngineOptions
+    from foggen_runtime.hub import locate_bundle
+    from foggen_runtime.local_model import OpenOptions
+    from foggen_runtime.manifest import Manifest
+    from foggen_runtime.questions import judging_questions, read_questions
+
     asked = read_questions(arguments.data) if arguments.data else judging_questions()
     questions = asked[: arguments.limit]
     directories = [locate_bundle(name) for name in (arguments.reference, arguments.other)]
@@ -114,10 +128,13 @@ def _compare(arguments: Arguments) -> Comparison:
     return compare(questions, reference, other, tau)
 
 
-def _answers(directory: Path, questions: Sequence[Question], options: OpenOptions) -> Answers:
+def _answers(directory: Path, questions: "Sequence[Question]", options: "OpenOptions") -> "Answers":
     """Ask one bundle, and let go of it: two engines alive at once slow each other."""
+    from foggen_runtime.comparison.verdicts import answer_all
+    from foggen_runtime.foggen import Foggen
+
     with (
         Foggen.open(directory, options=options) as foggen,
-        click.progressbar(length=len(questions), label=directory.name, file=sys.stderr) as bar,
+        progress(len(questions), directory.name) as advance,
     ):
-        return answer_all(foggen, questions, lambda: bar.update(1))
+        return answer_all(foggen, questions, lambda: advance(1))

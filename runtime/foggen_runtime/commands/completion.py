@@ -3,12 +3,17 @@
 import click
 from click.shell_completion import get_completion_class
 
+from foggen_runtime.commands.command_line import Choice, Command, exit_codes
 
-@click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+# The scripts only name them: each command completes itself.
+COMMANDS = ("foggen", "foggen-export", "foggen-package")
+
+
+@click.command(cls=Command, epilog=exit_codes(0, 2))
+@click.argument("shell", type=Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script that completes `foggen` in SHELL.
+    """Print the script that completes foggen, foggen-export and foggen-package in SHELL.
 
     \b
     Example:
@@ -17,5 +22,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:
         raise click.ClickException(f"shell: click completes no {shell}")
-    root = ctx.find_root()
-    click.echo(kind(root.command, {}, "foggen", "_FOGGEN_COMPLETE").source())
+    root = ctx.find_root().command
+    for name in COMMANDS:
+        variable = f"_{name.replace('-', '_')}_COMPLETE".upper()
+        click.echo(kind(root, {}, name, variable).source())

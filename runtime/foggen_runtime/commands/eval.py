@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from foggen_runtime.commands.command_line import BundleType, Choice, Command, exit_codes
 from foggen_runtime.commands.evaluation_options import (
     FILE,
     Outputs,
@@ -13,7 +14,6 @@ from foggen_runtime.commands.evaluation_options import (
     output_options,
     prices_option,
 )
-from foggen_runtime.commands.evaluation_run import Run, recorded
 from foggen_runtime.commands.options import (
     BundleArguments,
     CloudArguments,
@@ -22,15 +22,12 @@ from foggen_runtime.commands.options import (
     decoding_mode_option,
     take,
 )
-from foggen_runtime.evaluation.pictures import Series
-from foggen_runtime.evaluation.routing import Prices
-from foggen_runtime.evaluation.summary import Threshold, summarize
-from foggen_runtime.evaluation.tables import heading, page, summary_tables
-from foggen_runtime.handoff.policy import check_tau
-from foggen_runtime.hub import locate_bundle
-from foggen_runtime.jsonio import dumps
-from foggen_runtime.local_model import Decoding, DecodingMode
-from foggen_runtime.manifest import ConfidenceKind, Manifest
+from foggen_runtime.commands.terminal import markdown_option, quiet_option, show_page
+
+if TYPE_CHECKING:
+    from foggen_runtime.evaluation.routing import Prices
+    from foggen_runtime.local_model import DecodingMode
+    from foggen_runtime.manifest import ConfidenceKind
 
 
 @dataclass(frozen=True)
@@ -40,18 +37,19 @@ class Arguments:
     bundle: str
     data: Path
     tau: float | None
-    on: ConfidenceKind | None
-    prices: Prices
+    on: "ConfidenceKind | None"
+    prices: "Prices"
     records: Path | None
     skip_bad: bool
     workers: int
     executor: Literal["local", "ray"]
-    mode: DecodingMode
+    mode: "DecodingMode"
     as_json: bool
+    as_markdown: bool
 
 
-@click.command("eval")
-@click.argument("bundle")
+@click.command("eval", cls=Command, epilog=exit_codes(0, 2, 3, 6, 7, 130))
+@click.argument("bundle", type=BundleType())
 @click.argument("data", type=FILE)
 @click.option("--tau", type=float, help="Confidence below this goes to the cloud.  [bundle's]")
 @on_option
@@ -63,7 +61,7 @@ class Arguments:
 )
 @click.option(
     "--executor",
-    type=click.Choice(["local", "ray"]),
+    type=Choice(["local", "ray"]),
     default="local",
     show_default=True,
     help="Where workers run; ray needs the extra foggen[ray].",
@@ -73,6 +71,8 @@ class Arguments:
 @cloud_options
 @output_options
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as one JSON object.")
+@markdown_option
+@quiet_option
 def eval_command(**options: Any) -> None:
     """Evaluate BUNDLE on DATA, labelled questions as JSON Lines.
 
@@ -84,6 +84,17 @@ def eval_command(**options: Any) -> None:
     Example:
       foggen eval foggen-int4 questions.jsonl --records int4.records.jsonl --html int4.html
     """
+    from foggen_runtime.commands.evaluation_run import Run, recorded
+    from foggen_runtime.evaluation.pictures import Series
+    from foggen_runtime.evaluation.summary import Threshold, summarize
+    from foggen_runtime.evaluation.tables import heading, summary_tables
+    from foggen_runtime.handoff.policy import check_tau
+    from foggen_runtime.hub import locate_bundle
+    from foggen_runtime.jsonio import dumps
+    from foggen_runtime.local_model import Decoding
+    from foggen_runtime.manifest import Manifest
+    from foggen_runtime.pages import Page
+
     outputs = take(Outputs, options)
     bundle, cloud = take(BundleArguments, options), take(CloudArguments, options)
     arguments = Arguments(**options)
@@ -105,6 +116,9 @@ def eval_command(**options: Any) -> None:
     tau = routing.tau if arguments.tau is None else arguments.tau
     threshold = Threshold(tau, arguments.on or routing.on, arguments.prices)
     summary = summarize(decisions, threshold)
-    title, tables = heading(decisions.header, summary), summary_tables(summary)
-    outputs.write(title, tables, [Series(decisions.header.recipe, decisions, threshold)])
-    click.echo(dumps(summary) if arguments.as_json else page(title, tables), nl=arguments.as_json)
+    page = Page(heading(decisions.header, summary), tuple(summary_tables(summary)))
+    outputs.write(page, [Series(decisions.header.recipe, decisions, threshold)])
+    if arguments.as_json:
+        click.echo(dumps(summary))
+    else:
+        show_page(page, as_markdown=arguments.as_markdown)

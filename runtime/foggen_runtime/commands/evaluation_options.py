@@ -3,22 +3,22 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from foggen_runtime.drawing import require_matplotlib
+from foggen_runtime.commands.command_line import Choice
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.evaluation.html_page import html_page
-from foggen_runtime.evaluation.pictures import Series, picture
-from foggen_runtime.evaluation.routing import Prices
-from foggen_runtime.evaluation.tables import Table, page
-from foggen_runtime.files import write_text_atomically
-from foggen_runtime.manifest import ConfidenceKind
+
+if TYPE_CHECKING:
+    from foggen_runtime.evaluation.pictures import Series
+    from foggen_runtime.pages import Page
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, dir_okay=False)
 
+# As `manifest.ConfidenceKind` has them: every TAB would wait for that module.
+CONFIDENCE_KINDS = ("verbalized", "expected")
 _PRICES = {
     "per_call": "per_call",
     "prompt": "per_million_prompt",
@@ -33,12 +33,16 @@ class PricesType(click.ParamType):  # type: ignore[type-arg]
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Prices:
-        """Read the option."""
+    ) -> Any:
+        """Read the option; without prices, nothing costs anything."""
+        if ctx is not None and ctx.resilient_parsing:
+            return value  # a TAB needs no prices
+        from foggen_runtime.evaluation.routing import Prices
+
         if isinstance(value, Prices):
             return value
         read: dict[str, float] = {}
-        for part in str(value).split(","):
+        for part in str(value).split(",") if value else ():
             name, _, number = part.partition("=")
             if name.strip() not in _PRICES:
                 self.fail(f"must be one of {', '.join(_PRICES)}, is {name!r}", param, ctx)
@@ -69,23 +73,30 @@ class Outputs:
         if self.picture and self.picture.suffix not in (".svg", ".png"):
             raise ConfigError(f"picture: must end in .svg or .png, is {self.picture}")
         if self.picture or self.html:
+            from foggen_runtime.drawing import require_matplotlib
+
             require_matplotlib()
 
-    def write(self, heading: str, tables: Sequence[Table], series: Sequence[Series]) -> None:
+    def write(self, page: "Page", series: "Sequence[Series]") -> None:
         """Write the files asked for.
 
         Raises:
             ConfigError: One cannot be written.
         """
+        from foggen_runtime.evaluation.html_page import html_page
+        from foggen_runtime.evaluation.pictures import picture
+        from foggen_runtime.files import write_bytes_atomically, write_text_atomically
+        from foggen_runtime.pages import markdown
+
         try:
             if self.md:
-                write_text_atomically(self.md, page(heading, tables))
+                write_text_atomically(self.md, markdown(page))
             if self.html:
                 svg = picture(series, "svg").decode()
-                write_text_atomically(self.html, html_page(heading, svg, tables))
+                write_text_atomically(self.html, html_page(page, svg))
             if self.picture:
                 kind = self.picture.suffix.removeprefix(".")
-                self.picture.write_bytes(picture(series, kind))
+                write_bytes_atomically(self.picture, picture(series, kind))
         except OSError as error:
             raise ConfigError(f"output: cannot be written: {error}") from error
 
@@ -107,7 +118,7 @@ def prices_option(command: Command) -> Command:
     return click.option(
         "--prices",
         type=PricesType(),
-        default=Prices(),
+        default="",
         metavar="per_call=X,prompt=Y,completion=Z",
         help="The cloud's prices: for a call, for a million tokens.  [default: 0]",
     )(command)
@@ -117,6 +128,6 @@ def on_option(command: Command) -> Command:
     """Add `--on`."""
     return click.option(
         "--on",
-        type=click.Choice(get_args(ConfidenceKind)),
+        type=Choice(CONFIDENCE_KINDS),
         help="Which confidence tau is compared with.  [default: verbalized, or the bundle's]",
     )(command)

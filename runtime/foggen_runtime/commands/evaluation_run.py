@@ -1,15 +1,14 @@
 """Running a bundle over a data file, with progress on standard error."""
 
-import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import click
-
+from foggen_runtime.commands.command_line import interruptible
 from foggen_runtime.commands.options import CloudArguments
+from foggen_runtime.commands.terminal import note, progress, warn
 from foggen_runtime.engine import EngineOptions
 from foggen_runtime.evaluation.answering import Job
 from foggen_runtime.evaluation.decisions import Decisions
@@ -19,7 +18,7 @@ from foggen_runtime.evaluation.records import Header, RecordWriter
 from foggen_runtime.evaluation.running import CloudClient, record_all, remaining
 from foggen_runtime.local_model import Decoding, OpenOptions
 from foggen_runtime.manifest import Manifest
-from foggen_runtime.printing import printable_text
+from foggen_runtime.wording import counted
 
 if TYPE_CHECKING:
     from foggen_runtime.cloud.endpoints import Cloud
@@ -87,8 +86,7 @@ def recorded(run: Run, cloud: CloudArguments | None = None) -> Decisions:
     """
     data = read_labelled(run.data, skip_bad=run.skip_bad)
     for line in data.bad_lines:
-        problem = printable_text(line.problem)
-        click.echo(f"{run.data}: line {line.number} is left out: {problem}", err=True)
+        warn(f"{run.data}: line {line.number} is left out: {line.problem}")
     with ExitStack() as stack:
         path = run.records
         if path is None:
@@ -108,14 +106,24 @@ def _record(
     with RecordWriter(path, run.header(data.sha256, model)) as writer:
         questions = remaining(data.questions, writer)
         if writer.written and questions:
-            click.echo(f"{path} holds {len(writer.written)} records, going on", err=True)
-        label = f"{len(questions)} questions"
-        with click.progressbar(length=len(questions), label=label, file=sys.stderr) as bar:
+            note(f"{path} holds {counted(len(writer.written), 'record')}, going on")
+        label = counted(len(questions), "question")
+        with (
+            interruptible(lambda: _kept(run, writer)),
+            progress(len(questions), label) as advance,
+        ):
             record_all(
                 questions,
                 run.make_executor(),
                 writer,
                 cloud[1] if cloud else None,
-                lambda: bar.update(1),
+                lambda: advance(1),
             )
     return Decisions.read(path)
+
+
+def _kept(run: Run, writer: RecordWriter) -> str:
+    if run.records is None:
+        return "no answer is kept; with --records FILE they are"
+    records = counted(writer.count, "record")
+    return f"{run.records} holds {records}; the same command goes on from there"

@@ -1,18 +1,22 @@
 """`foggen fetch`: a published bundle, over links that break."""
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from foggen_runtime.download import Advance, Download, DownloadOptions
-from foggen_runtime.jsonio import dumps
-from foggen_runtime.manifest import Manifest
-from foggen_runtime.printing import printable_name
+from foggen_runtime.commands.command_line import Command, exit_codes, interruptible
+from foggen_runtime.commands.terminal import progress, quiet_option
+
+if TYPE_CHECKING:
+    from foggen_runtime.download import Advance
+    from foggen_runtime.manifest import Manifest
+
+_EPILOG = exit_codes(0, 2, 11, 130, special={3: "the bundle is damaged, or another one"})
 
 
-@click.command()
+@click.command(cls=Command, epilog=_EPILOG)
 @click.argument("url")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Where to put it."
@@ -26,6 +30,7 @@ from foggen_runtime.printing import printable_name
 )
 @click.option("--proxy", metavar="URL", help="HTTP proxy.")
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's facts as JSON.")
+@quiet_option
 def fetch(
     url: str,
     output: Path,
@@ -39,21 +44,22 @@ def fetch(
     """Fetch a bundle from URL, its directory on a web server.
 
     Interrupted, it goes on where it stopped when run again. The bundle appears at OUTPUT when all
-    of it has arrived and every hash is right. Exit codes: 3 the bundle is damaged or another one,
-    11 it could not be downloaded.
+    of it has arrived and every hash is right.
 
     \b
     Example:
       foggen fetch https://models.example/foggen-int4/ -o foggen-int4
     """
+    from foggen_runtime.download import Download, DownloadOptions
+    from foggen_runtime.jsonio import dumps
+
     options = DownloadOptions(timeout=timeout, attempts=attempts, proxy=proxy)
     download = Download(url, output, sha256, options)
-    with ExitStack() as stack:
+    kept = f"what arrived is kept in {download.partial}; the same command goes on from there"
+    with interruptible(kept), ExitStack() as stack:
 
-        def announce(manifest: Manifest, missing: int) -> Advance:
-            label = printable_name(manifest.model.name)
-            bar = click.progressbar(length=missing, label=label, file=sys.stderr)
-            return stack.enter_context(bar).update
+        def announce(manifest: "Manifest", missing: int) -> "Advance":
+            return stack.enter_context(progress(missing, manifest.model.name))
 
         manifest = download.run(announce)
     size = sum(info.bytes for info in manifest.files.values())

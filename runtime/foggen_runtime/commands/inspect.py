@@ -1,33 +1,43 @@
 """`foggen inspect`: what a bundle is."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import click
 
-from foggen_runtime.bundle import Bundle
-from foggen_runtime.hub import locate_bundle
-from foggen_runtime.jsonio import dumps
-from foggen_runtime.manifest import Manifest, WeightFormat
-from foggen_runtime.prepared import Prepared, find_prepared
+from foggen_runtime.commands.command_line import BundleType, Command, exit_codes
+from foggen_runtime.commands.terminal import terminal_width
 from foggen_runtime.printing import printable_name
-from foggen_runtime.profiling.device_profile import find_device_profile, tuned_options
-from foggen_runtime.weight_groups import WeightGroup, weight_groups
+from foggen_runtime.wording import counted
+
+if TYPE_CHECKING:
+    from foggen_runtime.manifest import Manifest, WeightFormat
+    from foggen_runtime.prepared import Prepared
+    from foggen_runtime.weight_groups import WeightGroup
+
+_INDENT = 16
 
 
-@click.command()
-@click.argument("bundle")
+@click.command(cls=Command, epilog=exit_codes(0, 2, 3))
+@click.argument("bundle", type=BundleType())
 @click.option("--verify", is_flag=True, help="Hash every file, not only on first use.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def inspect(bundle: str, *, verify: bool, as_json: bool) -> None:
     """Show what BUNDLE, a directory or a hub id, is, and check its files.
 
-    Sizes are always checked, hashes on first use or with --verify. Exit code 3 when something is
-    missing or altered.
+    Sizes are always checked, hashes on first use or with --verify.
 
     \b
     Example:
       foggen inspect foggen-int4 --verify
     """
+    from foggen_runtime.bundle import Bundle
+    from foggen_runtime.hub import locate_bundle
+    from foggen_runtime.jsonio import dumps
+    from foggen_runtime.pages import filled
+    from foggen_runtime.prepared import find_prepared
+    from foggen_runtime.profiling.device_profile import find_device_profile, tuned_options
+
     opened = Bundle.open(locate_bundle(bundle), verify=verify)
     tuned = find_device_profile(opened)
     prepared = find_prepared(opened, tuned_options(tuned), verify=verify)
@@ -43,27 +53,30 @@ def inspect(bundle: str, *, verify: bool, as_json: bool) -> None:
         ("device profile", f"{tuned.chosen} ({tuned.created})" if tuned else "none"),
     ]
     for name, value in [*_facts(opened.manifest), *here_facts]:
-        click.echo(f"{printable_name(name):<16} {printable_name(value)}")
+        line = f"{printable_name(name):<{_INDENT - 1}} {printable_name(value)}"
+        click.echo(filled(line, terminal_width(), " " * _INDENT))
 
 
-def _readiness(prepared: Prepared) -> str:
+def _readiness(prepared: "Prepared") -> str:
     if prepared.status == "none":
         return "no"
     where = f"{prepared.directory}, {prepared.bytes / 1e6:.1f} MB"
     return f"no longer: {prepared.detail} ({where})" if prepared.detail else f"yes ({where})"
 
 
-def _facts(manifest: Manifest) -> list[tuple[str, str]]:
+def _facts(manifest: "Manifest") -> list[tuple[str, str]]:
+    from foggen_runtime.weight_groups import weight_groups
+
     model, template = manifest.model, manifest.template
     size = sum(info.bytes for info in manifest.files.values())
     groups = weight_groups(manifest.quantization.groups)
     snapshot = manifest.prefix_snapshot
     return [
-        ("model", f"{model.name} ({model.architecture}, {model.num_hidden_layers} layers)"),
-        ("checkpoint", f"{manifest.provenance.get('checkpoint')}, revision {model.revision}"),
+        ("model", _model(manifest)),
+        ("checkpoint", _checkpoint(manifest)),
         ("recipe", f"{manifest.quantization.recipe}"),
         *((f"  {group.name}", _group(group)) for group in groups),
-        ("size", f"{size / 1e6:.1f} MB in {len(manifest.files)} files"),
+        ("size", f"{size / 1e6:.1f} MB in {counted(len(manifest.files), 'file')}"),
         ("context", f"{model.context_length} tokens"),
         ("levels", ", ".join(template.levels)),
         ("tau", _tau(manifest)),
@@ -75,29 +88,40 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     ]
 
 
-def _tau(manifest: Manifest) -> str:
+def _model(manifest: "Manifest") -> str:
+    model = manifest.model
+    return f"{model.name} ({model.architecture}, {counted(model.num_hidden_layers, 'layer')})"
+
+
+def _checkpoint(manifest: "Manifest") -> str:
+    revision = manifest.model.revision
+    name = str(manifest.provenance.get("checkpoint"))
+    return f"{name}, revision {revision}" if revision else name
+
+
+def _tau(manifest: "Manifest") -> str:
     calibration = manifest.routing.calibration
     if calibration is None:
         return f"{manifest.routing.tau:g} (default)"
+    questions = counted(calibration.questions, "question")
     return (
         f"{calibration.tau:.4g} on {calibration.on} confidence ({calibration.target} "
-        f"{calibration.limit:g}, {calibration.method}, {calibration.questions} questions, "
-        f"{calibration.date})"
+        f"{calibration.limit:g}, {calibration.method}, {questions}, {calibration.date})"
     )
 
 
-def _head(manifest: Manifest) -> str:
+def _head(manifest: "Manifest") -> str:
     head = manifest.graph.head
     if head is None:
         return f"{manifest.model.vocab_size} tokens"
     return f"{len(head.token_ids)} tokens ({head.kind}): constrained decoding only"
 
 
-def _group(group: WeightGroup) -> str:
+def _group(group: "WeightGroup") -> str:
     return _format(group.form) + (f", in layers {group.layers}" if group.layers else "")
 
 
-def _format(form: WeightFormat) -> str:
+def _format(form: "WeightFormat") -> str:
     if form.block_size is not None:
         zero = "" if form.symmetric else ", zero points"
         return f"{form.bits} bits, blocks of {form.block_size}{zero}"

@@ -8,18 +8,23 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from foggen_runtime.engine import EngineOptions
+from foggen_runtime.commands.command_line import Choice
 from foggen_runtime.errors import ConfigError, StateError
-from foggen_runtime.handoff.policy import LogSettings, OnUnreachable, Policy, Route
-from foggen_runtime.local_model import DecodingMode, OpenOptions
 
 if TYPE_CHECKING:
     from foggen_runtime.cloud.endpoints import Cloud
+    from foggen_runtime.engine import EngineOptions
+    from foggen_runtime.handoff.policy import LogSettings, OnUnreachable, Policy, Route
+    from foggen_runtime.local_model import DecodingMode, OpenOptions
 
+# As `DecodingMode`, `Route` and `OnUnreachable` have them: every TAB would wait for their modules.
+DECODING_MODES = ("constrained", "greedy", "step")
+ROUTES = ("auto", "local_only", "cloud_only")
+ON_UNREACHABLE = ("answer_locally", "queue", "fail")
 API_KEY_VARIABLE = "FOGGEN_CLOUD_API_KEY"
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -44,14 +49,18 @@ class BundleArguments:
     recompute_prefix: bool
     prepared: Path | None
 
-    def open_options(self) -> OpenOptions:
+    def open_options(self) -> "OpenOptions":
         """The same, for the library."""
+        from foggen_runtime.local_model import OpenOptions
+
         return OpenOptions(
             self._engine(), self.verify, self.recompute_prefix, prepared_directory=self.prepared
         )
 
-    def _engine(self) -> EngineOptions | None:
+    def _engine(self) -> "EngineOptions | None":
         """What was typed, with the defaults for the rest; None if nothing was."""
+        from foggen_runtime.engine import EngineOptions
+
         if self.threads is None and self.spinning is None and self.kleidiai is None:
             return None
         return EngineOptions(
@@ -114,13 +123,13 @@ class PolicyArguments:
 
     policy: Path | None
     tau: float | None
-    route: Route | None
-    on_unreachable: OnUnreachable | None
+    route: "Route | None"
+    on_unreachable: "OnUnreachable | None"
     outbox: Path | None
     decision_log: Path | None
     log_content: bool
 
-    def to_policy(self) -> Policy:
+    def to_policy(self) -> "Policy":
         """The policy with the flags in it, and with a file for everything it keeps.
 
         Raises:
@@ -138,12 +147,12 @@ class PolicyArguments:
             policy = replace(policy, outbox=replace(policy.outbox, file=self.outbox))
         return with_default_files(replace(policy, decision_log=self._log(policy.decision_log)))
 
-    def _log(self, settings: LogSettings) -> LogSettings:
+    def _log(self, settings: "LogSettings") -> "LogSettings":
         if self.decision_log is not None:
             settings = replace(settings, file=self.decision_log)
         if self.log_content:
             if settings.file is None:
-                raise ConfigError("log_content: --log-content goes with --decision-log FILE")
+                raise ConfigError("log_content: goes with --decision-log FILE, which is missing")
             settings = replace(settings, content=True)
         return settings
 
@@ -152,17 +161,43 @@ class PolicyArguments:
 class DecodingArguments:
     """How to decode; `hold` is whether answers are held to the options in the question."""
 
-    mode: DecodingMode
+    mode: "DecodingMode"
     max_new_tokens: int
     hold: bool
 
 
-def load_policy(path: Path | None) -> Policy:
+def check_cloud(policy: "Policy", cloud: "Cloud | None") -> None:
+    """Refuse to ask only a cloud where there is none; what is queued may be sent later.
+
+    Raises:
+        ConfigError: There is no cloud, and the route and the rest of the policy leave no answer.
+    """
+    if policy.route == "cloud_only" and cloud is None and policy.on_unreachable != "queue":
+        raise ConfigError("route: cloud_only needs --cloud-url URL --cloud-model NAME")
+
+
+def key_hint(fallbacks: int = 0) -> str:
+    """Say where the keys that a cloud refused come from.
+
+    Args:
+        fallbacks: How many endpoints there are beside the first.
+    """
+    numbered = (f"{API_KEY_VARIABLE}_{number}" for number in range(2, 2 + fallbacks))
+    states = [
+        f"{name} ({'set' if os.environ.get(name) else 'not set'})"
+        for name in (API_KEY_VARIABLE, *numbered)
+    ]
+    return f"The cloud's key is taken from the environment: {', '.join(states)}"
+
+
+def load_policy(path: Path | None) -> "Policy":
     """Read the policy file, if one is given."""
+    from foggen_runtime.handoff.policy import Policy
+
     return Policy() if path is None else Policy.load(path)
 
 
-def with_default_files(policy: Policy) -> Policy:
+def with_default_files(policy: "Policy") -> "Policy":
     """Return the policy with the user's own files where it needs some and names none."""
     if policy.on_unreachable == "queue" and policy.outbox.file is None:
         file = state_directory() / "outbox.sqlite3"
@@ -276,12 +311,12 @@ def policy_options(command: Command) -> Command:
         ),
         click.option(
             "--route",
-            type=click.Choice(get_args(Route)),
+            type=Choice(ROUTES),
             help="Who may answer.  [default: the policy's, else auto]",
         ),
         click.option(
             "--on-unreachable",
-            type=click.Choice(get_args(OnUnreachable)),
+            type=Choice(ON_UNREACHABLE),
             help="What to do when the cloud cannot be had.  [default: the policy's, else fail]",
         ),
         click.option(
@@ -299,7 +334,7 @@ def decoding_mode_option(command: Command) -> Command:
         click.option(
             "--decoding",
             "mode",
-            type=click.Choice(get_args(DecodingMode)),
+            type=Choice(DECODING_MODES),
             default="constrained",
             show_default=True,
             help="How to decode.",

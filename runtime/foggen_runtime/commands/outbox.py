@@ -4,27 +4,33 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from foggen_runtime.commands.command_line import Choice, Group, exit_codes, interruptible
 from foggen_runtime.commands.options import (
     CloudArguments,
     cloud_options,
+    key_hint,
     load_policy,
     state_directory,
     take,
     with_default_files,
 )
+from foggen_runtime.commands.terminal import note, quiet_option, terminal_width
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.handoff.flushing import FlushOptions, FlushReport, flush
-from foggen_runtime.handoff.outbox import Entry, Outbox, State
-from foggen_runtime.handoff.policy import Policy
-from foggen_runtime.handoff.services import open_handoff, outbox_lease
-from foggen_runtime.jsonio import dumps
 from foggen_runtime.printing import printable_text
 
-_SHOWN = 60  # characters of a question in a list
+if TYPE_CHECKING:
+    from foggen_runtime.handoff.flushing import FlushReport
+    from foggen_runtime.handoff.outbox import Entry, Outbox, State
+    from foggen_runtime.handoff.policy import Policy
+
+# As `outbox.State` has them: that module imports SQLite.
+STATES = ("accepted", "answered")
+_MOST_SHOWN = 60  # characters of a question in a list, less where the terminal is narrow
+_LEAST_SHOWN = 20
 _FILE = click.Path(path_type=Path, dir_okay=False)
 EXIT_REMAINING = 8
 
@@ -39,7 +45,7 @@ class OutboxArguments:
     policy: Path | None
     as_json: bool
 
-    def to_policy(self) -> Policy:
+    def to_policy(self) -> "Policy":
         """The policy, with the outbox's file in it.
 
         Raises:
@@ -50,13 +56,15 @@ class OutboxArguments:
         file = self.db or policy.outbox.file or state_directory() / "outbox.sqlite3"
         return with_default_files(replace(policy, outbox=replace(policy.outbox, file=file)))
 
-    def open(self) -> Outbox:
+    def open(self) -> "Outbox":
         """Open it.
 
         Raises:
             ConfigError: There is none.
             StateError: It cannot be used.
         """
+        from foggen_runtime.handoff.outbox import Outbox
+
         limits = self.to_policy().outbox
         if limits.file is None or not limits.file.exists():
             raise ConfigError(f"outbox: nothing was ever queued, there is no {limits.file}")
@@ -73,7 +81,7 @@ def _outbox_options(command: Command) -> Command:
     return command
 
 
-@click.group()
+@click.group(cls=Group)
 def outbox() -> None:
     """Show, deliver and delete questions that wait for the cloud.
 
@@ -83,16 +91,18 @@ def outbox() -> None:
     """
 
 
-@outbox.command("list")
-@click.option("--state", type=click.Choice(get_args(State)), help="Only entries in this state.")
+@outbox.command("list", epilog=exit_codes(0, 2, 9))
+@click.option("--state", type=Choice(STATES), help="Only entries in this state.")
 @_outbox_options
-def list_command(*, state: State | None, **options: Any) -> None:
+def list_command(*, state: "State | None", **options: Any) -> None:
     """List the entries, oldest first.
 
     \b
     Example:
       foggen outbox list --state accepted
     """
+    from foggen_runtime.jsonio import dumps
+
     arguments = take(OutboxArguments, options)
     with arguments.open() as opened:
         entries = opened.entries(state)
@@ -100,10 +110,10 @@ def list_command(*, state: State | None, **options: Any) -> None:
         click.echo(dumps([entry.to_dict() for entry in entries]))
         return
     for entry in entries:
-        click.echo(_row(entry))
+        click.echo(_row(entry, terminal_width()))
 
 
-@outbox.command("show")
+@outbox.command("show", epilog=exit_codes(0, 2, 9))
 @click.argument("entry_id", metavar="ID")
 @_outbox_options
 def show_command(*, entry_id: str, **options: Any) -> None:
@@ -113,6 +123,8 @@ def show_command(*, entry_id: str, **options: Any) -> None:
     Example:
       foggen outbox show 3f2a
     """
+    from foggen_runtime.jsonio import dumps
+
     arguments = take(OutboxArguments, options)
     with arguments.open() as opened:
         entry = opened.get(entry_id)
@@ -121,11 +133,18 @@ def show_command(*, entry_id: str, **options: Any) -> None:
     click.echo(dumps(entry.to_dict()) if arguments.as_json else printable_text(_page(entry)))
 
 
-@outbox.command("flush")
+@outbox.command(
+    "flush",
+    epilog=exit_codes(
+        *(2, 9, 130),
+        special={0: "nothing waits any more", EXIT_REMAINING: "some entries still wait"},
+    ),
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Deliver so many entries at most.")
 @click.option("--now", is_flag=True, help="Do not wait for an entry's next attempt to be due.")
 @cloud_options
 @_outbox_options
+@quiet_option
 @click.pass_context
 def flush_command(ctx: click.Context, /, *, limit: int | None, now: bool, **options: Any) -> None:
     """Deliver the entries that are due to the cloud, and store its answers.
@@ -135,30 +154,31 @@ def flush_command(ctx: click.Context, /, *, limit: int | None, now: bool, **opti
     \b
     Example:
       foggen outbox flush --cloud-url http://127.0.0.1:8000/v1 --cloud-model big-model
-
-    \b
-    Exit codes:
-      0  nothing waits any more
-      2  wrong usage
-      8  some entries still wait
-      9  the outbox cannot be read or written
     """
-    cloud = take(CloudArguments, options).cloud()
+    from foggen_runtime.handoff.flushing import FlushOptions, flush
+    from foggen_runtime.handoff.services import open_handoff, outbox_lease
+    from foggen_runtime.jsonio import dumps
+
+    endpoints = take(CloudArguments, options)
+    cloud = endpoints.cloud()
     if cloud is None:
-        raise ConfigError("cloud: --cloud-url and --cloud-model must be set to flush")
+        raise ConfigError("cloud: must be set to flush: --cloud-url URL --cloud-model NAME")
     arguments = take(OutboxArguments, options)
     flushing = FlushOptions(limit, waiting=now, lease_seconds=outbox_lease(cloud))
-    with arguments.open() as opened:
+    kept = "the answers that came are stored, the other entries still wait"
+    with interruptible(kept), arguments.open() as opened:
         handoff = open_handoff(cloud, arguments.to_policy())
         try:
             report = flush(opened, handoff, flushing)
         finally:
             handoff.close()
-    click.echo(dumps(asdict(report)) if arguments.as_json else printable_text(_summary(report)))
+    click.echo(dumps(asdict(report)) if arguments.as_json else _summary(report))
+    if report.stopped == "cloud_rejected":
+        note(key_hint(fallbacks=len(endpoints.cloud_fallback)))
     ctx.exit(EXIT_REMAINING if report.remaining else 0)
 
 
-@outbox.command("purge")
+@outbox.command("purge", epilog=exit_codes(0, 2, 9, special={1: "not confirmed"}))
 @click.option("--older-than", default=0.0, help="Only entries of so many days ago.  [default: all]")
 @click.option(
     "--accepted", is_flag=True, help="Also entries that wait for an answer: they are lost."
@@ -172,6 +192,8 @@ def purge_command(*, older_than: float, accepted: bool, yes: bool, **options: An
     Example:
       foggen outbox purge --older-than 7
     """
+    from foggen_runtime.jsonio import dumps
+
     arguments = take(OutboxArguments, options)
     if accepted and not yes:
         click.confirm("Delete entries that have no answer yet?", abort=True, err=True)
@@ -180,15 +202,18 @@ def purge_command(*, older_than: float, accepted: bool, yes: bool, **options: An
     click.echo(dumps({"deleted": deleted}) if arguments.as_json else f"{deleted} deleted")
 
 
-def _row(entry: Entry) -> str:
-    question = " ".join("".join(c if c.isprintable() else " " for c in entry.question).split())
-    if len(question) > _SHOWN:
-        question = question[: _SHOWN - 3] + "..."
+def _row(entry: "Entry", width: int | None) -> str:
     when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(entry.accepted_at))
-    return f"{entry.id[:12]}  {when}Z  {entry.state:8}  {question}"
+    head = f"{entry.id[:12]}  {when}Z  {entry.state:8}  "
+    room = _MOST_SHOWN if width is None else width - len(head)
+    shown = min(max(room, _LEAST_SHOWN), _MOST_SHOWN)
+    question = " ".join("".join(c if c.isprintable() else " " for c in entry.question).split())
+    if len(question) > shown:
+        question = question[: shown - 3] + "..."
+    return head + question
 
 
-def _page(entry: Entry) -> str:
+def _page(entry: "Entry") -> str:
     document = entry.to_dict()
     del document["result"], document["question"]
     lines = [f"{name:12} {value}" for name, value in document.items() if value is not None]
@@ -198,7 +223,7 @@ def _page(entry: Entry) -> str:
     return "\n\n".join(parts)
 
 
-def _summary(report: FlushReport) -> str:
+def _summary(report: "FlushReport") -> str:
     text = f"{report.answered} answered, {report.failed} failed, {report.remaining} waiting"
     if report.withheld:
         text += f", {report.withheld} withheld by a never-send rule"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from foggen_runtime.handoff.policy import Policy
+from foggen_runtime.commands.command_line import Group, exit_codes
 
 
-@click.group()
+@click.group(cls=Group)
 def policy() -> None:
     """Check a policy's file.
 
@@ -17,7 +17,7 @@ def policy() -> None:
     """
 
 
-@policy.command("check")
+@policy.command("check", epilog=exit_codes(0, 2))
 @click.argument("file", type=click.Path(path_type=Path))
 def check_command(file: Path) -> None:
     """Say whether FILE is a policy in TOML, or what is wrong with it.
@@ -26,5 +26,7 @@ def check_command(file: Path) -> None:
     Example:
       foggen policy check policy.toml
     """
+    from foggen_runtime.handoff.policy import Policy
+
     Policy.load(file)
     click.echo(f"{file}: a policy")

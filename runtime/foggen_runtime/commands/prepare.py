@@ -6,16 +6,12 @@ from pathlib import Path
 
 import click
 
-from foggen_runtime.bundle import Bundle
-from foggen_runtime.hub import locate_bundle
-from foggen_runtime.jsonio import dumps
-from foggen_runtime.prepared import prepared_directory
-from foggen_runtime.preparing import check_space, needed_bytes, prepare, remove_prepared
-from foggen_runtime.profiling.device_profile import load_device_profile
+from foggen_runtime.commands.command_line import BundleType, Command, exit_codes, interruptible
+from foggen_runtime.commands.terminal import note, quiet_option
 
 
-@click.command("prepare")
-@click.argument("bundle")
+@click.command("prepare", cls=Command, epilog=exit_codes(0, 2, 3, 130))
+@click.argument("bundle", type=BundleType())
 @click.option(
     "-o",
     "--output",
@@ -30,6 +26,7 @@ from foggen_runtime.profiling.device_profile import load_device_profile
 )
 @click.option("--remove", is_flag=True, help="Remove the prepared model and free its space.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@quiet_option
 def prepare_command(
     bundle: str, *, output: Path | None, kleidiai: bool | None, remove: bool, as_json: bool
 ) -> None:
@@ -44,6 +41,13 @@ def prepare_command(
       foggen prepare foggen-int4
       foggen prepare foggen-int4 --remove
     """
+    from foggen_runtime.bundle import Bundle
+    from foggen_runtime.hub import locate_bundle
+    from foggen_runtime.jsonio import dumps
+    from foggen_runtime.prepared import prepared_directory
+    from foggen_runtime.preparing import check_space, needed_bytes, prepare, remove_prepared
+    from foggen_runtime.profiling.device_profile import load_device_profile
+
     opened = Bundle.open(locate_bundle(bundle))
     directory = output or prepared_directory(opened)
     if remove:
@@ -51,12 +55,13 @@ def prepare_command(
         return
     check_space(opened, directory)
     needed = needed_bytes(opened) / 1e6
-    click.echo(f"Needs about {needed:.0f} MB of disk for {directory}", err=True)
+    note(f"Needs about {needed:.0f} MB of disk for {directory}")
     options = load_device_profile(opened)
     if kleidiai is not None:
         options = replace(options, kleidiai=kleidiai)
     started = time.perf_counter()
-    prepared = prepare(opened, options, directory)
+    with interruptible(f"{directory} is as it was"):
+        prepared = prepare(opened, options, directory)
     seconds = time.perf_counter() - started
     if as_json:
         facts = {**asdict(prepared), "directory": str(prepared.directory)}
@@ -66,6 +71,8 @@ def prepare_command(
 
 
 def _say(freed: int, directory: Path, as_json: bool) -> None:
+    from foggen_runtime.jsonio import dumps
+
     if as_json:
         click.echo(dumps({"directory": str(directory), "removed_bytes": freed}))
     elif freed:

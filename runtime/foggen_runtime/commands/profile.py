@@ -2,33 +2,34 @@
 
 import os
 import shlex
-import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.commands.command_line import (
+    BundleType,
+    Choice,
+    Command,
+    exit_codes,
+    interruptible,
+)
+from foggen_runtime.commands.options import API_KEY_VARIABLE
 from foggen_runtime.commands.profile_compare import compare_command
 from foggen_runtime.commands.profile_options import asking_options, launcher_option, rounds_option
-from foggen_runtime.commands.profile_outputs import Outputs
-from foggen_runtime.commands.profile_remote import connection_to, measure_there
+from foggen_runtime.commands.terminal import markdown_option, progress, quiet_option, show_page
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.hub import locate_bundle
-from foggen_runtime.jsonio import dumps
-from foggen_runtime.profiling.device_profile import Candidate, find_device_profile
-from foggen_runtime.profiling.page import markdown
-from foggen_runtime.profiling.question_set import built_in_questions
-from foggen_runtime.profiling.request import CloudAccess
-from foggen_runtime.profiling.runner import Plan, profile_bundle
-from foggen_runtime.profiling.schema import Profile, Settings
-from foggen_runtime.questions import read_questions
 
-API_KEY_VARIABLE = "FOGGEN_CLOUD_API_KEY"
+if TYPE_CHECKING:
+    from foggen_runtime.bundle import Bundle
+    from foggen_runtime.profiling.request import CloudAccess
+    from foggen_runtime.profiling.runner import Plan
+    from foggen_runtime.profiling.schema import Profile
+
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-class _WithCompare(click.Command):
+class _WithCompare(Command):
     """`foggen profile compare A B` is a command of its own."""
 
     def make_context(
@@ -43,8 +44,8 @@ class _WithCompare(click.Command):
         return super().make_context(info_name, args, parent, **extra)
 
 
-@click.command("profile", cls=_WithCompare)
-@click.argument("bundle")
+@click.command("profile", cls=_WithCompare, epilog=exit_codes(0, 2, 3, 7, 10, 130))
+@click.argument("bundle", type=BundleType())
 @rounds_option(5, "Fresh processes, one after the other.")
 @asking_options
 @click.option(
@@ -72,7 +73,7 @@ class _WithCompare(click.Command):
 )
 @click.option(
     "--route",
-    type=click.Choice(["auto", "local_only"]),
+    type=Choice(["auto", "local_only"]),
     default="auto",
     show_default=True,
     help="local_only answers whatever the confidence.",
@@ -137,6 +138,8 @@ class _WithCompare(click.Command):
 )
 @click.option("--remote-command", help="How foggen is called there; Python's name with --wheel.")
 @click.option("--wheel", type=_FILE, help="Push this wheel of foggen and use it there.")
+@markdown_option
+@quiet_option
 @click.pass_context
 def profile(ctx: click.Context, /, **options: Any) -> None:
     """Measure BUNDLE, a directory or a hub id, on this device.
@@ -153,26 +156,41 @@ def profile(ctx: click.Context, /, **options: Any) -> None:
       foggen profile foggen-int4 --output pi5.json --html pi5.html
       foggen profile foggen-int4 --host pi@pi5.local --output pi5.json
     """
+    from foggen_runtime.bundle import Bundle
+    from foggen_runtime.commands.profile_outputs import Outputs
+    from foggen_runtime.commands.profile_remote import connection_to, measure_there
+    from foggen_runtime.hub import locate_bundle
+    from foggen_runtime.jsonio import dumps
+    from foggen_runtime.profiling.page import page
+
     outputs = Outputs(options["output"], options["html"], options["md"])
     outputs.check()
     opened = Bundle.open(locate_bundle(options["bundle"]))
-    if connection := connection_to(options):
-        measured = measure_there(ctx, connection, opened)
-    else:
-        measured = _measure_here(_plan(opened, options))
+    with interruptible("nothing was measured to the end, nothing was written"):
+        if connection := connection_to(options):
+            measured = measure_there(ctx, connection, opened)
+        else:
+            measured = _measure_here(_plan(opened, options))
     outputs.write(measured)
-    as_json = options["as_json"]
-    click.echo(dumps(measured) if as_json else markdown(measured), nl=as_json)
+    if options["as_json"]:
+        click.echo(dumps(measured))
+    else:
+        show_page(page(measured), as_markdown=options["as_markdown"])
 
 
-def _measure_here(plan: Plan) -> Profile:
-    with click.progressbar(
-        length=plan.settings.rounds + 1, label=plan.bundle.directory.name, file=sys.stderr
-    ) as bar:
-        return profile_bundle(plan, lambda: bar.update(1))
+def _measure_here(plan: "Plan") -> "Profile":
+    from foggen_runtime.profiling.runner import profile_bundle
+
+    with progress(plan.settings.rounds + 1, plan.bundle.directory.name) as advance:
+        return profile_bundle(plan, lambda: advance(1))
 
 
-def _plan(bundle: Bundle, options: dict[str, Any]) -> Plan:
+def _plan(bundle: "Bundle", options: dict[str, Any]) -> "Plan":
+    from foggen_runtime.profiling.question_set import built_in_questions
+    from foggen_runtime.profiling.runner import Plan
+    from foggen_runtime.profiling.schema import Settings
+    from foggen_runtime.questions import read_questions
+
     data, prompt_tokens = options["data"], options["prompt_tokens"]
     questions = built_in_questions()
     if data:
@@ -191,8 +209,10 @@ def _plan(bundle: Bundle, options: dict[str, Any]) -> Plan:
     return Plan(bundle, settings, questions, cloud)
 
 
-def _knobs(bundle: Bundle, options: dict[str, Any]) -> dict[str, Any]:
+def _knobs(bundle: "Bundle", options: dict[str, Any]) -> dict[str, Any]:
     """Take what is not on the command line from the device profile."""
+    from foggen_runtime.profiling.device_profile import Candidate, find_device_profile
+
     tuned = find_device_profile(bundle)
     chosen = tuned.chosen if tuned else Candidate(threads=None, spinning=True, kleidiai=True)
     knobs = {
@@ -202,7 +222,9 @@ def _knobs(bundle: Bundle, options: dict[str, Any]) -> dict[str, Any]:
     return {**knobs, "device_profile": tuned.created if tuned else None}
 
 
-def _cloud(url: str | None, model: str | None) -> CloudAccess | None:
+def _cloud(url: str | None, model: str | None) -> "CloudAccess | None":
+    from foggen_runtime.profiling.request import CloudAccess
+
     if bool(url) != bool(model):
         raise ConfigError("cloud: --cloud-url and --cloud-model go together, one is missing")
     if not url or not model:

@@ -6,8 +6,9 @@ from pathlib import Path
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.files import write_text_atomically
 from foggen_runtime.jsonio import dumps
+from foggen_runtime.pages import markdown
 from foggen_runtime.profiling.html_page import html_page
-from foggen_runtime.profiling.page import markdown
+from foggen_runtime.profiling.page import page
 from foggen_runtime.profiling.schema import Profile
 
 
@@ -41,6 +42,6 @@ class Outputs:
             if self.html:
                 write_text_atomically(self.html, html_page(profile))
             if self.md:
-                write_text_atomically(self.md, markdown(profile))
+                write_text_atomically(self.md, markdown(page(profile)))
         except OSError as error:
             raise ConfigError(f"output: cannot be written: {error}") from error

@@ -12,7 +12,7 @@ from foggen_runtime.profiling.schema import Profile
 
 _LOCAL_OPTIONS = frozenset(
     [
-        *("bundle", "data", "as_json", "output", "html", "md"),
+        *("bundle", "data", "as_json", "as_markdown", "quiet", "output", "html", "md"),
         *("host", "ssh_config", "adb", "remote_dir", "remote_command", "wheel"),
     ]
 )

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
+from foggen_runtime.commands.command_line import Command, exit_codes, interruptible
 from foggen_runtime.commands.evaluation_options import (
     FILE,
     Outputs,
@@ -16,29 +16,19 @@ from foggen_runtime.commands.evaluation_options import (
     prices_option,
 )
 from foggen_runtime.commands.options import take
-from foggen_runtime.commands.replay_log import EXIT_DRIFT, Watch, report_log
+from foggen_runtime.commands.terminal import markdown_option, show_page
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.evaluation.cloud_answers import CloudAnswers
-from foggen_runtime.evaluation.decision_logs import is_decision_log
-from foggen_runtime.evaluation.decisions import Decisions
-from foggen_runtime.evaluation.pairing import Pairing, pair
-from foggen_runtime.evaluation.pictures import Series
-from foggen_runtime.evaluation.routing import Point, Prices, sweep
-from foggen_runtime.evaluation.summary import Summary, Threshold, summarize
-from foggen_runtime.evaluation.tables import (
-    Table,
-    heading,
-    page,
-    pairing_tables,
-    summary_tables,
-    sweep_table,
-)
-from foggen_runtime.handoff.policy import check_tau
-from foggen_runtime.jsonio import dumps
-from foggen_runtime.manifest import ConfidenceKind
+
+if TYPE_CHECKING:
+    from foggen_runtime.evaluation.pairing import Pairing
+    from foggen_runtime.evaluation.routing import Point, Prices
+    from foggen_runtime.evaluation.summary import Summary, Threshold
+    from foggen_runtime.manifest import ConfidenceKind
+    from foggen_runtime.pages import Section
 
 SCHEMA_VERSION = 1
 DEFAULT_TAU = 0.5
+EXIT_DRIFT = 1
 
 
 @dataclass(frozen=True)
@@ -49,14 +39,17 @@ class Arguments:
     other: Path | None
     tau: tuple[float, ...]
     steps: int | None
-    on: ConfidenceKind | None
-    prices: Prices
+    on: "ConfidenceKind | None"
+    prices: "Prices"
     cloud_answers: Path | None
     as_json: bool
+    as_markdown: bool
 
     @property
-    def threshold(self) -> Threshold:
+    def threshold(self) -> "Threshold":
         """The first tau given."""
+        from foggen_runtime.evaluation.summary import Threshold
+
         return Threshold(
             self.tau[0] if self.tau else DEFAULT_TAU, self.on or "verbalized", self.prices
         )
@@ -64,6 +57,8 @@ class Arguments:
     def taus(self, levels: Sequence[float]) -> list[float]:
         """Every tau to show: those given, and equal steps or else the levels."""
         if self.steps:
+            import numpy as np
+
             return sorted({*self.tau, *np.linspace(0, 1, self.steps).tolist()})
         return sorted({*self.tau, *(() if len(self.tau) > 1 else levels)})
 
@@ -72,22 +67,19 @@ class Arguments:
 class Replay:
     """What `--json` prints of records."""
 
-    summary: Summary
-    sweep: tuple[Point, ...]
-    other: Summary | None
-    comparison: Pairing | None
+    summary: "Summary"
+    sweep: "tuple[Point, ...]"
+    other: "Summary | None"
+    comparison: "Pairing | None"
     schema_version: int = SCHEMA_VERSION
 
 
-_EPILOG = f"""\b
-Exit codes:
-  0  done
-  2  wrong usage, or a file is not as it must be
-  {EXIT_DRIFT}  a decision log drifted from its calibration
-"""
+_EPILOG = exit_codes(
+    *(0, 2, 130), special={EXIT_DRIFT: "a decision log drifted from its calibration"}
+)
 
 
-@click.command(epilog=_EPILOG)
+@click.command(cls=Command, epilog=_EPILOG)
 @click.argument("records", type=FILE)
 @click.argument("other", type=FILE, required=False, metavar="[RECORDS2]")
 @click.option("--tau", type=float, multiple=True, help="May be repeated.  [default: 0.5]")
@@ -99,6 +91,7 @@ Exit codes:
 @click.option("--alert", default=0.01, show_default=True, help="A p-value below this is drift.")
 @output_options
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as one JSON object.")
+@markdown_option
 @click.pass_context
 def replay(ctx: click.Context, /, **options: Any) -> None:
     """Replay RECORDS of `foggen eval` at any tau and price, without running the bundle.
@@ -112,6 +105,10 @@ def replay(ctx: click.Context, /, **options: Any) -> None:
       foggen replay fp32.records.jsonl int4.records.jsonl --tau 0.5
       foggen replay decisions.jsonl --against foggen-int4
     """
+    from foggen_runtime.commands.replay_log import Watch, report_log
+    from foggen_runtime.evaluation.decision_logs import is_decision_log
+    from foggen_runtime.handoff.policy import check_tau
+
     outputs = take(Outputs, options)
     watch = Watch(options.pop("against"), options.pop("alert"), options["as_json"])
     arguments = Arguments(**options)
@@ -119,20 +116,37 @@ def replay(ctx: click.Context, /, **options: Any) -> None:
     for tau in arguments.tau:
         check_tau(tau)
     if is_decision_log(arguments.records):
-        ctx.exit(report_log(arguments.records, arguments.tau, arguments.on, watch))
+        alert = report_log(arguments.records, arguments.tau, arguments.on, watch)
+        ctx.exit(EXIT_DRIFT if alert else 0)
     if watch.against:
         raise ConfigError("against: goes with a decision log, the file holds records")
-    _replay(arguments, outputs)
+    with interruptible("the records are as they were, no output is half written"):
+        _replay(arguments, outputs)
 
 
 def _replay(arguments: Arguments, outputs: Outputs) -> None:
+    from foggen_runtime.evaluation.cloud_answers import CloudAnswers
+    from foggen_runtime.evaluation.decisions import Decisions
+    from foggen_runtime.evaluation.pairing import pair
+    from foggen_runtime.evaluation.pictures import Series
+    from foggen_runtime.evaluation.routing import Prices, sweep
+    from foggen_runtime.evaluation.summary import summarize
+    from foggen_runtime.evaluation.tables import (
+        heading,
+        pairing_tables,
+        summary_tables,
+        sweep_table,
+    )
+    from foggen_runtime.jsonio import dumps
+    from foggen_runtime.pages import Page
+
     cloud = CloudAnswers.read(arguments.cloud_answers) if arguments.cloud_answers else None
     threshold = arguments.threshold
     first = Decisions.read(arguments.records, cloud)
     summary = summarize(first, threshold)
     taus = arguments.taus(first.header.levels)
     points = sweep(first, taus, threshold.kind, threshold.prices)
-    tables: list[Table] = [*summary_tables(summary)]
+    tables: list[Section] = [*summary_tables(summary)]
     tables.append(sweep_table(points, priced=arguments.prices != Prices()))
     series = [Series(first.header.recipe, first, threshold)]
     other = comparison = None
@@ -141,7 +155,9 @@ def _replay(arguments: Arguments, outputs: Outputs) -> None:
         comparison, other = pair(first, second, threshold), summarize(second, threshold)
         tables = [*pairing_tables(comparison), *tables]
         series.append(Series(second.header.recipe, second, threshold))
-    title = heading(first.header, summary)
-    outputs.write(title, tables, series)
-    document = Replay(summary, points, other, comparison)
-    click.echo(dumps(document) if arguments.as_json else page(title, tables), nl=arguments.as_json)
+    page = Page(heading(first.header, summary), tuple(tables))
+    outputs.write(page, series)
+    if arguments.as_json:
+        click.echo(dumps(Replay(summary, points, other, comparison)))
+    else:
+        show_page(page, as_markdown=arguments.as_markdown)

@@ -13,8 +13,7 @@ from foggen_runtime.evaluation.decisions import Decisions
 from foggen_runtime.evaluation.drift import Drift, level_drift
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.manifest import ConfidenceKind, Manifest
-
-EXIT_DRIFT = 1
+from foggen_runtime.wording import counted
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,8 @@ def report_log(
     taus: Sequence[float],
     on: ConfidenceKind | None,
     watch: Watch,
-) -> int:
-    """Print what a log says, and return the exit code."""
+) -> bool:
+    """Print what a log says, and return whether it drifted."""
     reference = read_reference(watch.against) if watch.against else None
     logged = read_decision_log(path, reference.bundle_sha256 if reference else None)
     kind = on or (reference.on if reference else "verbalized")
@@ -128,13 +127,13 @@ def report_log(
         drift is not None and drift.p_value < watch.alert,
     )
     click.echo(dumps(report) if watch.as_json else _text(report, watch))
-    return EXIT_DRIFT if report.alert else 0
+    return report.alert
 
 
 def _text(report: LogReport, watch: Watch) -> str:
     lines = [
-        f"{report.decisions} decisions of bundle {report.bundle_sha256[:12]}, "
-        f"{report.others} other lines",
+        f"{counted(report.decisions, 'decision')} of bundle {report.bundle_sha256[:12]}, "
+        f"{counted(report.others, 'other line')}",
         f"not answered here when asked: {report.went_share:.2%}",
         *(f"routed at tau {tau}: {share:.2%}" for tau, share in report.routed_shares.items()),
     ]

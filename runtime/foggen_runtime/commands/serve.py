@@ -9,12 +9,14 @@ from typing import Any
 
 import click
 
+from foggen_runtime.commands.command_line import BundleType, Command, exit_codes
 from foggen_runtime.commands.options import (
     BundleArguments,
     CloudArguments,
     DecodingArguments,
     PolicyArguments,
     bundle_options,
+    check_cloud,
     cloud_options,
     decoding_options,
     policy_options,
@@ -62,8 +64,8 @@ class Arguments:
         return key
 
 
-@click.command()
-@click.argument("bundle")
+@click.command(cls=Command, epilog=exit_codes(2, 3, 9, special={0: "told to stop"}))
+@click.argument("bundle", type=BundleType())
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8080, show_default=True, help="Port; 0 takes a free one.")
 @click.option(
@@ -111,6 +113,7 @@ def serve(**options: Any) -> None:
     bundle = take(BundleArguments, options)
     cloud = take(CloudArguments, options).cloud()
     policy = take(PolicyArguments, options).to_policy()
+    check_cloud(policy, cloud)
     decoding = take(DecodingArguments, options)
     arguments = take(Arguments, options)
     if missing := [name for name in _EXTRA if find_spec(name) is None]:
@@ -137,7 +140,7 @@ def serve(**options: Any) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     logging.getLogger("foggen_runtime").setLevel(level)
     listener = open_socket(settings)
-    with open_shared(arguments.bundle, cloud, bundle.open_options(), policy) as foggen:
+    with listener, open_shared(arguments.bundle, cloud, bundle.open_options(), policy) as foggen:
         server = Server(foggen, settings, listener)
         click.echo(server.url)
         server.run()

@@ -1,31 +1,34 @@
 """`foggen tune`: the fastest way to run a bundle on this device, remembered beside it."""
 
+import os
 import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.commands.command_line import BundleType, Command, exit_codes, interruptible
 from foggen_runtime.commands.profile_options import asking_options, launcher_option, rounds_option
-from foggen_runtime.errors import ConfigError
-from foggen_runtime.hub import locate_bundle
-from foggen_runtime.jsonio import dumps
-from foggen_runtime.manifest import DEVICE_PROFILE_FILE
-from foggen_runtime.markdown import table
-from foggen_runtime.profiling.device_profile import DeviceProfile
-from foggen_runtime.profiling.question_set import built_in_questions
-from foggen_runtime.profiling.runner import Plan
-from foggen_runtime.profiling.schema import Settings
-from foggen_runtime.profiling.tuning import (
-    Search,
-    default_threads,
-    rank,
-    tune,
-    uses_kleidiai,
+from foggen_runtime.commands.terminal import (
+    markdown_option,
+    progress,
+    quiet_option,
+    show_page,
+    warn,
 )
+from foggen_runtime.errors import ConfigError
+from foggen_runtime.wording import counted
+
+if TYPE_CHECKING:
+    from foggen_runtime.bundle import Bundle
+    from foggen_runtime.pages import Page
+    from foggen_runtime.profiling.device_profile import DeviceProfile
+    from foggen_runtime.profiling.runner import Plan
+    from foggen_runtime.profiling.tuning import Search
+
+# More processes than this, waiting or running, and a candidate may get less than its processors.
+_BUSY = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,20 @@ class Arguments:
     launcher: str
     output: Path | None
     as_json: bool
+    as_markdown: bool
 
-    def search(self) -> Search:
+    def search(self) -> "Search":
         """What to try."""
+        from foggen_runtime.profiling.tuning import Search, uses_kleidiai
+
         return Search(self.rounds, self.tolerance, self._threads(), uses_kleidiai())
 
-    def plan(self, bundle: Bundle) -> Plan:
+    def plan(self, bundle: "Bundle") -> "Plan":
         """How to ask."""
+        from foggen_runtime.profiling.question_set import built_in_questions
+        from foggen_runtime.profiling.runner import Plan
+        from foggen_runtime.profiling.schema import Settings
+
         settings = Settings(
             rounds=self.rounds,
             questions=self.questions,
@@ -58,7 +68,15 @@ class Arguments:
         )
         return Plan(bundle, settings, built_in_questions())
 
+    def target(self, bundle: "Bundle") -> Path:
+        """Where a bundle's device profile goes."""
+        from foggen_runtime.manifest import DEVICE_PROFILE_FILE
+
+        return self.output or bundle.path(DEVICE_PROFILE_FILE)
+
     def _threads(self) -> tuple[int, ...]:
+        from foggen_runtime.profiling.tuning import default_threads
+
         if self.threads is None:
             return default_threads()
         try:
@@ -70,8 +88,8 @@ class Arguments:
         return counts
 
 
-@click.command("tune")
-@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True)
+@click.command("tune", cls=Command, epilog=exit_codes(0, 2, 3, 7, 130))
+@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=BundleType())
 @click.option("--threads", help="Thread counts to try, e.g. 1,2,4.  [default: up to all]")
 @rounds_option(3, "Fresh processes of each candidate.")
 @asking_options
@@ -86,9 +104,11 @@ class Arguments:
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help=f"Write there instead of BUNDLE/{DEVICE_PROFILE_FILE}.",
+    help="Write there instead of BUNDLE/device.json.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the device profiles as JSON.")
+@markdown_option
+@quiet_option
 def tune_command(**options: Any) -> None:
     """Find the fastest way to decide with BUNDLE on this device.
 
@@ -104,54 +124,92 @@ def tune_command(**options: Any) -> None:
       foggen tune foggen-int4
       foggen tune foggen-int4 foggen-int8
     """
+    from foggen_runtime.bundle import Bundle
+    from foggen_runtime.hub import locate_bundle
+    from foggen_runtime.jsonio import dumps
+
     arguments = Arguments(**options)
     if arguments.output and len(arguments.bundles) > 1:
         raise ConfigError("output: is for one bundle; several are written beside each")
     bundles = [Bundle.open(locate_bundle(name)) for name in arguments.bundles]
-    tuned = [_tune(bundle, arguments) for bundle in bundles]
-    if arguments.as_json:
-        click.echo(dumps({"device_profiles": [profile.to_dict() for profile in tuned]}))
-        return
-    for bundle, profile in zip(bundles, tuned, strict=True):
-        click.echo(_page(bundle, profile))
-    if len(bundles) > 1:
-        click.echo(_ranking(bundles, tuned, arguments))
+    _warn_of_others()
+    tuned: list[DeviceProfile] = []
+    with interruptible(lambda: _kept(bundles, len(tuned), arguments)):
+        tuned.extend(_tune(bundle, arguments) for bundle in bundles)
+        if arguments.as_json:
+            click.echo(dumps({"device_profiles": [profile.to_dict() for profile in tuned]}))
+            return
+        for bundle, profile in zip(bundles, tuned, strict=True):
+            show_page(_page(bundle, profile, arguments), as_markdown=arguments.as_markdown)
+        if len(bundles) > 1:
+            ranking = _ranking(bundles, tuned, arguments)
+            show_page(ranking, as_markdown=arguments.as_markdown)
 
 
-def _tune(bundle: Bundle, arguments: Arguments) -> DeviceProfile:
+def _warn_of_others() -> None:
+    """Warn where other processes would be measured as well."""
+    load = os.getloadavg()[0]
+    if load > _BUSY:
+        processors = counted(os.cpu_count() or 1, "processor")
+        warn(
+            f"this machine is busy: its load average is {load:.2f}, on {processors}. What is "
+            "found now may not hold; tune again when it is idle"
+        )
+
+
+def _kept(bundles: "list[Bundle]", tuned: int, arguments: Arguments) -> str:
+    """Say what was written before Ctrl-C."""
+    written = ", ".join(str(arguments.target(bundle)) for bundle in bundles[:tuned])
+    return f"{written} {'is' if tuned == 1 else 'are'} written" if tuned else "nothing was written"
+
+
+def _tune(bundle: "Bundle", arguments: Arguments) -> "DeviceProfile":
+    from foggen_runtime.profiling.tuning import tune
+
     search = arguments.search()
-    with click.progressbar(
-        length=search.processes, label=bundle.directory.name, file=sys.stderr
-    ) as bar:
-        profile = tune(arguments.plan(bundle), search, lambda: bar.update(1))
-    profile.save(arguments.output or bundle.path(DEVICE_PROFILE_FILE))
+    with progress(search.processes, bundle.directory.name) as advance:
+        profile = tune(arguments.plan(bundle), search, lambda: advance(1))
+    profile.save(arguments.target(bundle))
     return profile
 
 
-def _page(bundle: Bundle, profile: DeviceProfile) -> str:
-    rows = [
+def _page(bundle: "Bundle", profile: "DeviceProfile", arguments: Arguments) -> "Page":
+    from foggen_runtime.pages import Page, Section
+    from foggen_runtime.profiling.tuning import gain, untuned
+
+    rows = tuple(
         (
             str(trial.candidate),
             f"{trial.decision_ms:.1f}",
             str(trial.changed_confidences),
         )
         for trial in profile.trials
-    ]
+    )
     head = ("candidate", "decision, ms", "confidences changed")
-    return f"# {bundle.directory.name}: {profile.chosen}\n\n{table(head, rows)}\n"
+    ratio = gain(profile)
+    gained = "It was not compared with the defaults"
+    if ratio is not None:
+        gained = f"{ratio:.2f} times as fast as the defaults"
+    return Page(
+        f"{bundle.directory.name}: {profile.chosen}",
+        (Section("", head, rows),),
+        finding=f"{gained} ({untuned()}).",
+        details=f"Written to {arguments.target(bundle)}.",
+    )
 
 
-def _ranking(bundles: list[Bundle], tuned: list[DeviceProfile], arguments: Arguments) -> str:
+def _ranking(bundles: "list[Bundle]", tuned: "list[DeviceProfile]", arguments: Arguments) -> "Page":
     """Let the tuned bundles take turns, for their own trials were not at the same time."""
+    from foggen_runtime.pages import Page, Section
+    from foggen_runtime.profiling.tuning import rank
+
     plans = [arguments.plan(bundle) for bundle in bundles]
     candidates = [profile.chosen for profile in tuned]
-    with click.progressbar(
-        length=len(bundles) * arguments.rounds, label="together", file=sys.stderr
-    ) as bar:
-        times = rank(plans, candidates, arguments.rounds, lambda: bar.update(1))
+    with progress(len(bundles) * arguments.rounds, "together") as advance:
+        times = rank(plans, candidates, arguments.rounds, lambda: advance(1))
     ranked = sorted(zip(times, bundles, strict=True), key=lambda pair: pair[0])
-    rows = [
+    rows = tuple(
         (bundle.directory.name, bundle.manifest.quantization.recipe, f"{time:.1f}")
         for time, bundle in ranked
-    ]
-    return "# Together\n\n" + table(("bundle", "recipe", "decision, ms"), rows)
+    )
+    return Page("Together", (Section("", ("bundle", "recipe", "decision, ms"), rows),))

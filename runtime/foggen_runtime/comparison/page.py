@@ -1,11 +1,12 @@
-"""A comparison to read: as Markdown, and as a picture."""
+"""A comparison to read: in words and tables, and as a picture."""
 
 import math
 from typing import TYPE_CHECKING
 
 from foggen_runtime.comparison.counting import Comparison, DomainRow, Figures, Rate, Rates
 from foggen_runtime.drawing import FAINT, INK, Canvas
-from foggen_runtime.markdown import cell, table
+from foggen_runtime.pages import Page, Section
+from foggen_runtime.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,17 +23,28 @@ def labels(comparison: Comparison) -> tuple[str, str]:
     return ("A", "B") if reference == other else (reference, other)
 
 
-def markdown(comparison: Comparison) -> str:
-    """Return the comparison as a Markdown page."""
-    parts = [
-        _summary(comparison),
-        _figures_table(comparison),
-        "## Levels\n\nQuestions by the level that each bundle gave them.\n\n" + _levels(comparison),
-        "## Flips over tau\n\n" + _taus(comparison),
-    ]
+def page(comparison: Comparison) -> Page:
+    """Return the comparison in words and tables."""
+    reference, other = labels(comparison)
+    flips = comparison.flips
+    sections = [_figures(comparison), _levels(comparison), _taus(comparison)]
     if comparison.domains:
-        parts.append("## Domains\n\n" + _domains(comparison))
-    return "\n\n".join(parts) + "\n"
+        sections.append(_domains(comparison))
+    return Page(
+        title=f"{other} against {reference}",
+        items=tuple(
+            f"{label}: {bundle.name}, recipe {bundle.recipe}, bundle {bundle.sha256}; "
+            f"tau is compared with its {bundle.tau_on} confidence"
+            for label, bundle in zip(
+                labels(comparison), (comparison.reference, comparison.other), strict=True
+            )
+        ),
+        finding=f"{_percent(flips.rate)} of decisions flip",
+        details=f"at tau = {comparison.tau:g}: {flips.count} of {flips.total}, 95 % interval "
+        f"{_range(flips)}. With 95 % confidence the rate is at most "
+        f"{_percent(comparison.flip_rate_upper_bound)}.",
+        sections=tuple(sections),
+    )
 
 
 def picture(comparison: Comparison, kind: str) -> bytes:
@@ -48,29 +60,7 @@ def picture(comparison: Comparison, kind: str) -> bytes:
     return _CANVAS.picture(lambda figure: _draw(figure, comparison), kind)
 
 
-def _summary(comparison: Comparison) -> str:
-    names = [
-        f"- {label}: {cell(bundle.name)}, recipe {cell(bundle.recipe)}, bundle {bundle.sha256}; "
-        f"tau is compared with its {bundle.tau_on} confidence"
-        for label, bundle in zip(
-            labels(comparison), (comparison.reference, comparison.other), strict=True
-        )
-    ]
-    reference, other = labels(comparison)
-    flips = comparison.flips
-    return "\n".join(
-        [
-            f"# {cell(other)} against {cell(reference)}\n",
-            *names,
-            f"\n**{_percent(flips.rate)} of decisions flip** at tau = {comparison.tau:g}: "
-            f"{flips.count} of {flips.total}, 95 % interval {_range(flips)}. With 95 % confidence "
-            f"the rate is at most {_percent(comparison.flip_rate_upper_bound)}.",
-        ]
-    )
-
-
-def _figures_table(comparison: Comparison) -> str:
-    reference, other = labels(comparison)
+def _figures(comparison: Comparison) -> Section:
     rows = [_rates_row("deferred", comparison.deferred)]
     if comparison.accuracy:
         rows.append(_rates_row("local accuracy", comparison.accuracy))
@@ -78,61 +68,63 @@ def _figures_table(comparison: Comparison) -> str:
         if figures:
             rows.append(_figures_row(name, figures))
     change = comparison.expected_confidence_change
-    rows.append(["expected confidence", "", "", "-" if change is None else f"±{change:.4f}"])
-    text = table(["", reference, other, "change"], rows)
+    rows.append(("expected confidence", "", "", "-" if change is None else f"±{change:.4f}"))
     agreement = comparison.answer_agreement
-    if agreement is None:
-        return text
-    return (
-        f"{text}\n\nAnswers agree on {_percent(agreement.rate)} {_range(agreement)} of "
-        f"{agreement.total} answered questions. Brackets hold 95 % intervals."
-    )
+    note = ""
+    if agreement is not None:
+        note = (
+            f"Answers agree on {_percent(agreement.rate)} {_range(agreement)} of "
+            f"{counted(agreement.total, 'answered question')}. Brackets hold 95 % intervals."
+        )
+    return Section("", ("", *labels(comparison), "change"), tuple(rows), note=note)
 
 
-def _rates_row(name: str, rates: Rates) -> list[str]:
+def _rates_row(name: str, rates: Rates) -> tuple[str, ...]:
     delta = f"{rates.delta:+.2%}"
-    return [name, _with_range(rates.reference), _with_range(rates.other), delta]
+    return (name, _with_range(rates.reference), _with_range(rates.other), delta)
 
 
-def _figures_row(name: str, figures: Figures) -> list[str]:
+def _figures_row(name: str, figures: Figures) -> tuple[str, ...]:
     both = [
         "-" if value is None else f"{value:.4f}" for value in (figures.reference, figures.other)
     ]
-    return [name, *both, "-" if figures.delta is None else f"{figures.delta:+.4f}"]
+    return (name, *both, "-" if figures.delta is None else f"{figures.delta:+.4f}")
 
 
-def _levels(comparison: Comparison) -> str:
+def _levels(comparison: Comparison) -> Section:
     reference, other = labels(comparison)
-    names = [*comparison.levels, NO_LEVEL]
-    rows = [
-        [name, *(str(count) for count in counts)]
+    names = (*comparison.levels, NO_LEVEL)
+    rows = tuple(
+        (name, *(str(count) for count in counts))
         for name, counts in zip(names, comparison.confusion, strict=True)
-    ]
-    return table([f"{reference} \\ {other}", *names], rows)
+    )
+    intro = "Questions by the level that each bundle gave them."
+    return Section("Levels", (f"{reference} \\ {other}", *names), rows, intro=intro)
 
 
-def _taus(comparison: Comparison) -> str:
-    rows = [
-        [f"{row.tau:g}", str(row.flips.count), _with_range(row.flips)]
+def _taus(comparison: Comparison) -> Section:
+    rows = tuple(
+        (f"{row.tau:g}", str(row.flips.count), _with_range(row.flips))
         for row in comparison.flips_by_tau
-    ]
-    return table(["tau", "flips", "rate"], rows)
+    )
+    return Section("Flips over tau", ("tau", "flips", "rate"), rows)
 
 
-def _domains(comparison: Comparison) -> str:
+def _domains(comparison: Comparison) -> Section:
     reference, other = labels(comparison)
     head = ["domain", "questions", "flips", "answers agree"]
     if comparison.accuracy:
         head += [f"accuracy {reference}", f"accuracy {other}"]
-    return table(head, [_domain(row, len(head)) for row in comparison.domains])
+    rows = tuple(_domain(row, len(head)) for row in comparison.domains)
+    return Section("Domains", tuple(head), rows)
 
 
-def _domain(row: DomainRow, width: int) -> list[str]:
+def _domain(row: DomainRow, width: int) -> tuple[str, ...]:
     agreement = "-" if row.answer_agreement is None else _with_range(row.answer_agreement)
     cells = [row.domain or "(none)", str(row.questions), _with_range(row.flips), agreement]
     if row.accuracy:
         cells += [_with_range(row.accuracy.reference), _with_range(row.accuracy.other)]
-    return cells + ["-"] * (width - len(cells))
+    return (*cells, *["-"] * (width - len(cells)))
 
 
 def _percent(share: float) -> str:

@@ -6,11 +6,13 @@ but its question, which is asked again.
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from typing import Protocol
 
@@ -80,15 +82,29 @@ class ProcessPool:
         pool = ProcessPoolExecutor(self._workers, context, _open, (self._job,))
         try:
             left = iter(questions)
-            waiting: deque[Future[Record]] = deque(
-                pool.submit(_answer, question)
-                for question in islice(left, _WAITING_PER_WORKER * self._workers)
-            )
+            first = islice(left, _WAITING_PER_WORKER * self._workers)
+            with _deaf_children():
+                waiting: deque[Future[Record]] = deque(
+                    pool.submit(_answer, question) for question in first
+                )
             while waiting:
                 yield waiting.popleft().result()
                 waiting.extend(pool.submit(_answer, question) for question in islice(left, 1))
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Have processes that are started in the block ignore Ctrl-C, which is for their parent."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say what signals do
+        return
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 _answerer: Answerer | None = None

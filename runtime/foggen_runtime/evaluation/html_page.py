@@ -1,9 +1,8 @@
 """An evaluation as one self-contained HTML page: the pictures as inline SVG, then the tables."""
 
-from collections.abc import Sequence
 from html import escape
 
-from foggen_runtime.evaluation.tables import Table
+from foggen_runtime.pages import Page, Section
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; background: #ffffff;
@@ -15,26 +14,25 @@ svg { width: 100%; height: auto; }
 """
 
 
-def html_page(heading: str, svg: str, tables: Sequence[Table]) -> str:
+def html_page(page: Page, svg: str) -> str:
     """Return the whole page.
 
     Args:
-        heading: What it is about.
+        page: What it says.
         svg: A picture as an SVG document.
-        tables: What follows it.
     """
-    text = escape(heading)
+    text = escape(page.title)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{text}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{text}</h1>\n"
         f"<figure>{svg[svg.index('<svg') :]}</figure>\n"
-        + "\n".join(map(_table, tables))
+        + "\n".join(map(_table, page.sections))
         + "\n</body>\n</html>\n"
     )
 
 
-def _table(table: Table) -> str:
+def _table(table: Section) -> str:
     head = "".join(f"<th>{escape(text)}</th>" for text in table.head)
     rows = "\n".join(
         "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in table.rows

@@ -112,7 +112,8 @@ class RecordWriter:
     """Appends records to a file; a context manager.
 
     Attributes:
-        written: The ids that the file holds already.
+        written: The ids that the file held already.
+        count: How many records it holds.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
@@ -124,6 +125,7 @@ class RecordWriter:
         """
         self._path = path
         self.written: tuple[str, ...] = ()
+        self.count = 0
         text = dumps(header) + "\n"
         try:
             self._file: BinaryIO = path.open("a+b")
@@ -148,6 +150,7 @@ class RecordWriter:
         except (ValueError, KeyError, TypeError) as error:
             self._file.close()
             raise ConfigError(f"{path}: holds a line that is no record: {error}") from error
+        self.count = len(self.written)
 
     def __enter__(self) -> Self:
         return self
@@ -164,6 +167,7 @@ class RecordWriter:
     def append(self, record: Record) -> None:
         """Write a record, so that it outlives this process when this returns."""
         self._append(dumps(record) + "\n")
+        self.count += 1
 
     def _append(self, text: str) -> None:
         self._file.write(text.encode())

@@ -1,55 +1,39 @@
 """Tables of an evaluation, for Markdown and HTML alike."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from foggen_runtime.evaluation.bootstrap import Interval
 from foggen_runtime.evaluation.pairing import Pairing
 from foggen_runtime.evaluation.records import Header
 from foggen_runtime.evaluation.routing import Point
 from foggen_runtime.evaluation.summary import DomainMean, Figures, Summary
-from foggen_runtime.markdown import table
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under a head, and a title."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def markdown(self) -> str:
-        """Return a Markdown table whose columns also line up as plain text."""
-        return f"## {self.title}\n\n{table(self.head, self.rows)}"
-
-
-def page(heading: str, tables: Sequence[Table]) -> str:
-    """Return a Markdown page."""
-    return "\n\n".join([f"# {heading}", *(each.markdown() for each in tables)]) + "\n"
+from foggen_runtime.pages import Section
+from foggen_runtime.wording import counted
 
 
 def heading(header: Header, summary: Summary) -> str:
     """Return what a page is about."""
     return (
-        f"{header.bundle}, {header.recipe}: {summary.questions} questions at "
+        f"{header.bundle}, {header.recipe}: {counted(summary.questions, 'question')} at "
         f"tau = {summary.tau:.4g} on {summary.confidence} confidence"
     )
 
 
-def summary_tables(summary: Summary) -> list[Table]:
+def summary_tables(summary: Summary) -> list[Section]:
     """Return the figures, those by domain, and nothing that is not known."""
-    tables = [Table("Figures", ("figure", "value", "95 % interval"), tuple(_figure_rows(summary)))]
+    tables = [
+        Section("Figures", ("figure", "value", "95 % interval"), tuple(_figure_rows(summary)))
+    ]
     if summary.by_domain:
         rows = [_domain_row(name, row) for name, row in summary.by_domain.items()]
         if summary.domain_mean:
             rows.append(_mean_row(summary.domain_mean))
         head = ("domain", "questions", "local accuracy", "routed", "system accuracy", "lift")
-        tables.append(Table("Domains", head, tuple(rows)))
+        tables.append(Section("Domains", head, tuple(rows)))
     return tables
 
 
-def sweep_table(points: Sequence[Point], *, priced: bool) -> Table:
+def sweep_table(points: Sequence[Point], *, priced: bool) -> Section:
     """Return the system over thresholds."""
     head = ["tau", "routed", "system accuracy", "lift", "accuracy of the kept"]
     rows = [
@@ -64,10 +48,10 @@ def sweep_table(points: Sequence[Point], *, priced: bool) -> Table:
         for point in points
     ]
     head += ["cost"] if priced else []
-    return Table("Thresholds", tuple(head), tuple(map(tuple, rows)))
+    return Section("Thresholds", tuple(head), tuple(map(tuple, rows)))
 
 
-def pairing_tables(pairing: Pairing) -> list[Table]:
+def pairing_tables(pairing: Pairing) -> list[Section]:
     """Return what changed from one record file to another."""
     flips = pairing.flips
     shares = tuple(
@@ -85,8 +69,8 @@ def pairing_tables(pairing: Pairing) -> list[Table]:
         ("changed levels", str(pairing.level_changes), _share(pairing), ""),
     )
     return [
-        Table("Decisions", ("", "questions", "share", "95 % interval"), counted),
-        Table("Shares", ("", "first", "second", "difference", "95 % interval"), shares),
+        Section("Decisions", ("", "questions", "share", "95 % interval"), counted),
+        Section("Shares", ("", "first", "second", "difference", "95 % interval"), shares),
     ]
 
 

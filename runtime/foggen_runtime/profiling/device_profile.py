@@ -5,6 +5,7 @@ bundle may be copied with it.
 """
 
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,6 +110,7 @@ def find_device_profile(bundle: Bundle, root: Path = Path("/")) -> DeviceProfile
         ConfigError: There is a file, but it is no device profile.
     """
     path = bundle.path(DEVICE_PROFILE_FILE)
+    remedy = f"remove the file, or run {shlex.join(['foggen', 'tune', str(bundle.directory)])}"
     try:
         if not lies_inside(path, bundle.directory):
             raise ConfigError(f"{path}: must lie inside the bundle, is a link out of it; remove it")
@@ -116,14 +118,14 @@ def find_device_profile(bundle: Bundle, root: Path = Path("/")) -> DeviceProfile
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}; remove it or tune again") from error
+        raise ConfigError(f"{path}: cannot be read: {error}; {remedy}") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if isinstance(version, int) and version > DEVICE_PROFILE_VERSION:
         return None
     try:
         profile = from_json(DeviceProfile, document, str(path))
     except FieldError as error:
-        raise ConfigError(f"{error}; remove the file or tune again") from error
+        raise ConfigError(f"{error}; {remedy}") from error
     return profile if profile.key == device_key(bundle, root) else None
 
 

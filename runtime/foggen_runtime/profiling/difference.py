@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from foggen_runtime.markdown import table
+from foggen_runtime.pages import Page, Section
 from foggen_runtime.profiling.samples import Round
 from foggen_runtime.profiling.schema import Profile
 
@@ -77,9 +77,9 @@ def difference(a: Profile, b: Profile) -> Difference:
     return Difference(DIFFERENCE_VERSION, _label(a), _label(b), _notes(a, b), tuple(changes))
 
 
-def markdown(found: Difference) -> str:
-    """Return the difference as a Markdown page."""
-    rows = [
+def page(found: Difference) -> Page:
+    """Return the difference in a table."""
+    rows = tuple(
         (
             f"{change.metric}, {change.unit}",
             f"{change.a:.4g}",
@@ -89,16 +89,14 @@ def markdown(found: Difference) -> str:
             change.verdict,
         )
         for change in found.changes
-    ]
+    )
     head = ("metric", "A", "B", "slowdown of B", "95 % interval", "verdict")
-    parts = [
-        "# B against A",
-        "\n".join([f"- A: {found.a}", f"- B: {found.b}", *(f"- {note}" for note in found.notes)]),
-        table(head, rows),
+    note = (
         "Each process gives one median; the interval of the ratio is Welch's t on their "
-        "logarithms. For rates and times alike, a slowdown above 1 is worse.",
-    ]
-    return "\n\n".join(parts) + "\n"
+        "logarithms. For rates and times alike, a slowdown above 1 is worse."
+    )
+    items = (f"A: {found.a}", f"B: {found.b}", *found.notes)
+    return Page("B against A", (Section("", head, rows, note=note),), items=items)
 
 
 def t_quantile(probability: float, degrees: float) -> float:

@@ -6,7 +6,8 @@ Colours are CSS variables, so that the page follows the reader's light or dark s
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from foggen_runtime.profiling.page import Section, sections, title
+from foggen_runtime.pages import Section
+from foggen_runtime.profiling.page import sections, title
 from foggen_runtime.profiling.plots import Bar, Strip, bars, strips
 from foggen_runtime.profiling.samples import Round
 from foggen_runtime.profiling.schema import PassOperators, Profile

@@ -1,23 +1,13 @@
-"""A profile to read: tables, in Markdown that lines up as plain text too."""
+"""A profile to read, in tables."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from foggen_runtime.markdown import cell, table
+from foggen_runtime.pages import Page, Section
 from foggen_runtime.profiling.samples import Conditions, Reading
 from foggen_runtime.profiling.schema import Distribution, Profile
+from foggen_runtime.wording import counted
 
 NOT_AVAILABLE = "not available"
-
-
-@dataclass(frozen=True)
-class Section:
-    """One table with its title and a note below it."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
 
 
 def sections(profile: Profile) -> tuple[Section, ...]:
@@ -40,14 +30,9 @@ def title(profile: Profile) -> str:
     return f"{profile.bundle.name} ({profile.bundle.recipe}) on {where}"
 
 
-def markdown(profile: Profile) -> str:
-    """Return the profile as a Markdown page."""
-    parts = [f"# {cell(title(profile))}"]
-    for section in sections(profile):
-        parts += [f"## {section.title}", table(section.head, section.rows)]
-        if section.note:
-            parts.append(section.note)
-    return "\n\n".join(parts) + "\n"
+def page(profile: Profile) -> Page:
+    """Return the profile in tables."""
+    return Page(title(profile), sections(profile))
 
 
 def _device(profile: Profile) -> Section:
@@ -73,7 +58,7 @@ def _device(profile: Profile) -> Section:
 def _settings(profile: Profile) -> str:
     settings = profile.settings
     return (
-        f"{settings.rounds} processes of {settings.questions} questions, "
+        f"{counted(settings.rounds, 'process')} of {counted(settings.questions, 'question')}, "
         f"threads {settings.threads or 'of the big cores'}, "
         f"spinning {_on(settings.spinning)}, KleidiAI {_on(settings.kleidiai)}"
     )
@@ -84,8 +69,9 @@ def _questions(profile: Profile) -> Section:
         "Questions, milliseconds",
         ("phase", "n", "p50", "p90", "p99", "mean"),
         tuple(_times(profile.summary.questions_ms)),
-        "`decision` is the time to decision (TTD), from the question to local-or-cloud; `letter` "
-        "is the time to the first piece of a local answer. `answer` begins at the decision.",
+        note="`decision` is the time to decision (TTD), from the question to local-or-cloud; "
+        "`letter` is the time to the first piece of a local answer. `answer` begins at the "
+        "decision.",
     )
 
 
@@ -105,7 +91,7 @@ def _outcomes(profile: Profile) -> Section:
             "each."
         )
     head = ("outcome", "questions", "decision p50", "letter p50", "handoff p50", "total p50")
-    return Section("By decision, milliseconds", head, tuple(rows), note)
+    return Section("By decision, milliseconds", head, tuple(rows), note=note)
 
 
 def _p50s(times: dict[str, Distribution]) -> tuple[str, ...]:
@@ -120,8 +106,9 @@ def _process(profile: Profile) -> Section:
         "Process, milliseconds",
         ("phase", "n", "p50", "p90", "p99", "mean"),
         tuple(_times({name.replace("_", " "): figures for name, figures in times.items()})),
-        f"The phases account for {accounted:.1%} of the processes' wall clock. `first decision` is "
-        "from the process's start to its first decision, with cold caches of its own.",
+        note=f"The phases account for {accounted:.1%} of the processes' wall clock. "
+        "`first decision` is from the process's start to its first decision, with cold caches of "
+        "its own.",
     )
 
 
@@ -137,7 +124,7 @@ def _throughput(profile: Profile) -> Section:
         for name, figures in profile.summary.tokens_per_second.items()
     )
     note = "As llama-bench: random tokens, an empty cache, mean ± standard deviation."
-    return Section("Throughput", ("test", "t/s", "n"), rows, note)
+    return Section("Throughput", ("test", "t/s", "n"), rows, note=note)
 
 
 def _memory(profile: Profile) -> Section:
@@ -149,7 +136,7 @@ def _memory(profile: Profile) -> Section:
         ("steady, file-backed", _bytes(summary.steady_file_bytes)),
     )
     note = "Medians over the processes. Steady is after the questions; file-backed pages can go."
-    return Section("Memory", ("", ""), rows, note)
+    return Section("Memory", ("", ""), rows, note=note)
 
 
 def _operators(profile: Profile) -> Iterable[Section]:
@@ -164,7 +151,7 @@ def _operators(profile: Profile) -> Iterable[Section]:
             f"{traced.passes}; the tracing itself takes time. Shares below 0.5 % are left out."
         )
         head = ("operator", "ms", "share", "calls")
-        yield Section(f"Operators of a {name} pass", head, rows, note)
+        yield Section(f"Operators of a {name} pass", head, rows, note=note)
 
 
 def _conditions(profile: Profile) -> Section:

@@ -56,7 +56,12 @@ def default_threads() -> tuple[int, ...]:
     """Return the thread counts worth trying: powers of two, the big cores, all processors."""
     processors = os.cpu_count() or 1
     powers = {2**power for power in range(processors.bit_length()) if 2**power <= processors}
-    return tuple(sorted(powers | {min(big_cores(), processors), processors}))
+    return tuple(sorted(powers | {untuned().threads or processors, processors}))
+
+
+def untuned() -> Candidate:
+    """Return how a bundle runs here that was never tuned, with its threads counted."""
+    return Candidate(min(big_cores(), os.cpu_count() or 1), spinning=True, kleidiai=True)
 
 
 def uses_kleidiai(files: KernelFiles | None = None) -> bool:
@@ -106,6 +111,29 @@ def tune(
         chosen=chosen,
         trials=tuple(trials),
     )
+
+
+def gain(profile: DeviceProfile) -> float | None:
+    """Return how many times as fast as untuned the choice decides; None if that was not tried.
+
+    The gains of the knobs are multiplied, as only the candidates of one knob took turns.
+    """
+    trials, usual = profile.trials, untuned()
+    spinning = next(i for i, trial in enumerate(trials) if not trial.candidate.spinning)
+    steps = {
+        "threads": trials[:spinning],
+        "spinning": trials[spinning : spinning + 2],
+        "kleidiai": trials[spinning + 2 :],
+    }
+    gained = 1.0
+    for knob, step in steps.items():
+        times = {getattr(trial.candidate, knob): trial.decision_ms for trial in step}
+        if not times:
+            continue
+        if getattr(usual, knob) not in times:
+            return None
+        gained *= times[getattr(usual, knob)] / times[getattr(profile.chosen, knob)]
+    return gained
 
 
 def frugal(trials: Sequence[Trial], tolerance: float) -> Candidate:

@@ -41,4 +41,4 @@ def test_the_steps_lead_to_an_answer(unpacked: Unpacked, tmp_path: Path) -> None
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert "[local: " in done.stdout
+    assert "[local: " in done.stderr

@@ -285,3 +285,49 @@ def test_no_bundle_is_no_package(tmp_path: Path) -> None:
     result = package("empty", "--target", "linux-arm64", "-o", "a.tar.xz")
     assert result.exit_code == 1
     assert "is no bundle" in result.stderr
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("target", "output", "step"),
+    [
+        ("linux-arm64", "a.tar.xz", "foggen_exporter.packaging.archive._write_tar"),
+        ("android", "out", "foggen_exporter.packaging.android.write_layouts"),
+    ],
+)
+def test_ctrl_c_leaves_nothing_behind(
+    unpacked: Unpacked,
+    wheels: Path,
+    target: str,
+    output: str,
+    step: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(step, interrupt)
+    if target == "android":
+        result = package(unpacked.bundle, "--target", target, "-o", output)
+    else:
+        result = for_arm64(unpacked, wheels, output)
+    assert result.exit_code == 130
+    assert f"Interrupted: no package is written, {output} is as it was\n" in result.stderr
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("split", [(), ("--split", "500kB")])
+def test_it_unpacks_as_advised(unpacked: Unpacked, wheels: Path, split: tuple[str, ...]) -> None:
+    result = for_arm64(unpacked, wheels, "my package.tar.xz", *split)
+    assert re.match(r"my package\.tar\.xz: \d+\.\d MB, packaged for linux-arm64 ", result.stdout)
+    (advice,) = re.findall(
+        r"^On the board: (.*) && (?:.*install\.sh)$", result.stderr, re.MULTILINE
+    )
+    subprocess.run(advice, shell=True, check=True)
+    assert len(list(Path.cwd().glob("foggen-*/install.sh"))) == 1
+
+
+def test_quiet_leaves_the_result_alone(unpacked: Unpacked) -> None:
+    result = package(unpacked.bundle, "--target", "android", "-o", "out", "--quiet")
+    assert len(result.stdout.splitlines()) == 1
+    assert result.stderr == ""

@@ -7,8 +7,10 @@ from xml.etree import ElementTree
 import pytest
 
 from foggen_runtime.comparison.counting import Comparison, compare
-from foggen_runtime.comparison.page import markdown, picture
+from foggen_runtime.comparison.page import page as page_of
+from foggen_runtime.comparison.page import picture
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.pages import markdown
 from foggen_runtime.questions import Question
 from tests.support.answers import answers, with_flips
 
@@ -31,7 +33,7 @@ def row(page: str, name: str) -> list[str]:
 
 
 def test_the_flip_rate_comes_first(comparison: Comparison) -> None:
-    title, *rest = markdown(comparison).splitlines()
+    title, *rest = markdown(page_of(comparison)).splitlines()
     assert title == "# int4 against fp32"
     (summary,) = (line for line in rest if line.startswith("**"))
     assert summary == (
@@ -42,7 +44,7 @@ def test_the_flip_rate_comes_first(comparison: Comparison) -> None:
 
 def test_it_says_what_tau_is_compared_with(comparison: Comparison) -> None:
     on_expected = replace(comparison.other, tau_on="expected")
-    page = markdown(replace(comparison, other=on_expected))
+    page = markdown(page_of(replace(comparison, other=on_expected)))
     assert "bundle fp32fp32fp32fp32fp32fp32fp32fp32; tau is compared with its verbalized" in page
     assert "bundle int4int4int4int4int4int4int4int4; tau is compared with its expected" in page
 
@@ -59,7 +61,7 @@ def test_levels_are_cut_by_tau_only_where_it_is_compared_with_them(comparison: C
 
 
 def test_figures_of_both_stand_side_by_side(comparison: Comparison) -> None:
-    page = markdown(comparison)
+    page = markdown(page_of(comparison))
     accuracy = ["local accuracy", "66.67% [9.43, 99.16]", "33.33% [0.84, 90.57]", "-33.33%"]
     assert row(page, "local accuracy") == accuracy
     assert row(page, "deferred")[1:] == ["33.33% [0.84, 90.57]", "0.00% [0.00, 70.76]", "-33.33%"]
@@ -69,7 +71,7 @@ def test_figures_of_both_stand_side_by_side(comparison: Comparison) -> None:
 
 
 def test_levels_taus_and_domains_have_tables(comparison: Comparison) -> None:
-    page = markdown(comparison)
+    page = markdown(page_of(comparison))
     assert row(page, "fp32 \\ int4") == ["fp32 \\ int4", "0.0", "0.5", "1.0", "malformed"]
     assert row(page, "1.0") == ["1.0", "0", "1", "1", "0"]
     assert row(page, "1  ")[:2] == ["1", "2"]
@@ -78,7 +80,7 @@ def test_levels_taus_and_domains_have_tables(comparison: Comparison) -> None:
 
 
 def test_what_is_unknown_is_left_out() -> None:
-    page = markdown(with_flips(0, 3))
+    page = markdown(page_of(with_flips(0, 3)))
     assert "accuracy" not in page
     assert "AUROC" not in page
     assert "Domains" not in page
@@ -87,11 +89,11 @@ def test_what_is_unknown_is_left_out() -> None:
 def test_a_domain_without_known_answers_has_a_dash() -> None:
     questions = [QUESTIONS[0], Question("2?", domain="x")]
     one = answers("fp32", [0, 2])
-    assert row(markdown(compare(questions, one, one, 0.5)), "x")[-2:] == ["-", "-"]
+    assert row(markdown(page_of(compare(questions, one, one, 0.5))), "x")[-2:] == ["-", "-"]
 
 
 def test_bundles_of_one_recipe_are_a_and_b(comparison: Comparison) -> None:
-    page = markdown(replace(comparison, other=comparison.reference))
+    page = markdown(page_of(replace(comparison, other=comparison.reference)))
     assert page.startswith("# B against A\n")
     assert "- A: tiny, recipe fp32, bundle fp32fp32" in page
 

@@ -10,13 +10,12 @@ from foggen_runtime.evaluation.pictures import Series, picture
 from foggen_runtime.evaluation.routing import sweep
 from foggen_runtime.evaluation.summary import Threshold, summarize
 from foggen_runtime.evaluation.tables import (
-    Table,
     heading,
-    page,
     pairing_tables,
     summary_tables,
     sweep_table,
 )
+from foggen_runtime.pages import Page, Section, markdown
 from tests.support.recorded import LEVELS, random_decisions, recorded
 
 DATA = random_decisions(200, seed=1)
@@ -24,7 +23,7 @@ SUMMARY = summarize(DATA, Threshold(0.5))
 
 
 def test_the_page_tells_the_figures_and_domains() -> None:
-    text = page(heading(DATA.header, SUMMARY), summary_tables(SUMMARY))
+    text = markdown(Page(heading(DATA.header, SUMMARY), tuple(summary_tables(SUMMARY))))
     assert text.startswith("# tiny, fp32: 200 questions at tau = 0.5 on verbalized confidence\n")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.split("\n")]
     assert ["routed share", f"{SUMMARY.routed_share:.2%}"] in [row[:2] for row in rows]
@@ -48,9 +47,9 @@ def test_a_comparison_shows_flips() -> None:
 
 
 def test_text_is_escaped() -> None:
-    table = Table("a & b", ("<x>",), (("1 | 2",),))
-    assert "1 \\| 2" in table.markdown()
-    shown = html_page("<h>", "<?xml?><svg></svg>", [table])
+    page = Page("<h>", (Section("a & b", ("<x>",), (("1 | 2",),)),))
+    assert "1 \\| 2" in markdown(page)
+    shown = html_page(page, "<?xml?><svg></svg>")
     assert "<title>&lt;h&gt;</title>" in shown
     assert "<th>&lt;x&gt;</th>" in shown
     assert "<?xml" not in shown

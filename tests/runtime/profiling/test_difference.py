@@ -110,7 +110,7 @@ def test_json_and_page(tmp_path: Path) -> None:
     decision = next(row for row in document["changes"] if row["metric"] == "decision")
     assert decision["slowdown"] == pytest.approx(2, rel=0.01)
     page = compare(tmp_path, FAST, SLOW).stdout
-    assert "| decision, ms " in page
+    assert "decision, ms " in page
     assert "slower" in page
 
 

@@ -28,7 +28,13 @@ from foggen_runtime.profiling.request import RoundRequest
 from foggen_runtime.profiling.runner import Plan
 from foggen_runtime.profiling.samples import Round
 from foggen_runtime.profiling.schema import Settings
-from foggen_runtime.profiling.tuning import Search, default_threads, tune, uses_kleidiai
+from foggen_runtime.profiling.tuning import (
+    Search,
+    default_threads,
+    gain,
+    tune,
+    uses_kleidiai,
+)
 from tests.conftest import BundleOf
 from tests.support.kernel_root import PI5_CPUINFO, write_files
 from tests.support.profiles import make_round, make_sample
@@ -105,6 +111,41 @@ def test_threads_worth_trying(
     assert (3 in default_threads()) == (processors >= 3)
 
 
+def test_the_gain_is_that_of_each_knob_in_its_own_turns(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = Candidate(2, spinning=True, kleidiai=True)
+    monkeypatch.setattr(tuning, "untuned", lambda: usual)
+    device = Device(
+        lambda settings: (
+            (60 if settings.threads == 4 else 90)
+            * (0.5 if not settings.spinning else 1)
+            * (1 if settings.kleidiai else 2)
+        )
+    )
+    profile = search(bundle, device)
+    assert profile.chosen == Candidate(4, spinning=False, kleidiai=True)
+    assert gain(profile) == pytest.approx(90 / 60 / 0.5)
+    monkeypatch.setattr(tuning, "untuned", lambda: replace(usual, threads=3))
+    assert gain(profile) is None
+
+
+@pytest.mark.parametrize(("load", "warned"), [(0.2, False), (3.0, True)])
+def test_it_says_what_was_gained_and_where_it_wrote_and_warns_of_others(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, load: float, warned: bool
+) -> None:
+    device = Device(lambda settings: 30.0 if settings.spinning else 20.0)
+    monkeypatch.setattr(tuning.tune, "__defaults__", (lambda: None, device))
+    monkeypatch.setattr(tuning, "big_cores", lambda: 1)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    result = run("tune", bundle.directory, *QUICK)
+    assert result.exit_code == 0, result.output
+    assert "1.50 times as fast as the defaults (threads 1, spinning on, " in result.stdout
+    assert f"Written to {bundle.path(DEVICE_PROFILE_FILE)}." in result.stdout
+    warning = f"Warning: this machine is busy: its load average is {load:.2f}, on "
+    assert (warning in result.stderr) == warned
+
+
 def saved(bundle: Bundle) -> DeviceProfile:
     profile = search(bundle, Device(lambda settings: 100 / (settings.threads or 1)))
     profile.save(bundle.path(DEVICE_PROFILE_FILE))
@@ -141,7 +182,7 @@ def test_the_key_is_the_processor_as_the_kernel_names_it(bundle: Bundle, tmp_pat
 def test_a_broken_device_profile_is_named(bundle: Bundle) -> None:
     path = bundle.path(DEVICE_PROFILE_FILE)
     path.write_text("{", encoding="utf-8")
-    with pytest.raises(ConfigError, match="remove it or tune again"):
+    with pytest.raises(ConfigError, match="remove the file, or run foggen tune "):
         find_device_profile(bundle)
     path.write_text('{"schema_version": 1}', encoding="utf-8")
     with pytest.raises(ConfigError, match="field 'created' is missing"):
@@ -187,13 +228,13 @@ def test_several_bundles_are_tuned_and_then_compared(
     assert result.exit_code == 0, result.output
     assert (other / DEVICE_PROFILE_FILE).exists()
     assert bundle.path(DEVICE_PROFILE_FILE).exists()
-    assert "# Together" in result.stdout
+    assert "Together\n" in result.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--threads", "0,1"), "threads: must be numbers such as 1,2,4, is '0,1'"),
+        (("--threads", "0,1"), "--threads: must be numbers such as 1,2,4, is '0,1'"),
         (("--threads", "many"), "threads: must be numbers such as 1,2,4, is 'many'"),
         (("--output", "nowhere/device.json"), "nowhere/device.json: cannot be written"),
     ],

@@ -1,0 +1,81 @@
+"""What a command says besides its result, and how results fit a terminal.
+
+Results go to standard output. Notes and progress go to standard error, and `--quiet` leaves them
+out; warnings go there too, and stay.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from foggen_runtime.printing import printable_name, printable_text
+
+if TYPE_CHECKING:
+    from foggen_runtime.pages import Page
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_QUIET = "foggen.quiet"
+
+
+def quiet_option(command: Command) -> Command:
+    """Add `--quiet`."""
+    return click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=lambda ctx, _, value: ctx.meta.__setitem__(_QUIET, value),
+        help="Print the result, warnings and errors alone.",
+    )(command)
+
+
+def markdown_option(command: Command) -> Command:
+    """Add `--markdown`."""
+    return click.option(
+        "--markdown", "as_markdown", is_flag=True, help="Print the tables in Markdown."
+    )(command)
+
+
+def is_quiet() -> bool:
+    """Whether `--quiet` was given."""
+    ctx = click.get_current_context(silent=True)
+    return bool(ctx and ctx.meta.get(_QUIET))
+
+
+def note(sentence: str) -> None:
+    """Say something that is not the result."""
+    if not is_quiet():
+        click.echo(printable_text(sentence), err=True)
+
+
+def warn(sentence: str) -> None:
+    """Say something to beware of."""
+    click.echo(f"Warning: {printable_text(sentence)}", err=True)
+
+
+@contextmanager
+def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
+    """Show a bar; give what is called with the number of steps made."""
+    if is_quiet() or not length:
+        yield lambda _: None
+        return
+    with click.progressbar(length=length, label=printable_name(label), file=sys.stderr) as bar:
+        yield bar.update
+
+
+def terminal_width() -> int | None:
+    """Return how many columns the terminal has; None where there is none, or no end to them."""
+    return shutil.get_terminal_size((0, 0)).columns or None
+
+
+def show_page(page: "Page", *, as_markdown: bool) -> None:
+    """Print a page: Markdown if asked for, otherwise text that fits the terminal."""
+    from foggen_runtime.pages import markdown, plain
+
+    text = markdown(page) if as_markdown else plain(page, terminal_width())
+    click.echo(printable_text(text), nl=False)
