@@ -165,7 +165,7 @@ def test_a_refusal_says_so_and_is_no_answer(
         cloud = ("--cloud-url", server.url, "--cloud-model", "big")
         result = run("ask", bundle, unsure, *cloud, *stream)
     assert result.exit_code == 6
-    assert "No answer [cloud_refused: cloud: refused to answer: I cannot help." in result.stdout
+    assert "No answer [cloud_refused: cloud: refused to answer: I cannot help." in result.stderr
 
 
 def test_inspect_shows_and_verifies(bundle: str, tmp_path: Path) -> None:
