@@ -93,20 +93,20 @@ def _read(
     # Where its files are missing, transformers 5 makes up one that knows no words.
     if len(tokenizer.get_vocab()) == len(tokenizer.added_tokens_decoder):
         raise CheckpointError(
-            f"{directory}: has no tokenizer: {' and '.join(_missing(directory))} must be there as "
-            "transformers' save_pretrained writes them; copy them from the model it was tuned from"
+            f"{directory}: has no tokenizer: {_missing(directory) or 'its vocabulary is empty'}; "
+            "copy the tokenizer's files from the model it was tuned from"
         )
     return tokenizer, select_chat_template(tokenizer, str(directory))
 
 
-def _missing(directory: Path) -> list[str]:
-    names = (TOKENIZER_FILE, _CONFIG_FILE)
-    return [name for name in names if not (directory / name).exists()] or [TOKENIZER_FILE]
+def _missing(directory: Path) -> str:
+    names = [name for name in (TOKENIZER_FILE, _CONFIG_FILE) if not (directory / name).exists()]
+    return f"{' and '.join(names)} must be there" if names else ""
 
 
 def _likely_cause(directory: Path) -> str:
     if not (directory / TOKENIZER_FILE).exists():
-        return f"; {' and '.join(_missing(directory))} must be there"
+        return f"; {_missing(directory)}"
     path, installed = directory / "config.json", version("transformers")
     saved_by = str(read_json_object(path).get("transformers_version")) if path.exists() else ""
     major = saved_by.partition(".")[0]
