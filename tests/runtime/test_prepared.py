@@ -186,7 +186,8 @@ def test_an_altered_file_is_refused(bundle: Bundle) -> None:
     assert (found.status, found.graph) == ("stale", None)
     assert "prepare left them; run foggen prepare again" in str(found.detail)
     assert LocalModel(bundle, OpenOptions(OPTIONS)).prepared == found
-    with pytest.raises(BundleError, match=r"model\.onnx\.data: SHA-256 must be .*: run foggen prepare "):
+    remedy = r"model\.onnx\.data: SHA-256 must be .*: run foggen prepare "
+    with pytest.raises(BundleError, match=remedy):
         find_prepared(bundle, OPTIONS, verify=True)
     os.truncate(weights, stat.st_size - 1)
     with pytest.raises(BundleError, match=f"must have {stat.st_size} bytes, has"):
