@@ -167,7 +167,8 @@ class OptimumExport:
         self._positions = positions(
             settings.context_length, checkpoint.limit, written, self._prompt, self._template
         )
-        check_all_blocks(product_inputs(config), settings.recipe.layers.block_size)
+        if block_size := settings.recipe.layers.block_size:
+            check_all_blocks(product_inputs(config), block_size)
         checkpoint.files.check_finite()
 
     @property
