@@ -42,6 +42,11 @@ class Arguments:
     max_body: int
     max_question: int
     grace: float
+    max_connections: int | None
+    max_connections_per_address: int | None
+    header_timeout: float
+    body_timeout: float
+    send_timeout: float
     log_requests: bool
 
     def api_key(self) -> str | None:
@@ -97,6 +102,34 @@ class Arguments:
 @click.option(
     "--grace", default=60.0, show_default=True, help="Seconds to finish when told to stop."
 )
+@click.option(
+    "--max-connections",
+    type=int,
+    help="Most open connections.  [default: what `ulimit -n` leaves, 1024 at most]",
+)
+@click.option(
+    "--max-connections-per-address",
+    type=int,
+    help="Most open connections of one address.  [default: half of all]",
+)
+@click.option(
+    "--header-timeout",
+    default=10.0,
+    show_default=True,
+    help="Seconds for a request's header to arrive.",
+)
+@click.option(
+    "--body-timeout",
+    default=30.0,
+    show_default=True,
+    help="Seconds for a request's body to arrive.",
+)
+@click.option(
+    "--send-timeout",
+    default=30.0,
+    show_default=True,
+    help="Seconds within which a client must take some of its answer.",
+)
 @click.option("--log-requests", is_flag=True, help="Log each request, without its content.")
 def serve(**options: Any) -> None:
     """Serve BUNDLE, a directory or a hub id, to clients of OpenAI's API.
@@ -135,12 +168,15 @@ def serve(**options: Any) -> None:
         max_body=arguments.max_body,
         max_question=arguments.max_question,
         grace=arguments.grace,
+        max_connections=arguments.max_connections,
+        max_connections_per_address=arguments.max_connections_per_address,
+        header_timeout=arguments.header_timeout,
+        body_timeout=arguments.body_timeout,
+        send_timeout=arguments.send_timeout,
     )
     level = logging.INFO if arguments.log_requests else logging.WARNING
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     logging.getLogger("foggen_runtime").setLevel(level)
     listener = open_socket(settings)
     with listener, open_shared(arguments.bundle, cloud, bundle.open_options(), policy) as foggen:
-        server = Server(foggen, settings, listener)
-        click.echo(server.url)
-        server.run()
+        Server(foggen, settings, listener).run(announce=click.echo)

@@ -1,7 +1,6 @@
 """The server's pages."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -68,7 +67,7 @@ class _Pages:
         self._chat = chat
         self.chat = chat.answer
         self._page = data.joinpath("status.html").read_bytes()
-        self._description = json.loads(data.joinpath("openapi.json").read_text(encoding="utf-8"))
+        self._description = data.joinpath("openapi.json").read_bytes()
         self._created = int(time.time())
 
     async def page(self, _: Request) -> Response:
@@ -85,7 +84,7 @@ class _Pages:
         return JSONResponse(self._chat.ledger.status())
 
     async def description(self, _: Request) -> Response:
-        return JSONResponse(self._description)
+        return Response(self._description, media_type="application/json")
 
     async def models(self, _: Request) -> Response:
         return JSONResponse({"object": "list", "data": [self._model()]})

@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from foggen_runtime.errors import RequestError
 from foggen_runtime.handoff.policy import Route
 from foggen_runtime.result import BundleRef, Result
-from foggen_runtime.serving.desk import AbandonedError, Desk, Job
+from foggen_runtime.serving.desk import AbandonedError, ClosedError, Desk, Job
 from foggen_runtime.serving.gate import read_json_body
 from foggen_runtime.serving.ledger import Ledger
 from foggen_runtime.serving.replies import (
@@ -26,8 +26,6 @@ from foggen_runtime.serving.replies import (
 )
 from foggen_runtime.serving.requests import ChatRequest, read_chat_request
 from foggen_runtime.serving.settings import Settings
-
-_BODY_SECONDS = 30.0  # for a request's body to arrive
 
 
 @dataclass(frozen=True)
@@ -56,10 +54,10 @@ class Chat:
         """
         settings = self.settings
         try:
-            async with asyncio.timeout(_BODY_SECONDS):
+            async with asyncio.timeout(settings.body_timeout):
                 body = await read_json_body(request, settings.max_body)
         except TimeoutError as error:
-            message = f"body: must arrive within {_BODY_SECONDS:g} s"
+            message = f"body: must arrive within {settings.body_timeout:g} s"
             raise RequestError(408, "body_timeout", message) from error
         wanted = read_chat_request(body, settings.max_question)
         if self.route != "auto" and wanted.route not in (None, self.route):
@@ -97,13 +95,15 @@ class _ChatResponse(Response):
         """Wait for the next piece, and count the result.
 
         Raises:
-            RequestError: Asking failed or was cancelled.
+            ClientDisconnect: The client went away.
+            RequestError: Asking failed, or the server shuts down.
         """
         try:
             event = await self._job.next()
-        except (AbandonedError, asyncio.CancelledError) as error:
+        except AbandonedError as error:
+            raise ClientDisconnect from error
+        except (ClosedError, asyncio.CancelledError) as error:
             # uvicorn cancels what still runs after the grace: the client is told of it.
-            self._chat.ledger.cancelled()
             message = "server: is shutting down"
             raise RequestError(503, "shutting_down", message) from error
         except Exception as error:

@@ -23,6 +23,10 @@ class AbandonedError(Exception):
     """Nobody waits for the answer any more."""
 
 
+class ClosedError(Exception):
+    """The desk was closed before the question was answered."""
+
+
 class Job:
     """One question on its way; made and read in the event loop's thread."""
 
@@ -36,7 +40,7 @@ class Job:
         """Wait for the next piece of the answer, the result at last.
 
         Raises:
-            Exception: What asking raised, or `AbandonedError`.
+            Exception: What asking raised, or `AbandonedError`, or `ClosedError`.
         """
         event = await self._events.get()
         if isinstance(event, Exception):
@@ -114,7 +118,7 @@ class Desk:
             self._line.clear()
             self._changed.notify_all()
         for job in waiting:
-            job.tell(AbandonedError())
+            job.tell(ClosedError())
 
     def join(self, seconds: float) -> bool:
         """Wait for the threads to end, and tell whether they did."""
@@ -152,8 +156,10 @@ class Desk:
             for event in events:
                 if isinstance(event, Result):
                     return event
-                if job.cancellation.cancelled or self._closed:
+                if job.cancellation.cancelled:
                     return AbandonedError()
+                if self._closed:
+                    return ClosedError()
                 job.tell(event)
         except CancelledError:
             return AbandonedError()

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,8 +15,11 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from foggen_runtime.result import BundleRef, Result
+from foggen_runtime.serving.connections import Connections
 from foggen_runtime.serving.desk import Desk
 
 _LAST = 20  # decisions that the status page shows
@@ -42,21 +46,42 @@ class DecisionLine:
     total_ms: float
 
 
+class _Dropped(Collector):
+    """Counts the connections that were dropped, by reason."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily(
+            "foggen_connections_dropped",
+            "Connections that the server ended before their clients did.",
+            labels=["reason"],
+        )
+        for reason, count in self._connections.dropped.items():
+            family.add_metric([reason], count)
+        yield family
+
+
 class Ledger:
     """Counts answers, errors and times; used in the event loop's thread."""
 
-    def __init__(self, bundle: BundleRef, version: str, desk: Desk) -> None:
+    def __init__(
+        self, bundle: BundleRef, version: str, desk: Desk, connections: Connections
+    ) -> None:
         """Begin counting.
 
         Args:
             bundle: Who answers.
             version: The installed version of foggen.
             desk: Tells how many questions run and wait.
+            connections: Tells how many are open, and were dropped.
         """
         self._registry = CollectorRegistry()
         self._bundle = bundle
         self._version = version
         self._desk = desk
+        self._connections = connections
         self._started = time.time()
         self._last: deque[DecisionLine] = deque(maxlen=_LAST)
         self._sources = dict.fromkeys(_SOURCES, 0)
@@ -77,6 +102,9 @@ class Ledger:
         running.set_function(lambda: self._desk.running)
         waiting = Gauge("foggen_questions_waiting", "Questions in line.", registry=registry)
         waiting.set_function(lambda: self._desk.waiting)
+        opened = Gauge("foggen_connections", "Open connections.", registry=registry)
+        opened.set_function(lambda: len(self._connections))
+        registry.register(_Dropped(self._connections))
         self._answers = Counter(
             "foggen_answers", "Asked questions.", ["source", "reason"], registry=registry
         )

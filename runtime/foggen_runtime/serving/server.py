@@ -3,7 +3,7 @@
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
 import uvicorn
@@ -17,15 +17,19 @@ from foggen_runtime.local_model import Decoding
 from foggen_runtime.result import BundleRef, Result
 from foggen_runtime.serving.app import make_app
 from foggen_runtime.serving.chat import Chat
+from foggen_runtime.serving.connections import Connections, Limits
 from foggen_runtime.serving.desk import Ask, Desk
 from foggen_runtime.serving.gate import Gate, is_loopback
 from foggen_runtime.serving.ledger import Ledger
+from foggen_runtime.serving.listening import ListeningServer
+from foggen_runtime.serving.repeats import few_repeats
 from foggen_runtime.serving.requests import ChatRequest
 from foggen_runtime.serving.settings import Settings
 from foggen_runtime.serving.turns import SharedModel
 
 _BACKLOG = 2048  # connections; uvicorn's default
 _KEEP_ALIVE = 75  # seconds
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -43,10 +47,13 @@ class Server:
             foggen: The bundle; one of `open_shared` answers while handoffs wait.
             settings: How to serve it.
             listener: What `open_socket` gave for these settings.
+
+        Raises:
+            ConfigError: This process may not open as many files as the settings need.
         """
         self._foggen = foggen
+        connections = Connections(Limits.of(settings))
         listener.listen(_BACKLOG)
-        self._socket = listener
         host, port = listener.getsockname()[:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         hosts = (*_LOOPBACK_NAMES, host, *(name.lower() for name in settings.allowed_hosts))
@@ -56,33 +63,43 @@ class Server:
         shared = isinstance(foggen.model, SharedModel)
         threads = 1 + settings.handoffs if shared else 1
         desk = Desk(_asker(foggen, settings), threads, settings.queue)
-        ledger = Ledger(bundle, version("foggen"), desk)
-        self._uvicorn = uvicorn.Server(
-            uvicorn.Config(
-                make_app(Chat(bundle, desk, ledger, settings, foggen.policy.route), gate),
-                http="h11",
-                ws="none",
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=_KEEP_ALIVE,
-                timeout_graceful_shutdown=settings.grace,  # type: ignore[arg-type]
-            )
+        ledger = Ledger(bundle, version("foggen"), desk, connections)
+        config = uvicorn.Config(
+            make_app(Chat(bundle, desk, ledger, settings, foggen.policy.route), gate),
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=settings.grace,  # type: ignore[arg-type]
         )
+        self._uvicorn = ListeningServer(config, listener, connections)
 
-    def run(self) -> None:
+    def run(self, announce: Callable[[str], object] = lambda _: None) -> None:
         """Serve until `stop`, SIGTERM or SIGINT; then finish the questions that were taken.
 
-        Meanwhile what waits in the outbox is delivered, as the policy says.
+        Meanwhile what waits in the outbox is delivered, as the policy says. In the main thread,
+        the signals stay ignored afterwards, so that one that comes late does not end the process
+        otherwise than those before.
+
+        Args:
+            announce: Called with the URL once requests are answered, and signals heeded.
         """
-        if threading.current_thread() is threading.main_thread():
-            # uvicorn raises the signal again when all is done; by then it means nothing more.
-            for number in (signal.SIGTERM, signal.SIGINT):
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main:
+            # uvicorn's own handlers come later, and go again before all is done.
+            for number in _SIGNALS:
+                signal.signal(number, lambda *_: self.stop())
+        self._uvicorn.on_start = lambda: announce(self.url)
+        with few_repeats(), self._foggen.flushing():
+            self._uvicorn.run()
+        if in_main:
+            for number in _SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
-        with self._foggen.flushing():
-            self._uvicorn.run(sockets=[self._socket])
 
     def stop(self) -> None:
         """Make `run` end, from any thread."""

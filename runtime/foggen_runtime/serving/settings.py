@@ -26,6 +26,11 @@ class Settings:
         max_body: The most bytes of a request.
         max_question: The most characters of a question.
         grace: Seconds that running questions have to end when the server is told to.
+        max_connections: The most open connections; None for what the process's open files leave.
+        max_connections_per_address: The most of one address; None for half of them.
+        header_timeout: Seconds for a request's header to arrive.
+        body_timeout: Seconds for a request's body to arrive.
+        send_timeout: Seconds within which a client must take some of its answer.
     """
 
     host: str = "127.0.0.1"
@@ -40,6 +45,11 @@ class Settings:
     max_body: int = 1 << 20
     max_question: int = 1 << 15
     grace: float = 60.0
+    max_connections: int | None = None
+    max_connections_per_address: int | None = None
+    header_timeout: float = 10.0
+    body_timeout: float = 30.0
+    send_timeout: float = 30.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 1 << 16:
@@ -50,10 +60,15 @@ class Settings:
             ("max_body", 1),
             ("max_question", 1),
             ("max_new_tokens", 1),
+            ("max_connections", 1),
+            ("max_connections_per_address", 1),
         ):
             value = getattr(self, name)
-            if value < least:
+            if value is not None and value < least:
                 raise ConfigError(f"{name}: must be at least {least}, is {value}")
+        for name in ("header_timeout", "body_timeout", "send_timeout"):
+            if not 0 < (seconds := getattr(self, name)) <= 86_400:
+                raise ConfigError(f"{name}: must be above 0 and at most 86400 s, is {seconds}")
         if not 0 <= self.grace <= 86_400:
             raise ConfigError(f"grace: must be within [0, 86400] s, is {self.grace}")
         if self.api_key is not None and not re.fullmatch(rf"[!-~]{{{_MIN_KEY},}}", self.api_key):

@@ -301,7 +301,8 @@ def test_a_client_that_leaves_frees_its_place(tiny_bundle: BundleOf, sure: str) 
             with pytest.raises(httpx.ReadTimeout):
                 httpx.post(f"{gateway.url}{CHAT}", json=request(sure), timeout=0.2)
             gateway.wait_for(running=1, waiting=0)
-        assert gateway.http.get("/status").json()["cancelled"] == 3
+        status = gateway.http.get("/status").json()
+        assert (status["cancelled"], status["errors"]) == (3, {})
         server.go.set()
         thread.join(20)
         assert gateway.http.get("/status").json()["answers"]["local"] == 0
@@ -318,7 +319,8 @@ def test_a_client_that_leaves_a_stream_ends_the_asking(
             body = request(sure, stream=True, x_foggen=CLOUD_ONLY)
             with gateway.http.stream("POST", CHAT, json=body) as response:
                 next(response.iter_bytes(1))
-            gateway.wait_for(running=0)
+            gateway.wait_for(running=0, cancelled=1)
+            assert gateway.http.get("/status").json()["errors"] == {}
     (line,) = log.read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["reason"] == "cancelled"
 

@@ -10,7 +10,7 @@ import pytest
 from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.errors import RequestError
 from foggen_runtime.result import BundleRef, Result
-from foggen_runtime.serving.desk import AbandonedError, Desk
+from foggen_runtime.serving.desk import AbandonedError, ClosedError, Desk
 from foggen_runtime.serving.requests import ChatRequest
 
 RESULT = Result("B", "local", "confident", 0.5, "default", BundleRef("tiny", "0" * 64))
@@ -188,10 +188,10 @@ def test_closing_cancels_who_waits() -> None:
         assert await running.next() == "first"
         waiting = desk.submit(ChatRequest("waiting"))
         desk.close()
-        with pytest.raises(AbandonedError):
+        with pytest.raises(ClosedError):
             await waiting.next()
         asker.go.set()
-        with pytest.raises(AbandonedError):
+        with pytest.raises(ClosedError):
             await running.next()
 
     assert run(test).asked == ["running"]

@@ -245,19 +245,6 @@ def test_a_client_that_leaves_within_its_body_leaves_nothing(gateway: Gateway) -
     gateway.wait_for(running=0, waiting=0, cancelled=before + 1)
 
 
-def test_a_body_that_does_not_come_ends_the_wait(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("foggen_runtime.serving.chat._BODY_SECONDS", 0.2)
-    host, port = gateway.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as client:
-        client.sendall(
-            f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            "Content-Length: 100\r\n\r\n{".encode()
-        )
-        assert client.recv(1 << 16).startswith(b"HTTP/1.1 408 ")
-
-
 def test_every_page_has_its_headers(gateway: Gateway) -> None:
     for path in ("/", "/healthz", "/metrics", "/status", "/openapi.json", "/v1/models", "/nope"):
         headers = gateway.http.get(path).headers

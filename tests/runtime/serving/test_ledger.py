@@ -3,8 +3,10 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from foggen_runtime.result import BundleRef, Result, Timing
+from foggen_runtime.serving.connections import Connections, Limits
 from foggen_runtime.serving.desk import Desk
 from foggen_runtime.serving.ledger import Ledger
+from foggen_runtime.serving.settings import Settings
 from tests.conftest import BundleOf
 from tests.support.gateway import Gateway, serving
 
@@ -47,14 +49,16 @@ def test_metrics_and_status_count_the_same(tiny_bundle: BundleOf, sure: str, uns
     levels = {f"{answer['x_foggen']['confidence']:g}" for answer in answers}
     assert sum(counted[f"foggen_confidence_total{{level={level}}}"] for level in levels) == 3
     assert counted["foggen_questions_running"] == counted["foggen_questions_waiting"] == 0
+    assert counted["foggen_connections"] >= 1
     assert counted["process_resident_memory_bytes"] > 1e6
 
 
 def test_a_time_is_in_the_first_bucket_that_holds_it() -> None:
     bundle = BundleRef("tiny", "0" * 64)
     desk = Desk(lambda *_: iter(()), threads=0, waiting=0)
+    connections = Connections(Limits.of(Settings()))
     for milliseconds, bucket in ((1, 0), (10, 0), (10.1, 1), (400, 5), (30_000, 10), (30_001, 11)):
-        ledger = Ledger(bundle, "0", desk)
+        ledger = Ledger(bundle, "0", desk, connections)
         timing = Timing(total=milliseconds)
         ledger.answered(Result("A", "local", "mode", 0.5, "call", bundle, timing_ms=timing))
         assert ledger.status()["latency"]["counts"][bucket] == 1

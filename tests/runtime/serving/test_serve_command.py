@@ -3,9 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,31 +14,9 @@ from foggen_runtime.serving.settings import Settings
 from tests.conftest import BundleOf
 from tests.support.cloud_server import CloudServer
 from tests.support.gateway import CHAT, request
+from tests.support.serve_process import FOGGEN, process
 
-FOGGEN = Path(sys.executable).parent / "foggen"
 KEY = "a-key-of-tests-0123456789"
-
-
-@contextmanager
-def process(
-    bundle: Path, *options: str, key: str = ""
-) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Start the command, and give its URL and the process; it is killed at the end."""
-    command = [str(FOGGEN), "serve", str(bundle), "--port", "0", "--threads", "1", "--no-spinning"]
-    environment = {**os.environ, "FOGGEN_API_KEY": key}
-    running = subprocess.Popen(
-        [*command, *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-        text=True,
-    )
-    with running:
-        assert running.stdout is not None
-        try:
-            yield running.stdout.readline().strip(), running
-        finally:
-            running.kill()
 
 
 def run(*options: str, key: str = "") -> subprocess.CompletedProcess[str]:
