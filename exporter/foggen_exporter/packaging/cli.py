@@ -142,6 +142,7 @@ def package_command(**options: object) -> None:
     request = Request(**options)  # type: ignore[arg-type]
     require_extra("foggen-package")
     started = time.perf_counter()
+    request.check()
     with interruptible(f"no package is written, {request.output} is as it was"):
         facts = _android(request) if request.target == ANDROID else _linux(request)
     _report(request, facts, started)
