@@ -69,7 +69,7 @@ class Arguments:
         return key
 
 
-@click.command(cls=Command, epilog=exit_codes(2, 3, 9, special={0: "told to stop"}))
+@click.command(cls=Command, epilog=exit_codes(2, 3, 9, 130, special={0: "told to stop"}))
 @click.argument("bundle", type=BundleType())
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8080, show_default=True, help="Port; 0 takes a free one.")

@@ -23,4 +23,4 @@ def test_many_clients_get_answers_or_429(tiny_bundle: BundleOf) -> None:
     assert sum(status["answers"].values()) >= outcome.statuses[200] > 20
     # Clients that go when their time is up leave questions in the line: no error of the server.
     assert set(status["errors"]) == {"queue_full"}
-    assert threading.active_count() == before
+    assert threading.active_count() <= before

@@ -83,9 +83,11 @@ def test_a_missing_bundle_has_its_exit_code(tmp_path: Path) -> None:
     [
         (("--port", "70000"), "port: must be within [0, 65535], is 70000"),
         (("--queue", "-1"), "queue: must be at least 0, is -1"),
-        (("--max-body", "0"), "max_body: must be at least 1, is 0"),
+        (("--max-body", "0"), "--max-body: must be at least 1, is 0"),
         (("--grace", "-1"), "grace: must be within"),
-        (("--max-new-tokens", "0"), "max_new_tokens: must be at least 1, is 0"),
+        (("--max-connections", "0"), "--max-connections: must be at least 1, is 0"),
+        (("--header-timeout", "0"), "--header-timeout: must be above 0 and at most 86400 s, is 0"),
+        (("--max-new-tokens", "0"), "--max-new-tokens: must be at least 1, is 0"),
     ],
 )
 def test_wrong_usage(options: tuple[str, ...], message: str) -> None:
@@ -101,6 +103,8 @@ def test_the_help_has_an_example_and_the_defaults_are_the_settings() -> None:
     defaults = {option.name: option.default for option in serve.params}
     settings = Settings()
     for name in ("host", "port", "queue", "handoffs", "max_body", "max_question", "grace"):
+        assert defaults[name] == getattr(settings, name)
+    for name in ("header_timeout", "body_timeout", "send_timeout"):
         assert defaults[name] == getattr(settings, name)
     assert defaults["max_new_tokens"] == settings.max_new_tokens
     assert defaults["mode"] == settings.mode
