@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from foggen_runtime.profiling.device import CoreGroup, Device
 from foggen_runtime.profiling.samples import (
     Conditions,
-    CoreGroup,
-    Device,
     Memory,
     MemoryState,
     ProcessPhases,

@@ -7,9 +7,9 @@ Technical Reference Manuals (MIDR_EL1), as util-linux' `lscpu` lists them too.
 import platform
 import re
 from collections import Counter
+from dataclasses import dataclass
 
 from foggen_runtime.profiling.kernel_files import KernelFiles
-from foggen_runtime.profiling.samples import CoreGroup, Device
 
 _CPUS = "sys/devices/system/cpu"
 _ARM_PARTS = {
@@ -48,6 +48,34 @@ _FEATURES = (
     *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2", "sme", "sme2"),
     *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8"),
 )
+
+
+@dataclass(frozen=True)
+class CoreGroup:
+    """Processors of one kind; `max_mhz` is the highest frequency the hardware offers."""
+
+    name: str
+    count: int
+    max_mhz: float | None = None
+
+
+@dataclass(frozen=True)
+class Device:
+    """What was measured on; `features` are the instructions that decide which kernels run."""
+
+    board: str | None
+    cores: tuple[CoreGroup, ...]
+    architecture: str
+    features: tuple[str, ...]
+    memory_bytes: int | None
+    system: str | None
+    kernel: str | None
+    python: str
+
+    @property
+    def cpu(self) -> str:
+        """The kinds of cores as one name, e.g. `4x Cortex-A76 + 4x Cortex-A55`."""
+        return " + ".join(f"{group.count}x {group.name}" for group in self.cores)
 
 
 def describe_device(files: KernelFiles | None = None) -> Device:

@@ -17,7 +17,7 @@ from foggen_runtime.jsonio import FieldError, dumps, from_json, parse_json, show
 from foggen_runtime.manifest import DEVICE_PROFILE_FILE, MAX_MANIFEST_BYTES
 from foggen_runtime.profiling.device import describe_device
 from foggen_runtime.profiling.kernel_files import KernelFiles
-from foggen_runtime.profiling.software import onnxruntime_version
+from foggen_runtime.profiling.versions import onnxruntime_version
 
 if TYPE_CHECKING:
     from foggen_runtime.engine import EngineOptions

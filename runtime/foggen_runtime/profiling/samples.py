@@ -1,38 +1,10 @@
-"""What a profile is made of: the device, and what each process measured on it.
+"""What a profile is made of: what each process measured.
 
 Times are milliseconds (`_ms`), memory is bytes, frequencies MHz, temperatures degrees Celsius.
 What could not be measured is null, never 0.
 """
 
 from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class CoreGroup:
-    """Processors of one kind; `max_mhz` is the highest frequency the hardware offers."""
-
-    name: str
-    count: int
-    max_mhz: float | None = None
-
-
-@dataclass(frozen=True)
-class Device:
-    """What was measured on; `features` are the instructions that decide which kernels run."""
-
-    board: str | None
-    cores: tuple[CoreGroup, ...]
-    architecture: str
-    features: tuple[str, ...]
-    memory_bytes: int | None
-    system: str | None
-    kernel: str | None
-    python: str
-
-    @property
-    def cpu(self) -> str:
-        """The kinds of cores as one name, e.g. `4x Cortex-A76 + 4x Cortex-A55`."""
-        return " + ".join(f"{group.count}x {group.name}" for group in self.cores)
 
 
 @dataclass(frozen=True)
