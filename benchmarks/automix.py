@@ -15,11 +15,12 @@ import numpy as np
 from benchmarks.machine import machine, machine_kind, write_results
 from benchmarks.prompts import Prompts
 from benchmarks.workspace import Workspace, workspace_argument
-from foggen_runtime.bundle import Bundle
-from foggen_runtime.decoding import greedy_steps
-from foggen_runtime.engine import EngineOptions
-from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
-from foggen_runtime.template import Float32
+from foggen_runtime.bundle.bundle import Bundle
+from foggen_runtime.decide.plain import greedy_steps
+from foggen_runtime.decide.trie import Float32
+from foggen_runtime.model.decoding import Decoding
+from foggen_runtime.model.engine import EngineOptions
+from foggen_runtime.model.local_model import LocalModel, OpenOptions
 
 SAMPLES = 8
 ANSWER_TOKENS = 5  # `Final answer: B` and the end of the turn

@@ -19,7 +19,7 @@ from benchmarks.prompts import Prompts
 from benchmarks.report import markdown
 from benchmarks.rows import ROWS, Row
 from benchmarks.workspace import REPOSITORY, Workspace, size_mb, workspace_argument
-from foggen_runtime.manifest import Manifest
+from foggen_runtime.bundle.manifest import Manifest
 
 THREADS = 2
 

@@ -15,7 +15,7 @@ from benchmarks.machine import write_results
 from foggen_exporter.bundle_files import GRAPH_FILE
 from foggen_exporter.recipes import RECIPES
 from foggen_runtime import EngineOptions, Foggen, OpenOptions, Result
-from foggen_runtime.intervals import upper_bound
+from foggen_runtime.statistics.intervals import upper_bound
 from tests.support.export import export_bundle
 
 TINY = Path(__file__).parent.parent / "tests" / "tiny_foggen"

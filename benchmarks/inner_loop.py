@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foggen_runtime.quiet_onnxruntime import ort
+from foggen_runtime.model.quiet_onnxruntime import ort
 
 
 @dataclass(frozen=True)

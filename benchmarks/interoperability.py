@@ -21,10 +21,10 @@ from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.recipes import RECIPES
 from foggen_exporter.template import load_template
-from foggen_runtime.bundle import Bundle
-from foggen_runtime.decoding import greedy_steps
-from foggen_runtime.engine import EngineOptions
-from foggen_runtime.local_model import LocalModel, OpenOptions
+from foggen_runtime.bundle.bundle import Bundle
+from foggen_runtime.decide.plain import greedy_steps
+from foggen_runtime.model.engine import EngineOptions
+from foggen_runtime.model.local_model import LocalModel, OpenOptions
 
 SCRIPTS = REPOSITORY / "tests" / "languages"
 FETCHED = REPOSITORY / "work" / "languages"

@@ -78,7 +78,7 @@ class Runtime:
 
 def serve(bundle: Path, threads: int) -> None:
     """Answer questions on standard input, as the JVM's process does."""
-    from foggen_runtime.engine import ONNXRUNTIME_VERSION
+    from foggen_runtime.model.engine import ONNXRUNTIME_VERSION
 
     options = OpenOptions(engine=EngineOptions(threads=threads), prepared=False)
     with Foggen.open(bundle, options=options) as foggen:

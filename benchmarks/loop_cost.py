@@ -24,7 +24,7 @@ from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.recipes import RECIPES
 from foggen_exporter.template import load_template
-from foggen_runtime.manifest import Manifest
+from foggen_runtime.bundle.manifest import Manifest
 
 RECIPES_MEASURED = ("int4", "int8")
 WAYS = ("host", "loop")

@@ -21,9 +21,10 @@ from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.extra_graphs import LOOP_FILE
 from foggen_exporter.recipes import RECIPES
 from foggen_exporter.template import load_template
-from foggen_runtime.bundle import Bundle
-from foggen_runtime.engine import EngineOptions
-from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
+from foggen_runtime.bundle.bundle import Bundle
+from foggen_runtime.model.decoding import Decoding
+from foggen_runtime.model.engine import EngineOptions
+from foggen_runtime.model.local_model import LocalModel, OpenOptions
 
 TINY = Path(__file__).parent.parent / "tests" / "tiny_foggen"
 TAUS = (0.0, 0.25, 0.5, 0.75, 1.0)

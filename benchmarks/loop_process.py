@@ -14,9 +14,10 @@ from pathlib import Path
 from benchmarks.inner_loop import InnerLoop
 from benchmarks.peers.measuring import peak_rss_mb
 from foggen_exporter.extra_graphs import LOOP_FILE
-from foggen_runtime.bundle import Bundle
-from foggen_runtime.engine import EngineOptions
-from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
+from foggen_runtime.bundle.bundle import Bundle
+from foggen_runtime.model.decoding import Decoding
+from foggen_runtime.model.engine import EngineOptions
+from foggen_runtime.model.local_model import LocalModel, OpenOptions
 
 ANSWER_TOKENS = 64
 

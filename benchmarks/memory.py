@@ -22,7 +22,7 @@ from benchmarks.peers.measuring import Request
 from benchmarks.prompts import Prompts
 from benchmarks.rows import ROWS, Row
 from benchmarks.workspace import REPOSITORY, Workspace, run, size_mb, workspace_argument
-from foggen_runtime.manifest import Manifest
+from foggen_runtime.bundle.manifest import Manifest
 
 BUNDLES = {
     "start-int4": ["--quant", "int4"],

@@ -19,9 +19,10 @@ def memory_mb() -> dict[str, float]:
 def main() -> None:
     """Do what standard input asks, and print times and memory as one JSON line."""
     request = json.load(sys.stdin)
-    from foggen_runtime.bundle import Bundle
-    from foggen_runtime.engine import EngineOptions
-    from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
+    from foggen_runtime.bundle.bundle import Bundle
+    from foggen_runtime.model.decoding import Decoding
+    from foggen_runtime.model.engine import EngineOptions
+    from foggen_runtime.model.local_model import LocalModel, OpenOptions
 
     engine = EngineOptions(threads=request["threads"])
     options = OpenOptions(engine, prepared=request["prepared"])

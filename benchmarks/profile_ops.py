@@ -17,9 +17,9 @@ import numpy as np
 from benchmarks.machine import machine, machine_kind, write_results
 from benchmarks.prompts import QUESTION_TOKENS, Prompts
 from benchmarks.workspace import Workspace, workspace_argument
-from foggen_runtime.manifest import Manifest
-from foggen_runtime.quiet_onnxruntime import ort
-from foggen_runtime.template import TemplateTrie
+from foggen_runtime.bundle.manifest import Manifest
+from foggen_runtime.decide.trie import TemplateTrie
+from foggen_runtime.model.quiet_onnxruntime import ort
 
 THREADS = 2
 REPETITIONS = 8

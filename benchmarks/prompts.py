@@ -2,7 +2,7 @@
 
 import random
 
-from foggen_runtime.manifest import PromptInfo
+from foggen_runtime.bundle.manifest import PromptInfo
 
 QUESTION_TOKENS = 160
 TEXT_TOKENS = 151643  # the ids above are special

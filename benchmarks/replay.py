@@ -16,12 +16,12 @@ from typing import TypeVar
 import numpy as np
 
 from benchmarks.machine import machine, write_results
+from foggen_runtime.bundle.manifest import ConfidenceKind
 from foggen_runtime.evaluation.decisions import Decisions
 from foggen_runtime.evaluation.records import Header, Record, Tokens
 from foggen_runtime.evaluation.routing import Prices, sweep
 from foggen_runtime.evaluation.summary import Threshold, summarize
 from foggen_runtime.jsonio import dumps
-from foggen_runtime.manifest import ConfidenceKind
 
 DECISIONS, TAUS, REPETITIONS = 100_000, 101, 5
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -15,9 +15,9 @@ import click
 
 from foggen_exporter.cli import export_command
 from foggen_exporter.packaging.cli import package_command
+from foggen_runtime.bundle.manifest import FORMAT_VERSION, Manifest
 from foggen_runtime.cli import foggen
 from foggen_runtime.commands.profile_compare import compare_command
-from foggen_runtime.manifest import FORMAT_VERSION, Manifest
 from foggen_runtime.profiling.schema import PROFILE_VERSION, Profile
 from foggen_runtime.result import SCHEMA_VERSION, Result
 

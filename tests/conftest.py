@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from foggen_runtime.telemetry import turn_off_telemetry
+from foggen_runtime.model.telemetry import turn_off_telemetry
 
 turn_off_telemetry()  # for whatever a test imports or starts
 

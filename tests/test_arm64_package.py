@@ -106,7 +106,7 @@ def _interfaces(prefix: Sequence[str]) -> list[str]:
 
 def test_it_is_an_arm_python_that_imports_the_packaged_libraries_alone(board: Board) -> None:
     program = (
-        "import os; from foggen_runtime.quiet_onnxruntime import ort; "
+        "import os; from foggen_runtime.model.quiet_onnxruntime import ort; "
         "print(os.uname().machine, ort.__file__)"
     )
     done = subprocess.run(

@@ -8,9 +8,9 @@ from importlib.resources import files
 import pytest
 
 from foggen_exporter.calibration import MAX_QUESTIONS, CalibrationSet
-from foggen_runtime.choice import question_options
-from foggen_runtime.intervals import total_needed
-from foggen_runtime.questions import Question, judging_questions, parse_questions
+from foggen_runtime.statistics.intervals import total_needed
+from foggen_runtime.text.choice import question_options
+from foggen_runtime.text.questions import Question, judging_questions, parse_questions
 from tests.conftest import TINY
 
 DOMAINS = ("finance", "science", "coding", "law", "math", "kazakh-culture", "medical")

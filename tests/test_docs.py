@@ -10,11 +10,11 @@ import jsonschema
 import pytest
 
 from foggen_runtime import Foggen
-from foggen_runtime.asking import Route
+from foggen_runtime.ask.asking import Route
+from foggen_runtime.bundle.manifest import MANIFEST_FILE
 from foggen_runtime.jsonio import dumps
-from foggen_runtime.manifest import MANIFEST_FILE
 from tests.conftest import BundleOf
-from tests.runtime.test_foggen import QUESTIONS
+from tests.runtime.ask.test_foggen import QUESTIONS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

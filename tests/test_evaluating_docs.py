@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from foggen_runtime.bundle.manifest import CalibrationInfo
 from foggen_runtime.cli import foggen
 from foggen_runtime.evaluation.labelled import LabelledQuestion, read_labelled
 from foggen_runtime.evaluation.records import Header, Record
 from foggen_runtime.evaluation.summary import Summary
-from foggen_runtime.manifest import CalibrationInfo
 from tests.conftest import TINY, BundleOf
 
 ROOT = Path(__file__).parent.parent

@@ -21,20 +21,20 @@ from foggen_exporter.lora_config import LoraConfig
 from foggen_exporter.packaging.requirements import read_constraints
 from foggen_exporter.template import load_template
 from foggen_exporter.token_tables import token_tables
-from foggen_runtime.byte_pairs import TableTokenizer
-from foggen_runtime.choice import parse_choice, question_options
+from foggen_runtime.bundle.download import Download, DownloadOptions
+from foggen_runtime.bundle.manifest import Manifest
 from foggen_runtime.cloud.completions import StreamReader, read_completion
 from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.cloud.quoting import server_message
 from foggen_runtime.cloud.retrying import read_retry_after
-from foggen_runtime.download import Download, DownloadOptions
 from foggen_runtime.errors import FoggenError, RequestError
 from foggen_runtime.evaluation.labelled import normalized, read_labelled
 from foggen_runtime.handoff.policy import Policy, Redaction
-from foggen_runtime.manifest import Manifest
-from foggen_runtime.questions import parse_questions
 from foggen_runtime.serving.requests import read_chat_request
-from foggen_runtime.tokenizer import QuestionTokenizer
+from foggen_runtime.text.byte_pairs import TableTokenizer
+from foggen_runtime.text.choice import parse_choice, question_options
+from foggen_runtime.text.questions import parse_questions
+from foggen_runtime.text.tokenizer import QuestionTokenizer
 from tests.conftest import TINY
 
 QUESTION = 1 << 15  # the most characters of a question, as `foggen serve` takes it

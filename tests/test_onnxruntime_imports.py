@@ -52,7 +52,7 @@ def test_no_program_loads_it_first() -> None:
         ('import { Tensor } from "onnxruntime-node";\nenv.ORT_DISABLE_TELEMETRY = "1";\n', True),
         ('os.environ["ORT_DISABLE_TELEMETRY"] = "1"\nimport onnxruntime_genai\n', False),
         ("turn_off_telemetry()\nimport onnxruntime as ort\n", False),
-        ("from foggen_runtime.quiet_onnxruntime import ort\n", False),
+        ("from foggen_runtime.model.quiet_onnxruntime import ort\n", False),
     ],
 )
 def test_what_is_too_early(text: str, expected: bool) -> None:

@@ -10,8 +10,8 @@ from transformers import AutoTokenizer, Qwen3ForCausalLM
 
 from foggen_exporter.template import load_template
 from foggen_runtime import Decoding, EngineOptions, Foggen, OpenOptions, Result
-from foggen_runtime.decoding import Decision
-from foggen_runtime.local_model import DecodingMode
+from foggen_runtime.decide.plain import Decision
+from foggen_runtime.model.decoding import DecodingMode
 from tests.conftest import TINY, BundleOf
 
 HELD_OUT = [

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from benchmarks.emulation.decisions import Decided
-from foggen_runtime.intervals import upper_bound
+from foggen_runtime.statistics.intervals import upper_bound
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from benchmarks.emulation.arm64_root import CPUS, Arm64Root
 from benchmarks.emulation.decisions import Decided
 from benchmarks.workspace import REPOSITORY
 from foggen_exporter.bundle_files import CARD_FILE
+from foggen_runtime.bundle.manifest import Manifest
 from foggen_runtime.errors import BundleError
 from foggen_runtime.files import sha256_file, write_text_atomically
 from foggen_runtime.jsonio import from_json
-from foggen_runtime.manifest import Manifest
 
 NATIVE = "native"
 HASWELL = "haswell"

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.peers.measuring import Mark, Peer, Request, run
-from foggen_runtime.bundle import Bundle
-from foggen_runtime.decoding import greedy_steps
-from foggen_runtime.engine import EngineOptions
-from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
+from foggen_runtime.bundle.bundle import Bundle
+from foggen_runtime.decide.plain import greedy_steps
+from foggen_runtime.model.decoding import Decoding
+from foggen_runtime.model.engine import EngineOptions
+from foggen_runtime.model.local_model import LocalModel, OpenOptions
 
 
 class Foggen(Peer):

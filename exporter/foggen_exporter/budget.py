@@ -9,8 +9,8 @@ from foggen_exporter.architectures.qwen3_matrices import layer_matrices, vector_
 from foggen_exporter.checkpoint import TensorSource
 from foggen_exporter.graph import ALIGNMENT
 from foggen_exporter.recipes import EMBEDDING_GROUP, Recipe
+from foggen_runtime.bundle.manifest import WeightFormat
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.manifest import WeightFormat
 
 # The share of bytes above the smallest that a recipe may take where no budget is given.
 DEFAULT_EXTRA = 0.1

@@ -1,7 +1,7 @@
 """The README that every bundle carries, so that it can be published as it is."""
 
-from foggen_runtime.manifest import Manifest, WeightFormat
-from foggen_runtime.weight_groups import WeightGroup, weight_groups
+from foggen_runtime.bundle.manifest import Manifest, WeightFormat
+from foggen_runtime.bundle.weight_groups import WeightGroup, weight_groups
 
 _CARD = """\
 ---

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 from foggen_exporter.bundle_card import bundle_card
-from foggen_runtime.manifest import FileInfo, Manifest, PrefixSnapshotInfo, file_info
-from foggen_runtime.snapshot import SNAPSHOT_FILE, expected_key
+from foggen_runtime.bundle.manifest import FileInfo, Manifest, PrefixSnapshotInfo, file_info
+from foggen_runtime.model.snapshot import SNAPSHOT_FILE, expected_key
 
 GRAPH_FILE = "model.onnx"
 CARD_FILE = "README.md"

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Self
 
 from foggen_exporter.activations import CalibrationPrompts
-from foggen_runtime.manifest import PromptInfo, TemplateInfo
-from foggen_runtime.questions import parse_questions, read_questions
-from foggen_runtime.tokenizer import QuestionTokenizer
+from foggen_runtime.bundle.manifest import PromptInfo, TemplateInfo
+from foggen_runtime.text.questions import parse_questions, read_questions
+from foggen_runtime.text.tokenizer import QuestionTokenizer
 
 # More questions than this change nothing that could be measured, and cost time and memory.
 MAX_QUESTIONS = 64

@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
 from foggen_exporter.template import Template
-from foggen_runtime.added_tokens import is_control
 from foggen_runtime.errors import CheckpointError
+from foggen_runtime.text.added_tokens import is_control
 
 Message = dict[str, str]
 

@@ -23,7 +23,7 @@ from foggen_runtime.commands.terminal import note, quiet_option
 
 if TYPE_CHECKING:
     from foggen_exporter.export_settings import HeadKind
-    from foggen_runtime.manifest import Manifest
+    from foggen_runtime.bundle.manifest import Manifest
 
 DEFAULT_CHECKPOINT = "issai/foggen"
 # As `recipes` and `export_settings.HeadKind` have them: every TAB would wait for those modules.

@@ -10,7 +10,7 @@ from foggen_exporter.chat_template import changing_line, keep_for_control, turn_
 from foggen_exporter.prompt import prompt_info, template_info
 from foggen_exporter.template import Template
 from foggen_exporter.tokenizer_files import load_tokenizer
-from foggen_runtime.manifest import PromptInfo, TemplateInfo
+from foggen_runtime.bundle.manifest import PromptInfo, TemplateInfo
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from foggen_exporter.checkpoint import LM_HEAD, TensorSource
 from foggen_exporter.layers import Layer, LayerCache, embed, embed_all
 from foggen_exporter.probes import Choice, ProbeSet
 from foggen_exporter.recipes import EMBEDDING_GROUP, Recipe, find_recipe
-from foggen_runtime.manifest import WeightFormat
+from foggen_runtime.bundle.manifest import WeightFormat
 
 Float64 = npt.NDArray[np.float64]
 States = dict[str, list[Float32]]

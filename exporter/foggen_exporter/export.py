@@ -36,7 +36,7 @@ from foggen_exporter.probes import probe_set, probing_questions
 from foggen_exporter.prompt import head_info
 from foggen_exporter.smoothing import layer_scales
 from foggen_exporter.tokenizer_files import write_tokenizer
-from foggen_runtime.manifest import (
+from foggen_runtime.bundle.manifest import (
     FORMAT_VERSION,
     GraphInfo,
     HeadInfo,
@@ -45,8 +45,8 @@ from foggen_runtime.manifest import (
     QuantizationInfo,
     RoutingInfo,
 )
-from foggen_runtime.snapshot import SNAPSHOT_FILE
-from foggen_runtime.template import TemplateTrie
+from foggen_runtime.decide.trie import TemplateTrie
+from foggen_runtime.model.snapshot import SNAPSHOT_FILE
 
 
 class Export:

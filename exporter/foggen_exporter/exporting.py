@@ -25,11 +25,11 @@ from foggen_exporter.lora import MergedCheckpoint
 from foggen_exporter.optimum_export import OptimumCheckpoint, OptimumExport, check_settings
 from foggen_exporter.recipes import find_recipe
 from foggen_exporter.template import load_template
-from foggen_runtime.bundle import BUNDLE
+from foggen_runtime.bundle.bundle import BUNDLE
+from foggen_runtime.bundle.manifest import Manifest
 from foggen_runtime.commands.terminal import is_quiet, note, warn
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.files import check_utf8
-from foggen_runtime.manifest import Manifest
 from foggen_runtime.placing import Place
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from foggen_exporter.genai import (
     one_row_graph,
 )
 from foggen_exporter.loop import LoopGraph
-from foggen_runtime.manifest import ModelInfo, PromptInfo, TemplateInfo
+from foggen_runtime.bundle.manifest import ModelInfo, PromptInfo, TemplateInfo
 
 __all__ = ["GENAI_GRAPH_FILE", "LOOP_FILE", "ExtraGraphs"]
 

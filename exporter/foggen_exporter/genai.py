@@ -13,7 +13,7 @@ import onnx
 
 from foggen_exporter.architectures.qwen3 import TAIL_START
 from foggen_exporter.checkpoint import ARCHITECTURES
-from foggen_runtime.manifest import ModelInfo
+from foggen_runtime.bundle.manifest import ModelInfo
 
 GENAI_GRAPH_FILE = "model_genai.onnx"
 GENAI_CONFIG_FILE = "genai_config.json"

@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.ask.foggen import Foggen
+from foggen_runtime.bundle.bundle import Bundle
+from foggen_runtime.bundle.manifest import Manifest
 from foggen_runtime.comparison.counting import Comparison, compare
 from foggen_runtime.comparison.page import page
 from foggen_runtime.comparison.verdicts import Answers, answer_all
-from foggen_runtime.engine import EngineOptions
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.files import write_text_atomically
-from foggen_runtime.foggen import Foggen
-from foggen_runtime.intervals import total_needed, upper_bound
 from foggen_runtime.jsonio import dumps
-from foggen_runtime.local_model import LocalModel, OpenOptions
-from foggen_runtime.manifest import Manifest
-from foggen_runtime.pages import markdown
+from foggen_runtime.model.engine import EngineOptions
+from foggen_runtime.model.local_model import LocalModel, OpenOptions
 from foggen_runtime.placing import Place, put_all
-from foggen_runtime.questions import Question, judging_questions, read_questions
+from foggen_runtime.reports.pages import markdown
+from foggen_runtime.statistics.intervals import total_needed, upper_bound
+from foggen_runtime.text.questions import Question, judging_questions, read_questions
 
 
 @dataclass(frozen=True)

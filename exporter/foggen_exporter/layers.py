@@ -10,7 +10,7 @@ from foggen_exporter.architectures.qwen3 import Qwen3Graph, layer_infos
 from foggen_exporter.block_quantization import Float32
 from foggen_exporter.checkpoint import EMBEDDING, TensorSource
 from foggen_exporter.graph import GraphBuilder, tensor_info
-from foggen_runtime.quiet_onnxruntime import ort
+from foggen_runtime.model.quiet_onnxruntime import ort
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from foggen_exporter.loop_parts import (
     parsed,
 )
 from foggen_exporter.loop_tables import LoopTables, padded
-from foggen_runtime.manifest import ModelInfo, PromptInfo, TemplateInfo
+from foggen_runtime.bundle.manifest import ModelInfo, PromptInfo, TemplateInfo
 
 # What a pass hands to the next beside the KV cache. Each is called `first_…` before the loop,
 # `now_…` in a pass, `read_…` or `step_…` in a branch, `next_…` after it, and by its bare name after

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from foggen_runtime.bundle.manifest import TemplateInfo
+from foggen_runtime.decide.trie import TemplateTrie
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.manifest import TemplateInfo
-from foggen_runtime.template import TemplateTrie
 
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]

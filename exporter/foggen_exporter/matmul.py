@@ -16,8 +16,8 @@ from foggen_exporter.error_feedback import FeedbackQuantizer
 from foggen_exporter.graph import MICROSOFT, Attributes, GraphBuilder
 from foggen_exporter.integer_matmul import emit_integer_matmul
 from foggen_exporter.matrix import Matrix
+from foggen_runtime.bundle.manifest import WeightFormat
 from foggen_runtime.errors import CheckpointError
-from foggen_runtime.manifest import WeightFormat
 
 # Of an output head that is one product. A multiple of what the kernels take at a time.
 _PART_ROWS = 20480

@@ -33,10 +33,7 @@ from foggen_exporter.plan import check_all_blocks, positions
 from foggen_exporter.tensor_files import DTYPES, TensorFiles
 from foggen_exporter.tensor_names import check_merged, merged
 from foggen_exporter.tokenizer_files import write_tokenizer
-from foggen_runtime.engine import Engine, EngineOptions
-from foggen_runtime.errors import CheckpointError, ConfigError
-from foggen_runtime.kv_cache import KvCache
-from foggen_runtime.manifest import (
+from foggen_runtime.bundle.manifest import (
     FORMAT_VERSION,
     GraphInfo,
     Manifest,
@@ -45,7 +42,10 @@ from foggen_runtime.manifest import (
     RoutingInfo,
     WeightFormat,
 )
-from foggen_runtime.snapshot import SNAPSHOT_FILE
+from foggen_runtime.errors import CheckpointError, ConfigError
+from foggen_runtime.model.engine import Engine, EngineOptions
+from foggen_runtime.model.kv_cache import KvCache
+from foggen_runtime.model.snapshot import SNAPSHOT_FILE
 
 RECIPES = ("fp32", "int8-weight", "int4")
 

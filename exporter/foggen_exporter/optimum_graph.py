@@ -14,8 +14,8 @@ from foggen_exporter.block_quantization import Float32
 from foggen_exporter.graph import MICROSOFT, GraphBuilder, WeightFile
 from foggen_exporter.matmul import emit_matmul
 from foggen_exporter.matrix import Matrix
+from foggen_runtime.bundle.manifest import WeightFormat
 from foggen_runtime.errors import CheckpointError
-from foggen_runtime.manifest import WeightFormat
 
 _PRODUCTS = ("MatMul", "Gemm")
 _PLAIN_INPUTS = ("input_ids", "attention_mask", "position_ids")

@@ -6,10 +6,10 @@ from foggen_exporter.architectures.qwen3_config import Qwen3Config
 from foggen_exporter.architectures.qwen3_matrices import layer_matrices
 from foggen_exporter.matmul import check_blocks
 from foggen_exporter.recipes import Recipe
+from foggen_runtime.bundle.manifest import PromptInfo, TemplateInfo
+from foggen_runtime.decide.trie import TemplateTrie
 from foggen_runtime.errors import CheckpointError, ConfigError
-from foggen_runtime.manifest import PromptInfo, TemplateInfo
-from foggen_runtime.template import TemplateTrie
-from foggen_runtime.tokenizer import QuestionTokenizer
+from foggen_runtime.text.tokenizer import QuestionTokenizer
 
 
 def positions(

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from foggen_runtime.choice import question_options
-from foggen_runtime.manifest import PromptInfo, TemplateInfo
-from foggen_runtime.template import TemplateTrie
-from foggen_runtime.tokenizer import QuestionTokenizer
+from foggen_runtime.bundle.manifest import PromptInfo, TemplateInfo
+from foggen_runtime.decide.trie import TemplateTrie
+from foggen_runtime.text.choice import question_options
+from foggen_runtime.text.tokenizer import QuestionTokenizer
 
 # More questions than this order the groups of weights as these do, and cost time and memory.
 _MAX_PROBES = 8

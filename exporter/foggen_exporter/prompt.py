@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerBase
 
 from foggen_exporter.chat_template import control_ids, fast, render
 from foggen_exporter.template import Template
+from foggen_runtime.bundle.manifest import HeadInfo, PromptInfo, TemplateInfo
 from foggen_runtime.errors import CheckpointError, ConfigError
-from foggen_runtime.letters import letter_ids
-from foggen_runtime.manifest import HeadInfo, PromptInfo, TemplateInfo
+from foggen_runtime.text.letters import letter_ids
 
 _SENTINEL = "FOGGEN-QUESTION"
 _SOME_ANSWER = "B"

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from foggen_runtime.bundle.manifest import WeightFormat
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.manifest import WeightFormat
 
 BLOCK_SIZES = (32, 64, 128)
 EMBEDDING_GROUP = "embedding"

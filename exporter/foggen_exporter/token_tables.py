@@ -9,7 +9,7 @@ import numpy.typing as npt
 from safetensors.numpy import save
 from tokenizers import pre_tokenizers
 
-from foggen_runtime.byte_pairs import TokenTables
+from foggen_runtime.text.byte_pairs import TokenTables
 
 # Settings of a BPE model that change what merges give, and what they are where they change nothing.
 _PLAIN: dict[str, tuple[object, ...]] = {

@@ -13,9 +13,9 @@ from foggen_exporter.checkpoint_files import read_json_object
 from foggen_exporter.prompt import check_prompt, save_tokenizer
 from foggen_exporter.template import Template
 from foggen_exporter.token_tables import token_tables, write_tables
+from foggen_runtime.bundle.manifest import TOKEN_TABLES_FILE, TOKENIZER_FILE, PromptInfo
 from foggen_runtime.errors import CheckpointError
-from foggen_runtime.manifest import TOKEN_TABLES_FILE, TOKENIZER_FILE, PromptInfo
-from foggen_runtime.tokenizer import QuestionTokenizer
+from foggen_runtime.text.tokenizer import QuestionTokenizer
 
 _CONFIG_FILE = "tokenizer_config.json"
 _VOCABULARY_FILES = (TOKENIZER_FILE, "tokenizer.model", "vocab.json")

@@ -11,9 +11,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from foggen_runtime.ask.foggen import Foggen
     from foggen_runtime.cloud.cancellation import Cancellation
     from foggen_runtime.cloud.endpoints import Cloud
-    from foggen_runtime.engine import EngineOptions
     from foggen_runtime.errors import (
         BundleError,
         CancelledError,
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
         QuestionError,
         StateError,
     )
-    from foggen_runtime.foggen import Foggen
     from foggen_runtime.handoff.policy import Budget, LogSettings, OutboxLimits, Policy, Redaction
-    from foggen_runtime.local_model import Decoding, OpenOptions
+    from foggen_runtime.model.decoding import Decoding
+    from foggen_runtime.model.engine import EngineOptions
+    from foggen_runtime.model.local_model import OpenOptions
     from foggen_runtime.result import Result
 
 __all__ = [
@@ -58,11 +59,11 @@ _MODULES = {
     "Budget": "handoff.policy",
     "Cancellation": "cloud.cancellation",
     "Cloud": "cloud.endpoints",
-    "Decoding": "local_model",
-    "EngineOptions": "engine",
-    "Foggen": "foggen",
+    "Decoding": "model.decoding",
+    "EngineOptions": "model.engine",
+    "Foggen": "ask.foggen",
     "LogSettings": "handoff.policy",
-    "OpenOptions": "local_model",
+    "OpenOptions": "model.local_model",
     "OutboxLimits": "handoff.policy",
     "Policy": "handoff.policy",
     "Redaction": "handoff.policy",

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from foggen_runtime.manifest import ConfidenceKind
+from foggen_runtime.bundle.manifest import ConfidenceKind
 
 SCHEMA_VERSION = 1
 

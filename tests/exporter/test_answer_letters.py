@@ -16,14 +16,15 @@ from foggen_exporter.export_settings import ExportSettings, HeadKind, Origin
 from foggen_exporter.prompt import head_info, save_tokenizer, template_info
 from foggen_exporter.recipes import find_recipe
 from foggen_exporter.template import load_template
-from foggen_runtime.bundle import Bundle
-from foggen_runtime.choice import question_options
-from foggen_runtime.engine import EngineOptions
-from foggen_runtime.letters import letter_ids
-from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
-from foggen_runtime.tokenizer import QuestionTokenizer
+from foggen_runtime.bundle.bundle import Bundle
+from foggen_runtime.model.decoding import Decoding
+from foggen_runtime.model.engine import EngineOptions
+from foggen_runtime.model.local_model import LocalModel, OpenOptions
+from foggen_runtime.text.choice import question_options
+from foggen_runtime.text.letters import letter_ids
+from foggen_runtime.text.tokenizer import QuestionTokenizer
 from tests.conftest import TINY
-from tests.runtime.test_foggen import QUESTIONS
+from tests.runtime.ask.test_foggen import QUESTIONS
 from tests.support.checkpoints import EMBEDDING, LM_HEAD, edit_json, edit_tensors
 from tests.support.tokenizers import qwen3_tokenizer, tiny_tokenizer
 

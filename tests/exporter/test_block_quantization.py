@@ -16,9 +16,9 @@ from foggen_exporter.block_quantization import (
 from foggen_exporter.graph import GraphBuilder, tensor_info
 from foggen_exporter.matmul import emit_embedding, emit_matmul, store_embedding
 from foggen_exporter.matrix import Matrix
+from foggen_runtime.bundle.manifest import WeightFormat
 from foggen_runtime.errors import CheckpointError
-from foggen_runtime.manifest import WeightFormat
-from foggen_runtime.quiet_onnxruntime import ort
+from foggen_runtime.model.quiet_onnxruntime import ort
 
 Float32 = npt.NDArray[np.float32]
 FORMS = [

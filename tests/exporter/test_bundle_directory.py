@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from foggen_exporter.bundle_directory import Leftovers, bundle_directory, remove_leftovers
 from foggen_exporter.cli import export_command
-from foggen_runtime.bundle import BUNDLE
-from foggen_runtime.manifest import Manifest
+from foggen_runtime.bundle.bundle import BUNDLE
+from foggen_runtime.bundle.manifest import Manifest
 from foggen_runtime.placing import Place
 from tests.conftest import TINY
 
@@ -22,7 +22,7 @@ WRITING = """
 import sys, tempfile, time
 from pathlib import Path
 from foggen_exporter.bundle_directory import bundle_directory
-from foggen_runtime.bundle import BUNDLE
+from foggen_runtime.bundle.bundle import BUNDLE
 from foggen_runtime.placing import Place
 with bundle_directory(Place.directory(Path(sys.argv[1]), BUNDLE, force=False)) as directory:
     (directory / "model.onnx.data").write_bytes(bytes(1000))

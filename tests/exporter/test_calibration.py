@@ -10,7 +10,7 @@ from foggen_exporter.calibration import MAX_QUESTIONS, CalibrationSet, calibrati
 from foggen_exporter.prompt import prompt_info, template_info
 from foggen_exporter.template import load_template
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.tokenizer import QuestionTokenizer
+from foggen_runtime.text.tokenizer import QuestionTokenizer
 from tests.conftest import TINY
 
 

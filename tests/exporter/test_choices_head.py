@@ -14,13 +14,14 @@ from foggen_exporter.prompt import head_info
 from foggen_exporter.recipes import find_recipe
 from foggen_exporter.template import load_template
 from foggen_runtime import Foggen
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.cli import foggen
-from foggen_runtime.engine import EngineOptions
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.local_model import Decoding, DecodingMode, LocalModel, OpenOptions
+from foggen_runtime.model.decoding import Decoding, DecodingMode
+from foggen_runtime.model.engine import EngineOptions
+from foggen_runtime.model.local_model import LocalModel, OpenOptions
 from tests.conftest import TINY, BundleOf
-from tests.runtime.test_foggen import QUESTIONS
+from tests.runtime.ask.test_foggen import QUESTIONS
 from tests.support.checkpoints import add_other_lm_head, write_checkpoint
 from tests.support.random_bundle import export_graph, random_ids
 from tests.support.tokenizers import qwen3_tokenizer

@@ -30,11 +30,11 @@ from foggen_exporter.prefix import prefix_snapshot
 from foggen_exporter.recipes import BLOCK_SIZES, RECIPES
 from foggen_exporter.workstation import MODULES
 from foggen_runtime import Foggen
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.bundle.bundle import Bundle
+from foggen_runtime.bundle.manifest import Manifest, WeightFormat
 from foggen_runtime.cli import foggen
-from foggen_runtime.manifest import Manifest, WeightFormat
 from tests.conftest import TINY, BundleOf
-from tests.runtime.test_foggen import QUESTIONS
+from tests.runtime.ask.test_foggen import QUESTIONS
 from tests.support.checkpoints import edit_json, edit_tensors
 from tests.support.hub_server import HubRepository, running_hub
 from tests.support.interrupted import interrupted

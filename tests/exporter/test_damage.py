@@ -17,7 +17,7 @@ from foggen_exporter.checkpoint import Checkpoint
 from foggen_exporter.damage import DamageSearch, damage_steps
 from foggen_exporter.probes import Choice, Probe, ProbeSet
 from foggen_exporter.recipes import Recipe
-from foggen_runtime.manifest import WeightFormat
+from foggen_runtime.bundle.manifest import WeightFormat
 from tests.support.checkpoints import TinyQwen3, write_checkpoint
 from tests.support.random_bundle import random_ids
 

@@ -14,8 +14,8 @@ from foggen_exporter.error_feedback import FeedbackQuantizer, InputSample
 from foggen_exporter.graph import GraphBuilder, tensor_info
 from foggen_exporter.matmul import emit_matmul
 from foggen_exporter.matrix import Matrix
-from foggen_runtime.manifest import WeightFormat
-from foggen_runtime.quiet_onnxruntime import ort
+from foggen_runtime.bundle.manifest import WeightFormat
+from foggen_runtime.model.quiet_onnxruntime import ort
 
 Float32 = npt.NDArray[np.float32]
 FORMS = [BlockFormat(4, 32, symmetric) for symmetric in (True, False)]

@@ -18,8 +18,8 @@ from foggen_exporter.prefix import prefix_snapshot
 from foggen_exporter.recipes import RECIPES, find_recipe
 from foggen_exporter.template import load_template
 from foggen_runtime import EngineOptions, Foggen, OpenOptions
-from foggen_runtime.bundle import BUNDLE
-from foggen_runtime.manifest import Manifest
+from foggen_runtime.bundle.bundle import BUNDLE
+from foggen_runtime.bundle.manifest import Manifest
 from foggen_runtime.placing import Place
 from tests.conftest import TINY, BundleOf
 from tests.support.export import export_bundle

@@ -9,10 +9,10 @@ from click.testing import CliRunner, Result
 from foggen_exporter.cli import export_command
 from foggen_exporter.judging import Judging, Report, Wishes, check_flip_rate
 from foggen_runtime import EngineOptions, Foggen, OpenOptions
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.bundle.bundle import Bundle
+from foggen_runtime.bundle.manifest import Manifest
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.manifest import Manifest
-from foggen_runtime.questions import judging_questions
+from foggen_runtime.text.questions import judging_questions
 from tests.conftest import TINY, BundleOf
 from tests.support.answers import with_flips
 

@@ -18,10 +18,10 @@ from foggen_exporter.loop_tables import LoopTables
 from foggen_exporter.recipes import find_recipe
 from foggen_exporter.template import load_template
 from foggen_runtime import ConfigError, Decoding, EngineOptions, Foggen, OpenOptions
-from foggen_runtime.local_model import LocalModel
-from foggen_runtime.manifest import Manifest, TemplateInfo
-from foggen_runtime.quiet_onnxruntime import ort
-from foggen_runtime.snapshot import SNAPSHOT_FILE
+from foggen_runtime.bundle.manifest import Manifest, TemplateInfo
+from foggen_runtime.model.local_model import LocalModel
+from foggen_runtime.model.quiet_onnxruntime import ort
+from foggen_runtime.model.snapshot import SNAPSHOT_FILE
 
 TINY = Path(__file__).parent.parent / "tiny_foggen"
 QUESTIONS = [

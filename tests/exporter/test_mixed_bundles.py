@@ -19,12 +19,13 @@ from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.graph import ALIGNMENT
 from foggen_exporter.recipes import EMBEDDING_GROUP, Recipe, find_recipe
 from foggen_exporter.template import load_template
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.cli import foggen
-from foggen_runtime.engine import EngineOptions
-from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
+from foggen_runtime.model.decoding import Decoding
+from foggen_runtime.model.engine import EngineOptions
+from foggen_runtime.model.local_model import LocalModel, OpenOptions
 from tests.conftest import TINY, BundleOf
-from tests.runtime.test_foggen import QUESTIONS
+from tests.runtime.ask.test_foggen import QUESTIONS
 
 OPTIONS = OpenOptions(EngineOptions(threads=1, spinning=False))
 MIXED = find_recipe("int4-mixed")

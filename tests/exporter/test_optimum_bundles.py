@@ -28,11 +28,11 @@ from foggen_exporter.recipes import find_recipe
 from foggen_exporter.template import load_template
 from foggen_exporter.tokenizer_files import load_tokenizer
 from foggen_runtime import Decoding, EngineOptions, Foggen, OpenOptions
-from foggen_runtime.engine import Engine
-from foggen_runtime.kv_cache import KvCache
-from foggen_runtime.local_model import DecodingMode
-from foggen_runtime.manifest import GraphInfo, Manifest
-from foggen_runtime.template import TemplateTrie, read_levels
+from foggen_runtime.bundle.manifest import GraphInfo, Manifest
+from foggen_runtime.decide.trie import TemplateTrie, read_levels
+from foggen_runtime.model.decoding import DecodingMode
+from foggen_runtime.model.engine import Engine
+from foggen_runtime.model.kv_cache import KvCache
 from tests.conftest import TINY
 from tests.support.export import export_bundle
 from tests.support.random_bundle import random_ids

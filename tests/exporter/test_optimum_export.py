@@ -19,8 +19,8 @@ from foggen_exporter.optimum_export import OptimumCheckpoint, OptimumExport
 from foggen_exporter.recipes import find_recipe
 from foggen_exporter.template import load_template
 from foggen_runtime import CheckpointError, ConfigError, Decoding, Foggen, OpenOptions
-from foggen_runtime.engine import EngineOptions
-from foggen_runtime.manifest import Manifest
+from foggen_runtime.bundle.manifest import Manifest
+from foggen_runtime.model.engine import EngineOptions
 from tests.conftest import TINY, BundleOf
 from tests.support.checkpoints import edit_json
 from tests.support.random_bundle import POSITIONS, export_graph

@@ -12,7 +12,7 @@ from foggen_exporter.graph import tensor_info
 from foggen_exporter.optimum_graph import GraphShape, store_graph
 from foggen_exporter.recipes import find_recipe
 from foggen_runtime.errors import CheckpointError
-from foggen_runtime.quiet_onnxruntime import ort
+from foggen_runtime.model.quiet_onnxruntime import ort
 from tests.support.checkpoints import write_checkpoint
 from tests.support.random_bundle import export_graph
 

@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from foggen_exporter.cli import export_command
-from foggen_runtime.manifest import Manifest
+from foggen_runtime.bundle.manifest import Manifest
 from tests.conftest import TINY
 from tests.support.checkpoints import (
     TinyQwen3,

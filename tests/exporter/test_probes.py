@@ -6,7 +6,7 @@ from transformers import AutoTokenizer
 from foggen_exporter.probes import ProbeSet, probe_set, probing_questions
 from foggen_exporter.prompt import prompt_info, template_info
 from foggen_exporter.template import load_template
-from foggen_runtime.tokenizer import QuestionTokenizer
+from foggen_runtime.text.tokenizer import QuestionTokenizer
 from tests.conftest import TINY
 
 CHECKPOINT = TINY / "checkpoint"

@@ -11,9 +11,9 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from foggen_exporter.prompt import check_prompt, prompt_info, save_tokenizer, template_info
 from foggen_exporter.template import Template, load_template
+from foggen_runtime.bundle.manifest import PromptInfo
 from foggen_runtime.errors import CheckpointError, ConfigError
-from foggen_runtime.manifest import PromptInfo
-from foggen_runtime.tokenizer import QuestionTokenizer
+from foggen_runtime.text.tokenizer import QuestionTokenizer
 from tests.support.tokenizers import (
     QWEN3_ADDED_TOKENS,
     qwen3_tokenizer,

@@ -3,8 +3,8 @@
 import pytest
 
 from foggen_exporter.recipes import BLOCK_SIZES, RECIPES, find_recipe
+from foggen_runtime.bundle.manifest import WeightFormat
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.manifest import WeightFormat
 
 INT4 = [name for name, recipe in RECIPES.items() if recipe.layers.bits == 4]
 

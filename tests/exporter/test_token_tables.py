@@ -10,10 +10,10 @@ import pytest
 from tokenizers import Tokenizer
 
 from foggen_exporter.token_tables import token_tables, write_tables
-from foggen_runtime.byte_pairs import TokenTables
+from foggen_runtime.bundle.manifest import TOKEN_TABLES_FILE, Manifest
 from foggen_runtime.errors import BundleError
-from foggen_runtime.manifest import TOKEN_TABLES_FILE, Manifest
-from foggen_runtime.tokenizer import QuestionTokenizer
+from foggen_runtime.text.byte_pairs import TokenTables
+from foggen_runtime.text.tokenizer import QuestionTokenizer
 from tests.conftest import BundleOf
 from tests.support.tokenizers import qwen3_backend, tiny_backend, varied_questions
 

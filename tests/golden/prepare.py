@@ -16,7 +16,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from foggen_runtime import EngineOptions, Foggen, OpenOptions
-from foggen_runtime.manifest import Manifest
+from foggen_runtime.bundle.manifest import Manifest
 from tests.conftest import TINY
 from tests.golden.subjects import SUBJECTS
 from tests.golden.traces import FOLDER

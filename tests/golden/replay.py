@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
-from foggen_runtime.local_model import DecodingMode
+from foggen_runtime.model.decoding import DecodingMode
 from tests.golden.traces import open_recording, read_questions, record
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import onnx
 
-from foggen_runtime.local_model import DecodingMode
-from foggen_runtime.manifest import CalibrationInfo, Manifest, RoutingInfo, file_info
+from foggen_runtime.bundle.manifest import CalibrationInfo, Manifest, RoutingInfo, file_info
+from foggen_runtime.model.decoding import DecodingMode
 from tests.support.export import export_bundle
 
 # No question's expected confidence comes nearer to it than kernels may differ.

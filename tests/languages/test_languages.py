@@ -20,8 +20,8 @@ from foggen_exporter.extra_graphs import LOOP_FILE
 from foggen_exporter.recipes import find_recipe
 from foggen_exporter.template import load_template
 from foggen_runtime import EngineOptions, Foggen, OpenOptions
-from foggen_runtime.decoding import greedy_steps
-from foggen_runtime.telemetry import OFF_VARIABLE
+from foggen_runtime.decide.plain import greedy_steps
+from foggen_runtime.model.telemetry import OFF_VARIABLE
 from tests.support.telemetry import Home
 
 HERE = Path(__file__).parent

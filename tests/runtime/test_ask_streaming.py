@@ -11,7 +11,7 @@ import pytest
 
 from foggen_runtime import Foggen
 from tests.conftest import BundleOf
-from tests.runtime.test_foggen import first
+from tests.runtime.ask.test_foggen import first
 from tests.support.cloud_server import CloudServer
 
 EXECUTABLE = str(Path(sys.executable).parent / "foggen")

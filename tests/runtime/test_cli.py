@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from foggen_runtime.cli import foggen
 from tests.conftest import BundleOf
-from tests.runtime.test_foggen import QUESTIONS
+from tests.runtime.ask.test_foggen import QUESTIONS
 from tests.support.cloud_server import CloudServer, Reply
 
 EXECUTABLE = Path(sys.executable).parent / "foggen"

@@ -14,13 +14,13 @@ from click.testing import CliRunner, Result
 
 from foggen_exporter.cli import export_command
 from foggen_exporter.packaging.cli import package_command
+from foggen_runtime.bundle.manifest import ConfidenceKind
 from foggen_runtime.cli import foggen
 from foggen_runtime.commands import evaluation_options, options, outbox
 from foggen_runtime.commands.profile_compare import compare_command
 from foggen_runtime.handoff.outbox import State
 from foggen_runtime.handoff.policy import OnUnreachable, Route
-from foggen_runtime.local_model import DecodingMode
-from foggen_runtime.manifest import ConfidenceKind
+from foggen_runtime.model.decoding import DecodingMode
 from tests.conftest import BundleOf
 
 ROOT = Path(__file__).parent.parent.parent

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from foggen_runtime.cli import foggen
-from foggen_runtime.engine import Engine
 from foggen_runtime.errors import EngineError
+from foggen_runtime.model.engine import Engine
 from tests.conftest import TINY, BundleOf
-from tests.runtime.test_foggen import QUESTIONS
+from tests.runtime.ask.test_foggen import QUESTIONS
 from tests.runtime.test_interruption import interrupt
 
 DEAD = ("--cloud-url", "http://127.0.0.1:9/v1", "--cloud-model", "big")
@@ -149,7 +149,7 @@ def test_it_is_given(here: Path, command: str, code: int, monkeypatch: pytest.Mo
 
 
 def test_a_question_is_interrupted(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foggen_runtime.foggen.Foggen.ask", interrupt)
+    monkeypatch.setattr("foggen_runtime.ask.foggen.Foggen.ask", interrupt)
     assert run("ask", "bundle", "What?") == 130
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from foggen_runtime.bundle.manifest import DEVICE_PROFILE_FILE
 from foggen_runtime.cli import foggen
-from foggen_runtime.manifest import DEVICE_PROFILE_FILE
 from tests.conftest import BundleOf
-from tests.runtime.test_foggen import QUESTIONS
+from tests.runtime.ask.test_foggen import QUESTIONS
 from tests.support.cloud_server import CloudServer, Reply
 
 DEAD = ("--cloud-url", "http://127.0.0.1:9/v1", "--cloud-model", "big")

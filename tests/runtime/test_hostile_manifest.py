@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from foggen_runtime.manifest import MANIFEST_FILE
+from foggen_runtime.bundle.manifest import MANIFEST_FILE
 from tests.conftest import BundleOf
 
 _NUMBERS: tuple[Any, ...] = (

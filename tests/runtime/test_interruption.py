@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from foggen_runtime import Foggen
+from foggen_runtime.bundle.manifest import DEVICE_PROFILE_FILE
 from foggen_runtime.cli import foggen
 from foggen_runtime.files import stops_put_off
-from foggen_runtime.manifest import DEVICE_PROFILE_FILE
 from foggen_runtime.placing import Kind, Place
 from tests.conftest import TINY, BundleOf
-from tests.runtime.test_foggen import QUESTIONS
+from tests.runtime.ask.test_foggen import QUESTIONS
 from tests.support.cloud_server import CloudServer
 from tests.support.interrupted import interrupted
 
@@ -105,7 +105,7 @@ def test_tuning_says_which_bundles_are_done(
 
 
 def test_an_unprepared_bundle_stays_so(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foggen_runtime.preparing.save_prepacked", interrupt)
+    monkeypatch.setattr("foggen_runtime.model.preparing.save_prepacked", interrupt)
     before = sorted(bundle.parent.iterdir())
     refused(run("prepare", bundle), f"{bundle}.prepared is as it was")
     assert sorted(bundle.parent.iterdir()) == before

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from foggen_runtime.bundle.manifest import MANIFEST_FILE
 from foggen_runtime.cli import foggen
 from foggen_runtime.jsonio import dumps
-from foggen_runtime.manifest import MANIFEST_FILE
 from foggen_runtime.printing import printable_name, printable_text
 from tests.conftest import BundleOf
 from tests.support.cloud_server import CloudServer

@@ -1,6 +1,6 @@
 """Calibrations made up for tests."""
 
-from foggen_runtime.manifest import CalibrationInfo, ConfidenceKind
+from foggen_runtime.bundle.manifest import CalibrationInfo, ConfidenceKind
 
 
 def calibration(tau: float, on: ConfidenceKind = "verbalized") -> CalibrationInfo:

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 
 from foggen_runtime.cloud.endpoints import Cloud
-from foggen_runtime.engine import EngineOptions
 from foggen_runtime.handoff.policy import Policy
-from foggen_runtime.local_model import OpenOptions
+from foggen_runtime.model.engine import EngineOptions
+from foggen_runtime.model.local_model import OpenOptions
 from foggen_runtime.serving.server import Server, open_socket
 from foggen_runtime.serving.settings import Settings
 from foggen_runtime.serving.turns import open_shared

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from foggen_runtime.profiling.device import CoreGroup, Device
+from foggen_runtime.model.device import CoreGroup, Device
 from foggen_runtime.profiling.samples import (
     Conditions,
     Memory,

@@ -10,9 +10,9 @@ from foggen_exporter.architectures.qwen3 import Qwen3Graph, graph_inputs, graph_
 from foggen_exporter.checkpoint import TensorSource
 from foggen_exporter.graph import GraphBuilder, WeightFile
 from foggen_exporter.recipes import Recipe
-from foggen_runtime.engine import Engine, EngineOptions
-from foggen_runtime.kv_cache import KvCache
-from foggen_runtime.manifest import GraphInfo, HeadInfo, ModelInfo
+from foggen_runtime.bundle.manifest import GraphInfo, HeadInfo, ModelInfo
+from foggen_runtime.model.engine import Engine, EngineOptions
+from foggen_runtime.model.kv_cache import KvCache
 
 POSITIONS = 512
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from foggen_runtime.engine import EngineOptions
-from foggen_runtime.quiet_onnxruntime import ort
+from foggen_runtime.model.engine import EngineOptions
+from foggen_runtime.model.quiet_onnxruntime import ort
 
 
 def watch_sessions(monkeypatch: pytest.MonkeyPatch) -> list[EngineOptions]:

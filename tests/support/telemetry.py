@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from foggen_runtime.telemetry import OFF_VARIABLE, WANTED_VARIABLE
+from foggen_runtime.model.telemetry import OFF_VARIABLE, WANTED_VARIABLE
 
 # What makes onnxruntime keep still by itself: a test must not pass for that reason.
 _SILENCING = (

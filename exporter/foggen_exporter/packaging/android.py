@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from foggen_exporter.packaging.listed_files import ListedFile, bundle_contents
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.placing import Kind
 

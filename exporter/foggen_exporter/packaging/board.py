@@ -26,7 +26,7 @@ from foggen_exporter.packaging.requirements import DISTRIBUTION, Resolution
 from foggen_exporter.packaging.sbom import bill_of_materials
 from foggen_exporter.packaging.targets import Target, oldest_glibc
 from foggen_exporter.packaging.trimming import is_needed, without_symbols
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.errors import ConfigError
 
 FORMAT_VERSION = 1

@@ -17,7 +17,7 @@ from foggen_runtime.commands.terminal import is_quiet, note, quiet_option
 from foggen_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
-    from foggen_runtime.bundle import Bundle
+    from foggen_runtime.bundle.bundle import Bundle
 
 ANDROID = "android"
 # As `targets.TARGETS` and `android.DELIVERIES` have them: the modules need the extra.
@@ -149,8 +149,8 @@ def package_command(**options: object) -> None:
 
 
 def _opened(request: Request) -> "Bundle":
-    from foggen_runtime.bundle import Bundle
-    from foggen_runtime.hub import locate_bundle
+    from foggen_runtime.bundle.bundle import Bundle
+    from foggen_runtime.bundle.hub import locate_bundle
 
     return Bundle.open(locate_bundle(request.bundle), verify=True)
 

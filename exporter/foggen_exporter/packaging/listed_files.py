@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.bundle.bundle import Bundle
+from foggen_runtime.bundle.manifest import MANIFEST_FILE, FileInfo
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.files import open_regular
-from foggen_runtime.manifest import MANIFEST_FILE, FileInfo
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 from foggen_exporter.packaging.licences import Component
-from foggen_runtime.manifest import Manifest
+from foggen_runtime.bundle.manifest import Manifest
 
 _NAMESPACE = uuid.UUID("d1f1c4ea-3f5b-5d0e-9a3c-6b2f0b5b7c11")
 

@@ -28,9 +28,9 @@ from foggen_runtime.errors import ConfigError, QuestionError
 from foggen_runtime.printing import printable_text
 
 if TYPE_CHECKING:
-    from foggen_runtime.foggen import Foggen
+    from foggen_runtime.ask.foggen import Foggen
     from foggen_runtime.handoff.policy import Route
-    from foggen_runtime.local_model import Decoding
+    from foggen_runtime.model.decoding import Decoding
     from foggen_runtime.result import Result
 
 
@@ -101,7 +101,7 @@ def ask(ctx: click.Context, /, **options: Any) -> None:
       A. 3
       B. 5' --cloud-url http://127.0.0.1:8000/v1 --cloud-model big-model
     """
-    from foggen_runtime.foggen import Foggen
+    from foggen_runtime.ask.foggen import Foggen
     from foggen_runtime.jsonio import dumps
 
     bundle = take(BundleArguments, options)
@@ -131,8 +131,8 @@ def ask(ctx: click.Context, /, **options: Any) -> None:
 
 def _decoding(arguments: DecodingArguments, question: str) -> "Decoding":
     """Return how to decode this question."""
-    from foggen_runtime.choice import question_options
-    from foggen_runtime.local_model import Decoding
+    from foggen_runtime.model.decoding import Decoding
+    from foggen_runtime.text.choice import question_options
 
     choices = question_options(question) if arguments.hold else None
     if choices == ():

@@ -15,10 +15,10 @@ from foggen_runtime.errors import BundleError, ConfigError
 from foggen_runtime.wording import counted
 
 if TYPE_CHECKING:
+    from foggen_runtime.bundle.manifest import CalibrationInfo, ConfidenceKind
     from foggen_runtime.evaluation.calibrating import Target, TargetName
     from foggen_runtime.evaluation.decisions import Decisions
     from foggen_runtime.evaluation.routing import Prices
-    from foggen_runtime.manifest import CalibrationInfo, ConfidenceKind
 
 _TARGETS: "tuple[TargetName, ...]" = ("max_cloud_share", "min_accuracy", "max_cost", "max_risk")
 DEFAULT_CONFIDENCE = 0.95
@@ -102,9 +102,9 @@ def calibrate(**options: Any) -> None:
     Example:
       foggen calibrate foggen-int4 questions.jsonl --max-risk 0.1 --confidence 0.95
     """
-    from foggen_runtime.hub import locate_bundle
+    from foggen_runtime.bundle.hub import locate_bundle
+    from foggen_runtime.bundle.manifest import Manifest
     from foggen_runtime.jsonio import dumps
-    from foggen_runtime.manifest import Manifest
 
     bundle, targets = take(BundleArguments, options), take(Targets, options)
     arguments = Arguments(**options)
@@ -126,7 +126,7 @@ def calibrate(**options: Any) -> None:
 def _decisions(arguments: Arguments, directory: Path, bundle: BundleArguments) -> "Decisions":
     from foggen_runtime.commands.evaluation_run import Run, recorded
     from foggen_runtime.evaluation.decisions import Decisions
-    from foggen_runtime.local_model import Decoding
+    from foggen_runtime.model.decoding import Decoding
 
     if arguments.data is None:
         if arguments.records is None:
@@ -144,8 +144,8 @@ def _decisions(arguments: Arguments, directory: Path, bundle: BundleArguments) -
 
 
 def _calibration(decisions: "Decisions", target: "Target") -> "CalibrationInfo":
+    from foggen_runtime.bundle.manifest import CalibrationInfo
     from foggen_runtime.evaluation.calibrating import choose, level_shares
-    from foggen_runtime.manifest import CalibrationInfo
 
     chosen = choose(decisions, target)
     return CalibrationInfo(
@@ -170,7 +170,7 @@ def _write(directory: Path, calibration: "CalibrationInfo") -> None:
     Raises:
         BundleError: The manifest cannot be written.
     """
-    from foggen_runtime.manifest import Manifest, RoutingInfo
+    from foggen_runtime.bundle.manifest import Manifest, RoutingInfo
 
     manifest = replace(Manifest.load(directory), routing=RoutingInfo(calibration.tau, calibration))
     try:

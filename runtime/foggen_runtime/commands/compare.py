@@ -14,8 +14,8 @@ from foggen_runtime.errors import ConfigError
 if TYPE_CHECKING:
     from foggen_runtime.comparison.counting import Comparison
     from foggen_runtime.comparison.verdicts import Answers
-    from foggen_runtime.local_model import OpenOptions
-    from foggen_runtime.questions import Question
+    from foggen_runtime.model.local_model import OpenOptions
+    from foggen_runtime.text.questions import Question
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Arguments:
         if self.picture:
             if self.picture.suffix not in (".svg", ".png"):
                 raise ConfigError(f"picture: must end in .svg or .png, is {self.picture}")
-            from foggen_runtime.drawing import require_matplotlib
+            from foggen_runtime.reports.drawing import require_matplotlib
 
             require_matplotlib()
 
@@ -88,7 +88,7 @@ def compare_command(**options: Any) -> None:
     from foggen_runtime.comparison.page import page, picture
     from foggen_runtime.files import write_bytes_atomically, write_text_atomically
     from foggen_runtime.jsonio import dumps
-    from foggen_runtime.pages import markdown
+    from foggen_runtime.reports.pages import markdown
 
     arguments = Arguments(**options)
     arguments.check_outputs()
@@ -110,12 +110,12 @@ def compare_command(**options: Any) -> None:
 
 
 def _compare(arguments: Arguments) -> "Comparison":
+    from foggen_runtime.bundle.hub import locate_bundle
+    from foggen_runtime.bundle.manifest import Manifest
     from foggen_runtime.comparison.counting import check_comparable, compare
-    from foggen_runtime.engine import EngineOptions
-    from foggen_runtime.hub import locate_bundle
-    from foggen_runtime.local_model import OpenOptions
-    from foggen_runtime.manifest import Manifest
-    from foggen_runtime.questions import judging_questions, read_questions
+    from foggen_runtime.model.engine import EngineOptions
+    from foggen_runtime.model.local_model import OpenOptions
+    from foggen_runtime.text.questions import judging_questions, read_questions
 
     asked = read_questions(arguments.data) if arguments.data else judging_questions()
     questions = asked[: arguments.limit]
@@ -130,8 +130,8 @@ def _compare(arguments: Arguments) -> "Comparison":
 
 def _answers(directory: Path, questions: "Sequence[Question]", options: "OpenOptions") -> "Answers":
     """Ask one bundle, and let go of it: two engines alive at once slow each other."""
+    from foggen_runtime.ask.foggen import Foggen
     from foggen_runtime.comparison.verdicts import answer_all
-    from foggen_runtime.foggen import Foggen
 
     with (
         Foggen.open(directory, options=options) as foggen,

@@ -25,9 +25,9 @@ from foggen_runtime.commands.options import (
 from foggen_runtime.commands.terminal import markdown_option, quiet_option, show_page
 
 if TYPE_CHECKING:
+    from foggen_runtime.bundle.manifest import ConfidenceKind
     from foggen_runtime.evaluation.routing import Prices
-    from foggen_runtime.local_model import DecodingMode
-    from foggen_runtime.manifest import ConfidenceKind
+    from foggen_runtime.model.decoding import DecodingMode
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,16 @@ def eval_command(**options: Any) -> None:
     Example:
       foggen eval foggen-int4 questions.jsonl --records int4.records.jsonl --html int4.html
     """
+    from foggen_runtime.bundle.hub import locate_bundle
+    from foggen_runtime.bundle.manifest import Manifest
     from foggen_runtime.commands.evaluation_run import Run, recorded
     from foggen_runtime.evaluation.pictures import Series
     from foggen_runtime.evaluation.summary import Threshold, summarize
     from foggen_runtime.evaluation.tables import heading, summary_tables
     from foggen_runtime.handoff.policy import check_tau
-    from foggen_runtime.hub import locate_bundle
     from foggen_runtime.jsonio import dumps
-    from foggen_runtime.local_model import Decoding
-    from foggen_runtime.manifest import Manifest
-    from foggen_runtime.pages import Page
+    from foggen_runtime.model.decoding import Decoding
+    from foggen_runtime.reports.pages import Page
 
     outputs = take(Outputs, options)
     bundle, cloud = take(BundleArguments, options), take(CloudArguments, options)

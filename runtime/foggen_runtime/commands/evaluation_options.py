@@ -12,7 +12,7 @@ from foggen_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from foggen_runtime.evaluation.pictures import Series
-    from foggen_runtime.pages import Page
+    from foggen_runtime.reports.pages import Page
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -73,7 +73,7 @@ class Outputs:
         if self.picture and self.picture.suffix not in (".svg", ".png"):
             raise ConfigError(f"picture: must end in .svg or .png, is {self.picture}")
         if self.picture or self.html:
-            from foggen_runtime.drawing import require_matplotlib
+            from foggen_runtime.reports.drawing import require_matplotlib
 
             require_matplotlib()
 
@@ -86,7 +86,7 @@ class Outputs:
         from foggen_runtime.evaluation.html_page import html_page
         from foggen_runtime.evaluation.pictures import picture
         from foggen_runtime.files import write_bytes_atomically, write_text_atomically
-        from foggen_runtime.pages import markdown
+        from foggen_runtime.reports.pages import markdown
 
         try:
             if self.md:

@@ -6,18 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from foggen_runtime.bundle.manifest import Manifest
 from foggen_runtime.commands.command_line import interruptible
 from foggen_runtime.commands.options import CloudArguments
 from foggen_runtime.commands.terminal import note, progress, warn
-from foggen_runtime.engine import EngineOptions
 from foggen_runtime.evaluation.answering import Job
 from foggen_runtime.evaluation.decisions import Decisions
 from foggen_runtime.evaluation.executors import Executor, OneProcess, ProcessPool
 from foggen_runtime.evaluation.labelled import LabelledFile, read_labelled
 from foggen_runtime.evaluation.records import Header, RecordWriter
 from foggen_runtime.evaluation.running import CloudClient, record_all, remaining
-from foggen_runtime.local_model import Decoding, OpenOptions
-from foggen_runtime.manifest import Manifest
+from foggen_runtime.model.decoding import Decoding
+from foggen_runtime.model.engine import EngineOptions
+from foggen_runtime.model.local_model import OpenOptions
 from foggen_runtime.wording import counted
 
 if TYPE_CHECKING:

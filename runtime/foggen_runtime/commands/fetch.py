@@ -10,8 +10,8 @@ from foggen_runtime.commands.command_line import Command, exit_codes, interrupti
 from foggen_runtime.commands.terminal import progress, quiet_option
 
 if TYPE_CHECKING:
-    from foggen_runtime.download import Advance
-    from foggen_runtime.manifest import Manifest
+    from foggen_runtime.bundle.download import Advance
+    from foggen_runtime.bundle.manifest import Manifest
 
 _EPILOG = exit_codes(0, 2, 11, 130, special={3: "the bundle is damaged, or another one"})
 
@@ -50,7 +50,7 @@ def fetch(
     Example:
       foggen fetch https://models.example/foggen-int4/ -o foggen-int4
     """
-    from foggen_runtime.download import Download, DownloadOptions
+    from foggen_runtime.bundle.download import Download, DownloadOptions
     from foggen_runtime.jsonio import dumps
 
     options = DownloadOptions(timeout=timeout, attempts=attempts, proxy=proxy)

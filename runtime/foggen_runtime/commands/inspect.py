@@ -11,9 +11,9 @@ from foggen_runtime.printing import printable_name
 from foggen_runtime.wording import counted
 
 if TYPE_CHECKING:
-    from foggen_runtime.manifest import Manifest, WeightFormat
-    from foggen_runtime.prepared import Prepared
-    from foggen_runtime.weight_groups import WeightGroup
+    from foggen_runtime.bundle.manifest import Manifest, WeightFormat
+    from foggen_runtime.bundle.weight_groups import WeightGroup
+    from foggen_runtime.model.prepared import Prepared
 
 _INDENT = 16
 
@@ -31,12 +31,12 @@ def inspect(bundle: str, *, verify: bool, as_json: bool) -> None:
     Example:
       foggen inspect foggen-int4 --verify
     """
-    from foggen_runtime.bundle import Bundle
-    from foggen_runtime.hub import locate_bundle
+    from foggen_runtime.bundle.bundle import Bundle
+    from foggen_runtime.bundle.hub import locate_bundle
     from foggen_runtime.jsonio import dumps
-    from foggen_runtime.pages import filled
-    from foggen_runtime.prepared import find_prepared
-    from foggen_runtime.profiling.device_profile import find_device_profile, tuned_options
+    from foggen_runtime.model.device_profile import find_device_profile, tuned_options
+    from foggen_runtime.model.prepared import find_prepared
+    from foggen_runtime.reports.pages import filled
 
     opened = Bundle.open(locate_bundle(bundle), verify=verify)
     tuned = find_device_profile(opened)
@@ -65,7 +65,7 @@ def _readiness(prepared: "Prepared") -> str:
 
 
 def _facts(manifest: "Manifest") -> list[tuple[str, str]]:
-    from foggen_runtime.weight_groups import weight_groups
+    from foggen_runtime.bundle.weight_groups import weight_groups
 
     model, template = manifest.model, manifest.template
     size = sum(info.bytes for info in manifest.files.values())

@@ -17,9 +17,10 @@ from foggen_runtime.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
     from foggen_runtime.cloud.endpoints import Cloud
-    from foggen_runtime.engine import EngineOptions
     from foggen_runtime.handoff.policy import LogSettings, OnUnreachable, Policy, Route
-    from foggen_runtime.local_model import DecodingMode, OpenOptions
+    from foggen_runtime.model.decoding import DecodingMode
+    from foggen_runtime.model.engine import EngineOptions
+    from foggen_runtime.model.local_model import OpenOptions
 
 # As `DecodingMode`, `Route` and `OnUnreachable` have them: every TAB would wait for their modules.
 DECODING_MODES = ("constrained", "greedy", "step")
@@ -51,7 +52,7 @@ class BundleArguments:
 
     def open_options(self) -> "OpenOptions":
         """The same, for the library."""
-        from foggen_runtime.local_model import OpenOptions
+        from foggen_runtime.model.local_model import OpenOptions
 
         return OpenOptions(
             self._engine(), self.verify, self.recompute_prefix, prepared_directory=self.prepared
@@ -59,7 +60,7 @@ class BundleArguments:
 
     def _engine(self) -> "EngineOptions | None":
         """What was typed, with the defaults for the rest; None if nothing was."""
-        from foggen_runtime.engine import EngineOptions
+        from foggen_runtime.model.engine import EngineOptions
 
         if self.threads is None and self.spinning is None and self.kleidiai is None:
             return None

@@ -41,12 +41,12 @@ def prepare_command(
       foggen prepare foggen-int4
       foggen prepare foggen-int4 --remove
     """
-    from foggen_runtime.bundle import Bundle
-    from foggen_runtime.hub import locate_bundle
+    from foggen_runtime.bundle.bundle import Bundle
+    from foggen_runtime.bundle.hub import locate_bundle
     from foggen_runtime.jsonio import dumps
-    from foggen_runtime.prepared import prepared_directory
-    from foggen_runtime.preparing import check_space, needed_bytes, prepare, remove_prepared
-    from foggen_runtime.profiling.device_profile import load_device_profile
+    from foggen_runtime.model.device_profile import load_device_profile
+    from foggen_runtime.model.prepared import prepared_directory
+    from foggen_runtime.model.preparing import check_space, needed_bytes, prepare, remove_prepared
 
     opened = Bundle.open(locate_bundle(bundle))
     directory = output or prepared_directory(opened)

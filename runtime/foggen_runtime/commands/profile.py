@@ -21,7 +21,7 @@ from foggen_runtime.commands.terminal import markdown_option, progress, quiet_op
 from foggen_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
-    from foggen_runtime.bundle import Bundle
+    from foggen_runtime.bundle.bundle import Bundle
     from foggen_runtime.profiling.request import CloudAccess
     from foggen_runtime.profiling.runner import Plan
     from foggen_runtime.profiling.schema import Profile
@@ -156,10 +156,10 @@ def profile(ctx: click.Context, /, **options: Any) -> None:
       foggen profile foggen-int4 --output pi5.json --html pi5.html
       foggen profile foggen-int4 --host pi@pi5.local --output pi5.json
     """
-    from foggen_runtime.bundle import Bundle
+    from foggen_runtime.bundle.bundle import Bundle
+    from foggen_runtime.bundle.hub import locate_bundle
     from foggen_runtime.commands.profile_outputs import Outputs
     from foggen_runtime.commands.profile_remote import connection_to, measure_there
-    from foggen_runtime.hub import locate_bundle
     from foggen_runtime.jsonio import dumps
     from foggen_runtime.profiling.page import page
 
@@ -189,7 +189,7 @@ def _plan(bundle: "Bundle", options: dict[str, Any]) -> "Plan":
     from foggen_runtime.profiling.question_set import built_in_questions
     from foggen_runtime.profiling.runner import Plan
     from foggen_runtime.profiling.schema import Settings
-    from foggen_runtime.questions import read_questions
+    from foggen_runtime.text.questions import read_questions
 
     data, prompt_tokens = options["data"], options["prompt_tokens"]
     questions = built_in_questions()
@@ -211,7 +211,7 @@ def _plan(bundle: "Bundle", options: dict[str, Any]) -> "Plan":
 
 def _knobs(bundle: "Bundle", options: dict[str, Any]) -> dict[str, Any]:
     """Take what is not on the command line from the device profile."""
-    from foggen_runtime.profiling.device_profile import Candidate, find_device_profile
+    from foggen_runtime.model.device_profile import Candidate, find_device_profile
 
     tuned = find_device_profile(bundle)
     chosen = tuned.chosen if tuned else Candidate(threads=None, spinning=True, kleidiai=True)

@@ -5,7 +5,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.profiling.remote import Adb, Connection, RemoteFoggen, Ssh, profile_remotely
 from foggen_runtime.profiling.schema import Profile

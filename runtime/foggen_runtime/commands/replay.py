@@ -20,11 +20,11 @@ from foggen_runtime.commands.terminal import markdown_option, show_page
 from foggen_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
+    from foggen_runtime.bundle.manifest import ConfidenceKind
     from foggen_runtime.evaluation.pairing import Pairing
     from foggen_runtime.evaluation.routing import Point, Prices
     from foggen_runtime.evaluation.summary import Summary, Threshold
-    from foggen_runtime.manifest import ConfidenceKind
-    from foggen_runtime.pages import Section
+    from foggen_runtime.reports.pages import Section
 
 SCHEMA_VERSION = 1
 DEFAULT_TAU = 0.5
@@ -138,7 +138,7 @@ def _replay(arguments: Arguments, outputs: Outputs) -> None:
         sweep_table,
     )
     from foggen_runtime.jsonio import dumps
-    from foggen_runtime.pages import Page
+    from foggen_runtime.reports.pages import Page
 
     cloud = CloudAnswers.read(arguments.cloud_answers) if arguments.cloud_answers else None
     threshold = arguments.threshold

@@ -15,7 +15,7 @@ import click
 from foggen_runtime.printing import printable_name, printable_text
 
 if TYPE_CHECKING:
-    from foggen_runtime.pages import Page
+    from foggen_runtime.reports.pages import Page
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -75,7 +75,7 @@ def terminal_width() -> int | None:
 
 def show_page(page: "Page", *, as_markdown: bool) -> None:
     """Print a page: Markdown if asked for, otherwise text that fits the terminal."""
-    from foggen_runtime.pages import markdown, plain
+    from foggen_runtime.reports.pages import markdown, plain
 
     text = markdown(page) if as_markdown else plain(page, terminal_width())
     click.echo(printable_text(text), nl=False)

@@ -21,11 +21,11 @@ from foggen_runtime.errors import ConfigError
 from foggen_runtime.wording import counted
 
 if TYPE_CHECKING:
-    from foggen_runtime.bundle import Bundle
-    from foggen_runtime.pages import Page
-    from foggen_runtime.profiling.device_profile import DeviceProfile
+    from foggen_runtime.bundle.bundle import Bundle
+    from foggen_runtime.model.device_profile import DeviceProfile
     from foggen_runtime.profiling.runner import Plan
     from foggen_runtime.profiling.tuning import Search
+    from foggen_runtime.reports.pages import Page
 
 # More processes than this, waiting or running, and a candidate may get less than its processors.
 _BUSY = 0.5
@@ -70,7 +70,7 @@ class Arguments:
 
     def target(self, bundle: "Bundle") -> Path:
         """Where a bundle's device profile goes."""
-        from foggen_runtime.manifest import DEVICE_PROFILE_FILE
+        from foggen_runtime.bundle.manifest import DEVICE_PROFILE_FILE
 
         return self.output or bundle.path(DEVICE_PROFILE_FILE)
 
@@ -124,8 +124,8 @@ def tune_command(**options: Any) -> None:
       foggen tune foggen-int4
       foggen tune foggen-int4 foggen-int8
     """
-    from foggen_runtime.bundle import Bundle
-    from foggen_runtime.hub import locate_bundle
+    from foggen_runtime.bundle.bundle import Bundle
+    from foggen_runtime.bundle.hub import locate_bundle
     from foggen_runtime.jsonio import dumps
 
     arguments = Arguments(**options)
@@ -174,8 +174,8 @@ def _tune(bundle: "Bundle", arguments: Arguments) -> "DeviceProfile":
 
 
 def _page(bundle: "Bundle", profile: "DeviceProfile", arguments: Arguments) -> "Page":
-    from foggen_runtime.pages import Page, Section
     from foggen_runtime.profiling.tuning import gain, untuned
+    from foggen_runtime.reports.pages import Page, Section
 
     rows = tuple(
         (
@@ -200,8 +200,8 @@ def _page(bundle: "Bundle", profile: "DeviceProfile", arguments: Arguments) -> "
 
 def _ranking(bundles: "list[Bundle]", tuned: "list[DeviceProfile]", arguments: Arguments) -> "Page":
     """Let the tuned bundles take turns, for their own trials were not at the same time."""
-    from foggen_runtime.pages import Page, Section
     from foggen_runtime.profiling.tuning import rank
+    from foggen_runtime.reports.pages import Page, Section
 
     plans = [arguments.plan(bundle) for bundle in bundles]
     candidates = [profile.chosen for profile in tuned]

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 from foggen_runtime.comparison.verdicts import Answers, BundleFacts, Verdict
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.intervals import interval, upper_bound
-from foggen_runtime.questions import Question
-from foggen_runtime.scores import auroc, calibration_error
+from foggen_runtime.statistics.intervals import interval, upper_bound
+from foggen_runtime.statistics.scores import auroc, calibration_error
+from foggen_runtime.text.questions import Question
 
 SCHEMA_VERSION = 1
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+from foggen_runtime.ask.foggen import Foggen
+from foggen_runtime.bundle.manifest import ConfidenceKind
 from foggen_runtime.errors import EngineError
-from foggen_runtime.foggen import Foggen
-from foggen_runtime.manifest import ConfidenceKind
-from foggen_runtime.questions import Question
 from foggen_runtime.result import Result
+from foggen_runtime.text.questions import Question
 
 
 @dataclass(frozen=True)

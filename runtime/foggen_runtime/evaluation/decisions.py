@@ -8,11 +8,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from foggen_runtime.bundle.manifest import ConfidenceKind as ConfidenceKind
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.evaluation.cloud_answers import CloudAnswers
 from foggen_runtime.evaluation.records import SCHEMA_VERSION, Header
 from foggen_runtime.jsonio import FieldError, from_json, parse_json
-from foggen_runtime.manifest import ConfidenceKind as ConfidenceKind
 
 Bool = npt.NDArray[np.bool_]
 Float64 = npt.NDArray[np.float64]

@@ -15,7 +15,7 @@ import numpy as np
 
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.evaluation.decisions import Bool, Float64
-from foggen_runtime.intervals import total_needed, upper_bound
+from foggen_runtime.statistics.intervals import total_needed, upper_bound
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from foggen_runtime.pages import Page, Section
+from foggen_runtime.reports.pages import Page, Section
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; background: #ffffff;

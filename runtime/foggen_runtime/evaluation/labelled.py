@@ -13,11 +13,11 @@ from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
 
-from foggen_runtime.choice import parse_choice, question_options
 from foggen_runtime.cloud.quoting import is_text
 from foggen_runtime.cloud.thoughts import without_thoughts
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.jsonio import FieldError, from_json
+from foggen_runtime.text.choice import parse_choice, question_options
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)

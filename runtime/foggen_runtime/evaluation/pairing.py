@@ -10,7 +10,7 @@ from foggen_runtime.evaluation.bootstrap import Interval, paired_interval
 from foggen_runtime.evaluation.decisions import Decisions, Float64
 from foggen_runtime.evaluation.routing import routed
 from foggen_runtime.evaluation.summary import Threshold
-from foggen_runtime.intervals import interval
+from foggen_runtime.statistics.intervals import interval
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from foggen_runtime.evaluation.metrics import (
     risk_coverage_area,
 )
 from foggen_runtime.evaluation.routing import Prices, sweep
-from foggen_runtime.scores import auroc, calibration_error
+from foggen_runtime.statistics.scores import auroc, calibration_error
 
 SCHEMA_VERSION = 1
 

@@ -7,7 +7,7 @@ from foggen_runtime.evaluation.pairing import Pairing
 from foggen_runtime.evaluation.records import Header
 from foggen_runtime.evaluation.routing import Point
 from foggen_runtime.evaluation.summary import DomainMean, Figures, Summary
-from foggen_runtime.pages import Section
+from foggen_runtime.reports.pages import Section
 from foggen_runtime.wording import counted
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Self, get_args
 
-from foggen_runtime.choice import ends_of, parse_choice, question_options
 from foggen_runtime.errors import ConfigError, HandoffError
 from foggen_runtime.handoff.rules import Rule, compiled
 from foggen_runtime.handoff.view import View
 from foggen_runtime.jsonio import FieldError, from_json, parse_toml
+from foggen_runtime.text.choice import ends_of, parse_choice, question_options
 
 Route = Literal["auto", "local_only", "cloud_only"]
 OnUnreachable = Literal["answer_locally", "queue", "fail"]

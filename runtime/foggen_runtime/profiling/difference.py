@@ -15,9 +15,9 @@ from typing import Literal
 
 import numpy as np
 
-from foggen_runtime.pages import Page, Section
 from foggen_runtime.profiling.samples import Round
 from foggen_runtime.profiling.schema import Profile
+from foggen_runtime.reports.pages import Page, Section
 
 CONFIDENCE = 0.95
 DIFFERENCE_VERSION = 1

@@ -6,12 +6,12 @@ Colours are CSS variables, so that the page follows the reader's light or dark s
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from foggen_runtime.pages import Section
 from foggen_runtime.profiling.page import sections, title
 from foggen_runtime.profiling.plots import Bar, Strip, bars, strips
 from foggen_runtime.profiling.samples import Round
 from foggen_runtime.profiling.schema import PassOperators, Profile
 from foggen_runtime.profiling.summary import OUTCOMES
+from foggen_runtime.reports.pages import Section
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2933; --faint: #6b7784; --paper: #ffffff;

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from foggen_runtime.asking import Route
-from foggen_runtime.bundle import Bundle
-from foggen_runtime.engine import Engine, EngineOptions
+from foggen_runtime.ask.asking import Route
+from foggen_runtime.ask.foggen import Foggen
+from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.foggen import Foggen
-from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
-from foggen_runtime.profiling.kernel_files import KernelFiles
+from foggen_runtime.model.decoding import Decoding
+from foggen_runtime.model.engine import Engine, EngineOptions
+from foggen_runtime.model.kernel_files import KernelFiles
+from foggen_runtime.model.local_model import LocalModel, OpenOptions
 from foggen_runtime.profiling.memory import memory_state, peak_rss_bytes
 from foggen_runtime.profiling.operators import TracedPass, operator_times
 from foggen_runtime.profiling.request import Moments, RoundReport, RoundRequest, TraceReport

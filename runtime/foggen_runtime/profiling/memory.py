@@ -2,7 +2,7 @@
 
 import re
 
-from foggen_runtime.profiling.kernel_files import KernelFiles
+from foggen_runtime.model.kernel_files import KernelFiles
 from foggen_runtime.profiling.samples import MemoryState
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from foggen_runtime.pages import Page, Section
 from foggen_runtime.profiling.samples import Conditions, Reading
 from foggen_runtime.profiling.schema import Distribution, Profile
+from foggen_runtime.reports.pages import Page, Section
 from foggen_runtime.wording import counted
 
 NOT_AVAILABLE = "not available"

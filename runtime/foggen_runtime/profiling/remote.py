@@ -12,9 +12,9 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.bundle.bundle import Bundle
+from foggen_runtime.bundle.manifest import MANIFEST_FILE
 from foggen_runtime.errors import ConfigError, DeviceError
-from foggen_runtime.manifest import MANIFEST_FILE
 from foggen_runtime.profiling.schema import Profile, parse_profile
 
 _PUSHED = "pushed"

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.errors import EngineError
 from foggen_runtime.jsonio import FieldError, dumps, from_json
-from foggen_runtime.profiling.device import describe_device
-from foggen_runtime.profiling.kernel_files import KernelFiles
+from foggen_runtime.model.device import describe_device
+from foggen_runtime.model.kernel_files import KernelFiles
 from foggen_runtime.profiling.question_set import padded, repeated
 from foggen_runtime.profiling.request import (
     CloudAccess,
@@ -33,7 +33,7 @@ from foggen_runtime.profiling.schema import (
 )
 from foggen_runtime.profiling.software import software
 from foggen_runtime.profiling.summary import summarize
-from foggen_runtime.tokenizer import QuestionTokenizer
+from foggen_runtime.text.tokenizer import QuestionTokenizer
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class Plan:
         settings = self.settings
         questions = repeated(self.questions, settings.warm_up + settings.questions)
         if settings.prompt_tokens is not None:
-            from foggen_runtime.local_model import tokenizer_file
+            from foggen_runtime.model.local_model import tokenizer_file
 
             manifest, tokens = self.bundle.manifest, settings.prompt_tokens
             tokenizer = QuestionTokenizer.from_file(self.bundle.path(tokenizer_file(manifest)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.jsonio import FieldError, from_json, parse_json
-from foggen_runtime.profiling.device import Device
+from foggen_runtime.model.device import Device
 from foggen_runtime.profiling.samples import Round
 
 PROFILE_VERSION = 1

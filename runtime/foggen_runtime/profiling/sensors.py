@@ -8,7 +8,7 @@ Raspberry Pi's firmware shows its throttling in `get_throttled`. A reading of ex
 import time
 from collections.abc import Iterator
 
-from foggen_runtime.profiling.kernel_files import KernelFiles
+from foggen_runtime.model.kernel_files import KernelFiles
 from foggen_runtime.profiling.samples import Battery, Conditions, Reading
 
 _CPUS = "sys/devices/system/cpu"

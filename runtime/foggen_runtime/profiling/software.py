@@ -1,7 +1,7 @@
 """Versions that decide speed, as a profile has them."""
 
+from foggen_runtime.model.versions import installed_version, onnxruntime_version
 from foggen_runtime.profiling.schema import Software
-from foggen_runtime.profiling.versions import installed_version, onnxruntime_version
 
 
 def software() -> Software:

@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from foggen_runtime.cores import big_cores
-from foggen_runtime.profiling.device import describe_device
-from foggen_runtime.profiling.device_profile import (
+from foggen_runtime.model.cores import big_cores
+from foggen_runtime.model.device import describe_device
+from foggen_runtime.model.device_profile import (
     DEVICE_PROFILE_VERSION,
     Candidate,
     DeviceProfile,
     Trial,
     device_key,
 )
-from foggen_runtime.profiling.kernel_files import KernelFiles
+from foggen_runtime.model.kernel_files import KernelFiles
 from foggen_runtime.profiling.request import RoundRequest
 from foggen_runtime.profiling.runner import Plan, run_round
 from foggen_runtime.profiling.samples import Round

@@ -8,12 +8,11 @@ from importlib.metadata import version
 
 import uvicorn
 
-from foggen_runtime.asking import Request
-from foggen_runtime.choice import question_options
+from foggen_runtime.ask.asking import Request
+from foggen_runtime.ask.foggen import Foggen
 from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.foggen import Foggen
-from foggen_runtime.local_model import Decoding
+from foggen_runtime.model.decoding import Decoding
 from foggen_runtime.result import BundleRef, Result
 from foggen_runtime.serving.app import make_app
 from foggen_runtime.serving.chat import Chat
@@ -26,6 +25,7 @@ from foggen_runtime.serving.repeats import few_repeats
 from foggen_runtime.serving.requests import ChatRequest
 from foggen_runtime.serving.settings import Settings
 from foggen_runtime.serving.turns import SharedModel
+from foggen_runtime.text.choice import question_options
 
 _BACKLOG = 2048  # connections; uvicorn's default
 _KEEP_ALIVE = 75  # seconds

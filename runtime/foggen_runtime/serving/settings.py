@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.local_model import DecodingMode
+from foggen_runtime.model.decoding import DecodingMode
 
 _MIN_KEY = 16
 

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from foggen_runtime.bundle import Bundle
-from foggen_runtime.decoding import Decision, Decoder
-from foggen_runtime.engine import Engine
-from foggen_runtime.foggen import Foggen
+from foggen_runtime.ask.foggen import Foggen
+from foggen_runtime.bundle.bundle import Bundle
+from foggen_runtime.bundle.hub import locate_bundle
+from foggen_runtime.decide.plain import Decision, Decoder
+from foggen_runtime.decide.trie import Float32
 from foggen_runtime.handoff.policy import Policy
-from foggen_runtime.hub import locate_bundle
-from foggen_runtime.kv_cache import KvCache
-from foggen_runtime.local_model import Decoding, LocalModel, OpenOptions
-from foggen_runtime.template import Float32
+from foggen_runtime.model.decoding import Decoding
+from foggen_runtime.model.engine import Engine
+from foggen_runtime.model.kv_cache import KvCache
+from foggen_runtime.model.local_model import LocalModel, OpenOptions
 
 if TYPE_CHECKING:
     from foggen_runtime.cloud.endpoints import Cloud

@@ -17,8 +17,8 @@ from foggen_exporter.packaging.archive import (
     write_archive,
 )
 from foggen_exporter.packaging.listed_files import ListedFile
+from foggen_runtime.bundle.manifest import FileInfo, file_info
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.manifest import FileInfo, file_info
 
 
 def sections(weights: ListedFile) -> list[Section]:

@@ -19,7 +19,7 @@ from foggen_exporter.packaging import cli
 from foggen_exporter.packaging.android import write_layouts
 from foggen_exporter.packaging.archive import write_archive
 from foggen_exporter.packaging.cli import package_command
-from foggen_runtime.manifest import MANIFEST_FILE, Manifest, RoutingInfo
+from foggen_runtime.bundle.manifest import MANIFEST_FILE, Manifest, RoutingInfo
 from tests.exporter.packaging.conftest import PYTHON, Unpacked, this_machine
 
 

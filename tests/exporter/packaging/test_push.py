@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from foggen_exporter.packaging.cli import package_command
-from foggen_runtime.bundle import Bundle
-from foggen_runtime.manifest import Manifest
+from foggen_runtime.bundle.bundle import Bundle
+from foggen_runtime.bundle.manifest import Manifest
 from tests.conftest import BundleOf
 
 APP = "org.example.foggen"

@@ -9,9 +9,9 @@ import pytest
 from foggen_runtime.comparison.counting import Comparison, Figures, Rate, Rates, compare
 from foggen_runtime.comparison.verdicts import Verdict
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.intervals import interval, upper_bound
 from foggen_runtime.jsonio import dumps
-from foggen_runtime.questions import Question
+from foggen_runtime.statistics.intervals import interval, upper_bound
+from foggen_runtime.text.questions import Question
 from tests.support.answers import answers
 
 #         flips at tau 0.5:  no no  yes  no   yes   no

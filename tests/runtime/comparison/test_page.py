@@ -10,8 +10,8 @@ from foggen_runtime.comparison.counting import Comparison, compare
 from foggen_runtime.comparison.page import page as page_of
 from foggen_runtime.comparison.page import picture
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.pages import markdown
-from foggen_runtime.questions import Question
+from foggen_runtime.reports.pages import markdown
+from foggen_runtime.text.questions import Question
 from tests.support.answers import answers, with_flips
 
 QUESTIONS = [

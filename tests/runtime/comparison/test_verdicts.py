@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from foggen_runtime import EngineError, EngineOptions, Foggen, OpenOptions, Result
+from foggen_runtime.bundle.manifest import Manifest, RoutingInfo
 from foggen_runtime.comparison.verdicts import Verdict, answer_all
-from foggen_runtime.kv_cache import Float32
-from foggen_runtime.manifest import Manifest, RoutingInfo
-from foggen_runtime.questions import Question, read_questions
+from foggen_runtime.model.kv_cache import Float32
 from foggen_runtime.result import BundleRef
+from foggen_runtime.text.questions import Question, read_questions
 from tests.conftest import TINY, BundleOf
 from tests.support.calibrations import calibration
 

@@ -17,7 +17,7 @@ from foggen_runtime.evaluation.answering import Answerer, Job
 from foggen_runtime.evaluation.executors import MAX_DEATHS, OneProcess, ProcessPool
 from foggen_runtime.evaluation.labelled import LabelledQuestion, read_labelled
 from foggen_runtime.evaluation.records import Record
-from foggen_runtime.local_model import Decoding
+from foggen_runtime.model.decoding import Decoding
 from tests.conftest import TINY, BundleOf
 
 QUESTIONS = read_labelled(TINY / "heldout.jsonl").questions[:20]

@@ -15,7 +15,7 @@ from foggen_runtime.evaluation.tables import (
     summary_tables,
     sweep_table,
 )
-from foggen_runtime.pages import Page, Section, markdown
+from foggen_runtime.reports.pages import Page, Section, markdown
 from tests.support.recorded import LEVELS, random_decisions, recorded
 
 DATA = random_decisions(200, seed=1)

@@ -16,7 +16,7 @@ from foggen_runtime.evaluation.executors import MAX_DEATHS, OneProcess
 from foggen_runtime.evaluation.labelled import LabelledQuestion, read_labelled
 from foggen_runtime.evaluation.ray_executor import BatchAnswerer, RayActors
 from foggen_runtime.evaluation.records import Record
-from foggen_runtime.local_model import Decoding
+from foggen_runtime.model.decoding import Decoding
 from tests.conftest import TINY, BundleOf
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::Warning")]

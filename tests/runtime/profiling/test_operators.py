@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.profiling.operators import TracedPass, operator_times
 from foggen_runtime.profiling.question_set import built_in_questions
 from foggen_runtime.profiling.runner import Plan, trace_operators

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.cli import foggen
-from foggen_runtime.pages import markdown
 from foggen_runtime.profiling.page import NOT_AVAILABLE
 from foggen_runtime.profiling.page import page as page_of
 from foggen_runtime.profiling.question_set import built_in_questions
 from foggen_runtime.profiling.runner import Plan, profile_bundle
 from foggen_runtime.profiling.schema import Settings, parse_profile
+from foggen_runtime.reports.pages import markdown
 from tests.conftest import BundleOf
 
 QUICK = (

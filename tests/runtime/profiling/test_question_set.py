@@ -1,7 +1,7 @@
 import pytest
 
-from foggen_runtime.choice import question_options
 from foggen_runtime.profiling.question_set import built_in_questions, padded, repeated
+from foggen_runtime.text.choice import question_options
 
 
 def words(text: str) -> int:

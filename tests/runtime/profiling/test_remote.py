@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from foggen_runtime.bundle.manifest import Manifest
 from foggen_runtime.cli import foggen
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.manifest import Manifest
 from foggen_runtime.profiling.remote import RemoteFoggen, Ssh
 from foggen_runtime.profiling.schema import parse_profile
 from tests.conftest import BundleOf

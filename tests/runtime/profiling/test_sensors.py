@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from foggen_runtime.profiling.kernel_files import KernelFiles
+from foggen_runtime.model.kernel_files import KernelFiles
 from foggen_runtime.profiling.samples import Battery, Conditions, Reading
 from foggen_runtime.profiling.sensors import Sensors
 from tests.support.kernel_root import write_files

@@ -11,18 +11,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from foggen_runtime import EngineOptions
-from foggen_runtime.bundle import Bundle
+from foggen_runtime.bundle.bundle import Bundle
+from foggen_runtime.bundle.manifest import DEVICE_PROFILE_FILE
 from foggen_runtime.cli import foggen
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.manifest import DEVICE_PROFILE_FILE
-from foggen_runtime.profiling import tuning
-from foggen_runtime.profiling.device_profile import (
+from foggen_runtime.model.device_profile import (
     Candidate,
     DeviceProfile,
     find_device_profile,
     load_device_profile,
 )
-from foggen_runtime.profiling.kernel_files import KernelFiles
+from foggen_runtime.model.kernel_files import KernelFiles
+from foggen_runtime.profiling import tuning
 from foggen_runtime.profiling.question_set import built_in_questions
 from foggen_runtime.profiling.request import RoundRequest
 from foggen_runtime.profiling.runner import Plan

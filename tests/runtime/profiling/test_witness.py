@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from foggen_runtime.bundle import Bundle
-from foggen_runtime.profiling.kernel_files import KernelFiles
+from foggen_runtime.bundle.bundle import Bundle
+from foggen_runtime.model.kernel_files import KernelFiles
 from foggen_runtime.profiling.memory import memory_state, peak_rss_bytes
 from foggen_runtime.profiling.question_set import built_in_questions
 from foggen_runtime.profiling.request import CloudAccess

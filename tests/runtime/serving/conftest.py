@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from foggen_runtime.foggen import Foggen
+from foggen_runtime.ask.foggen import Foggen
 from tests.conftest import BundleOf
-from tests.runtime.test_foggen import QUESTIONS
+from tests.runtime.ask.test_foggen import QUESTIONS
 
 if TYPE_CHECKING:
     from tests.support.gateway import Gateway

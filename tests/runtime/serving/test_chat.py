@@ -12,15 +12,15 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from foggen_runtime.ask.foggen import Foggen
 from foggen_runtime.cloud.endpoints import Cloud
-from foggen_runtime.foggen import Foggen
 from foggen_runtime.handoff.outbox import Outbox
 from foggen_runtime.handoff.policy import LogSettings, OutboxLimits, Policy
 from foggen_runtime.serving.server import Server, open_socket
 from foggen_runtime.serving.settings import Settings
 from foggen_runtime.serving.turns import open_shared
 from tests.conftest import BundleOf
-from tests.runtime.test_foggen import QUESTIONS
+from tests.runtime.ask.test_foggen import QUESTIONS
 from tests.support.cloud_server import CloudServer, Fault, Reply
 from tests.support.gateway import CHAT, OPTIONS, Gateway, request, serving
 
@@ -376,7 +376,7 @@ def test_an_error_within_shows_and_logs_no_content(
     def fail(*_: object) -> None:
         raise ValueError(secret)
 
-    monkeypatch.setattr("foggen_runtime.asking.Asking.run", fail)
+    monkeypatch.setattr("foggen_runtime.ask.asking.Asking.run", fail)
     response = gateway.chat(secret)
     assert response.status_code == 500
     assert response.json()["error"]["code"] == "internal_error"

@@ -5,7 +5,7 @@ import threading
 
 from foggen_runtime.serving.settings import Settings
 from tests.conftest import BundleOf
-from tests.runtime.test_foggen import QUESTIONS
+from tests.runtime.ask.test_foggen import QUESTIONS
 from tests.support.gateway import CHAT, serving
 from tests.support.load import Load
 

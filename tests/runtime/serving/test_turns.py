@@ -4,13 +4,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from foggen_runtime.ask.foggen import Foggen
 from foggen_runtime.cloud.endpoints import Cloud
-from foggen_runtime.foggen import Foggen
 from foggen_runtime.handoff.policy import Policy
 from foggen_runtime.result import Result
 from foggen_runtime.serving.turns import Turns, open_shared
 from tests.conftest import BundleOf
-from tests.runtime.test_foggen import QUESTIONS
+from tests.runtime.ask.test_foggen import QUESTIONS
 from tests.support.cloud_server import CloudServer, Fault
 from tests.support.gateway import OPTIONS
 

@@ -183,7 +183,7 @@ fill() {
   say 'Trying'
   "$staging/bin/foggen" --version >/dev/null || die "the copy does not start with $python"
   PYTHONPATH=$staging/lib "$python" -S -c \
-    'import foggen_runtime.cloud.client, foggen_runtime.engine, foggen_runtime.tokenizer' ||
+    'import foggen_runtime.cloud.client, foggen_runtime.model.engine, foggen_runtime.text.tokenizer' ||
     die "the copy does not load with $python"
   [ ! -d "$staging/bundle" ] || "$staging/bin/foggen" inspect "$staging/bundle" >/dev/null ||
     die "the bundle cannot be used"

@@ -1,0 +1,65 @@
+"""What a decision comes to: the question is kept, deferred, or was no decision at all."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from foggen_runtime.bundle.manifest import ConfidenceKind, TemplateInfo
+from foggen_runtime.decide.plain import Decision
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """What a confidence must reach for its question to be kept.
+
+    Attributes:
+        tau: The least confidence that keeps: equal is enough.
+        on: Which confidence is compared: the `verbalized` one or the `expected` one.
+        template_probability: The least mass the model must have given to the template for a level
+            to mean anything: left alone, it would have written something else.
+    """
+
+    tau: float
+    on: ConfidenceKind
+    template_probability: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was judged, and why.
+
+    Attributes:
+        reason: `confident` keeps the question; `below_tau` and `malformed` defer it.
+        confidence: The verbalized level; None when the output left the template.
+        expected_confidence: Probability-weighted mean of the levels; None where not all are known.
+        detail: A sentence for people, if there is more to say.
+    """
+
+    reason: Literal["confident", "below_tau", "malformed"]
+    confidence: float | None
+    expected_confidence: float | None
+    detail: str | None = None
+
+
+def judge(decision: Decision, template: TemplateInfo, threshold: Threshold) -> Verdict:
+    """Compare a decision with a threshold."""
+    expected = _expected_confidence(decision, template)
+    if decision.level is None:
+        return Verdict("malformed", None, expected, "the output left the template")
+    confidence = template.level_values[decision.level]
+    probability = decision.reading.template_probability if decision.reading else None
+    if probability is not None and probability < threshold.template_probability:
+        detail = (
+            f"template_probability {probability:.3g} is below the bundle's "
+            f"minimum {threshold.template_probability:g}: no question for this model"
+        )
+        return Verdict("malformed", confidence, expected, detail)
+    compared = expected if threshold.on == "expected" else confidence
+    keeps = compared is not None and compared >= threshold.tau
+    return Verdict("confident" if keeps else "below_tau", confidence, expected)
+
+
+def _expected_confidence(decision: Decision, template: TemplateInfo) -> float | None:
+    if decision.reading is None:
+        return None
+    pairs = zip(template.level_values, decision.reading.level_probabilities, strict=True)
+    return sum(level * share for level, share in pairs)

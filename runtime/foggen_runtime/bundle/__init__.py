@@ -1,0 +1,1 @@
+"""An exported bundle: its manifest, its files, where it comes from."""

@@ -1,0 +1,1 @@
+"""The decision, over token ids only."""

@@ -1,0 +1,1 @@
+"""A bundle loaded: engine, caches, prepared files, the device."""

@@ -1,0 +1,254 @@
+"""The only module that talks to onnxruntime: token ids in, logits out, a KV cache in between."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from foggen_runtime.bundle.manifest import GraphInfo, ModelInfo
+from foggen_runtime.errors import BundleError, ConfigError, EngineError
+from foggen_runtime.model.cache_binding import CacheBinding, SeparateCache, SharedCache
+from foggen_runtime.model.cores import big_cores
+from foggen_runtime.model.kv_cache import Float32, KvCache
+from foggen_runtime.model.quiet_onnxruntime import ort
+
+# Long prompts go through in chunks, or attention's scratch memory would grow with their square.
+# Even chunk lengths keep int4 products bit-identical to those of one long chunk.
+_CHUNK_TOKENS = 512
+
+# Smaller weights stay in the graph of a prepared model.
+_EXTERNAL_BYTES = 1024
+
+ONNXRUNTIME_VERSION: str = ort.__version__
+
+_PAST_KEY = re.compile(r"past_key_values\.[0-9]+\.key")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How onnxruntime uses the device.
+
+    Attributes:
+        threads: Worker threads; None takes the physical big cores.
+        spinning: Whether idle workers spin, trading battery for latency.
+        arena: Whether onnxruntime keeps freed memory for the next pass.
+        kleidiai: Whether ARM's KleidiAI kernels may be used; without them ARM computes what x86
+            does.
+        trace: Beginning of the name of a file for onnxruntime's profiler to write every operator's
+            time to, which costs time itself; None for no trace.
+    """
+
+    threads: int | None = None
+    spinning: bool = True
+    arena: bool = True
+    kleidiai: bool = True
+    trace: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads: must be at least 1, is {self.threads}")
+
+
+class Engine:
+    """A bundle's graph in an onnxruntime session.
+
+    Attributes:
+        cache: The KV cache; truncate it to roll back.
+        forward_passes: Calls of the session so far.
+        logits_tail: How many last positions of a `forward` get logits.
+        context_length: The most tokens the cache may hold.
+    """
+
+    def __init__(
+        self, path: Path, graph: GraphInfo, options: EngineOptions, cache: KvCache
+    ) -> None:
+        """Load the graph.
+
+        Args:
+            path: The graph's file.
+            graph: What the manifest says of it.
+            options: How to use the device.
+            cache: To append to. What it holds comes before the first tokens; others may still be
+                filling it while the graph loads.
+
+        Raises:
+            BundleError: onnxruntime is too old for the file or refuses it, or the manifest says
+                another shape than the graph has.
+        """
+        model = cache.model
+        _check_version(graph)
+        self._session = _open_session(path, options)
+        _check_shapes(self._session, model, graph)
+        self._binding = self._session.io_binding()
+        self._logits_size = len(graph.head.token_ids) if graph.head else model.vocab_size
+        self._takes_positions = graph.position_ids
+        self.context_length = model.context_length
+        self._logits_rows = graph.logits_tail
+        self.logits_tail = min(graph.logits_tail, _CHUNK_TOKENS)
+        self.forward_passes = 0
+        self.cache = cache
+        kind = SharedCache if graph.shared_cache else SeparateCache
+        self._cache_binding: CacheBinding = kind(self._binding, self.cache)
+
+    def forward(self, ids: Sequence[int]) -> Float32:
+        """Append tokens to the cache and return the logits of the last of them.
+
+        Args:
+            ids: At least one token id.
+
+        Returns:
+            (min(len(ids), logits_tail), vocab_size), float32; with an output head of some tokens
+            a column for each of them.
+
+        Raises:
+            ValueError: No ids, or more than the context length holds.
+            EngineError: onnxruntime failed.
+        """
+        total = self.cache.length + len(ids)
+        if not ids or total > self.context_length:
+            raise ValueError(
+                f"ids: with {self.cache.length} in the cache must number 1 to "
+                f"{self.context_length - self.cache.length}, are {len(ids)}"
+            )
+        self._cache_binding.reserve(total)
+        *chunks, last = _chunks(np.asarray(ids, np.int64))
+        for chunk in chunks:
+            self._run(chunk)
+        return self._run(last)
+
+    def end_trace(self) -> Path:
+        """Write the trace that was asked for with `EngineOptions.trace`, and return where it is."""
+        return Path(self._session.end_profiling())
+
+    def _run(self, ids: npt.NDArray[np.int64]) -> Float32:
+        past, total = self.cache.length, self.cache.length + len(ids)
+        mask, positions = np.ones((1, total), np.int64), np.arange(past, total)
+        logits = np.empty((1, min(len(ids), self._logits_rows), self._logits_size), np.float32)
+        binding = self._binding
+        binding.bind_input("input_ids", "cpu", 0, np.int64, (1, len(ids)), ids.ctypes.data)
+        binding.bind_input("attention_mask", "cpu", 0, np.int64, mask.shape, mask.ctypes.data)
+        if self._takes_positions:
+            shape, address = (1, len(ids)), positions.ctypes.data
+            binding.bind_input("position_ids", "cpu", 0, np.int64, shape, address)
+        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        self._cache_binding.bind(total)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise EngineError(f"onnxruntime failed on {len(ids)} tokens: {error}") from error
+        self.forward_passes += 1
+        self._cache_binding.appended(total)
+        last_logits: Float32 = logits[0, -self.logits_tail :]
+        return last_logits
+
+
+def save_prepacked(path: Path, target: Path, options: EngineOptions) -> None:
+    """Write a graph again with its weights as this processor's kernels want them.
+
+    The weights go into one file beside it, named after it, raw and packed: on opening, onnxruntime
+    packs the raw ones again and takes a packed one from the file only if it is the same.
+
+    Args:
+        path: The graph of a bundle.
+        target: The graph to write.
+        options: How it is going to be used.
+
+    Raises:
+        BundleError: onnxruntime refuses the file.
+        EngineError: It cannot be written, e.g. for want of space.
+    """
+    session_options = _session_options(options)
+    session_options.optimized_model_filepath = str(target)
+    entries = {
+        "session.save_external_prepacked_constant_initializers": "1",
+        "session.optimized_model_external_initializers_file_name": f"{target.name}.data",
+        "session.optimized_model_external_initializers_min_size_in_bytes": str(_EXTERNAL_BYTES),
+    }
+    for name, value in entries.items():
+        session_options.add_session_config_entry(name, value)
+    _start_session(path, session_options)
+    if not target.exists():
+        raise EngineError(f"{target}: onnxruntime {ort.__version__} did not write it")
+
+
+def _open_session(path: Path, options: EngineOptions) -> ort.InferenceSession:
+    return _start_session(path, _session_options(options))
+
+
+def _check_version(graph: GraphInfo) -> None:
+    if _version(ONNXRUNTIME_VERSION) < _version(graph.onnxruntime):
+        raise BundleError(
+            f"graph.onnxruntime: must be at least {graph.onnxruntime} for this bundle, is "
+            f"{ONNXRUNTIME_VERSION}; upgrade onnxruntime"
+        )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """Return the first three numbers of a version: `1.27` and `1.27.0` are the same."""
+    numbers = [int(digits) for digits in re.findall(r"[0-9]+", text)[:3]]
+    return tuple([*numbers, 0, 0][:3])
+
+
+def _check_shapes(session: ort.InferenceSession, model: ModelInfo, graph: GraphInfo) -> None:
+    """Hold what buffers are made by to what the graph says of itself.
+
+    A dimension that the graph leaves open, or names, may be anything.
+    """
+    shapes = {node.name: node.shape for node in (*session.get_inputs(), *session.get_outputs())}
+    layers = sum(_PAST_KEY.fullmatch(name) is not None for name in shapes)
+    key = dict(enumerate(shapes.get("past_key_values.0.key", ())))
+    facts: list[tuple[str, object, int]] = [
+        ("model.num_hidden_layers", layers, model.num_hidden_layers),
+        ("model.num_key_value_heads", key.get(1), model.num_key_value_heads),
+        ("model.head_dim", key.get(3), model.head_dim),
+        ("graph.position_ids", "position_ids" in shapes, graph.position_ids),
+    ]
+    columns = dict(enumerate(shapes.get("logits", ()))).get(2)
+    if graph.head:
+        facts.append(("graph.head.token_ids", columns, len(graph.head.token_ids)))
+    else:
+        facts.append(("model.vocab_size", columns, model.vocab_size))
+    for name, found, said in facts:
+        if isinstance(found, int) and found != said:
+            raise BundleError(f"{name}: must be {found} as the graph has it, is {said}")
+
+
+def _session_options(options: EngineOptions) -> ort.SessionOptions:
+    session_options = ort.SessionOptions()
+    session_options.intra_op_num_threads = options.threads or big_cores()
+    session_options.inter_op_num_threads = 1
+    session_options.log_severity_level = 3
+    session_options.enable_cpu_mem_arena = options.arena
+    # Patterns are kept for every length of a question: 10 MB each at full size, no time saved.
+    session_options.enable_mem_pattern = False
+    # A tensor's memory is held until the last that reuses it is read, so the arena grows larger,
+    # most for long prompts, and no time is saved.
+    session_options.enable_mem_reuse = False
+    if options.trace:
+        session_options.enable_profiling = True
+        session_options.profile_file_prefix = str(options.trace)
+    session_options.add_session_config_entry(
+        "session.intra_op.allow_spinning", str(int(options.spinning))
+    )
+    session_options.add_session_config_entry(
+        "mlas.disable_kleidiai", str(int(not options.kleidiai))
+    )
+    return session_options
+
+
+def _start_session(path: Path, session_options: ort.SessionOptions) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(path, session_options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise BundleError(f"{path}: onnxruntime {ort.__version__} refuses it: {error}") from error
+
+
+def _chunks(ids: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+    """Cut long prompts so that the last chunk is long enough for any tail."""
+    while len(ids) > 2 * _CHUNK_TOKENS:
+        yield ids[:_CHUNK_TOKENS]
+        ids = ids[_CHUNK_TOKENS:]
+    yield ids

@@ -1,0 +1,1 @@
+"""Between text and token ids, and the letters in answers."""

@@ -1,0 +1,216 @@
+"""From a question to the prompt's token ids, and from generated ids back to text.
+
+User text is encoded by a tokenizer that has no control tokens (`added_tokens.py` says which those
+are): a `<|im_end|>` or a `<think>` typed by a user stays text. They reach the model through the
+manifest's prompt ids alone.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from foggen_runtime.bundle.manifest import TOKEN_TABLES_FILE, PromptInfo
+from foggen_runtime.errors import BundleError, QuestionError
+from foggen_runtime.text.added_tokens import is_control, ordinary_words, word_ids
+from foggen_runtime.text.byte_pairs import TableTokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_ADDED_TOKENS = re.compile(r'"added_tokens"\s*:\s*(?=\[)')
+_HEAD_CHARACTERS = 1 << 16
+_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token outside the model's own vocabulary; `special` ones are not part of any text."""
+
+    content: str
+    special: bool
+
+
+class PlainTokenizer(Protocol):
+    """A tokenizer without control tokens."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of plain text."""
+
+    def token(self, token_id: int) -> str | None:
+        """Return a token's spelling, None where the id stands for none."""
+
+    def join(self, tokens: Sequence[str]) -> str:
+        """Return the text of spelled tokens."""
+
+
+class LibraryTokenizer:
+    """A tokenizer of the `tokenizers` library.
+
+    Args:
+        tokenizer: Knows the ordinary words among the added tokens, under any ids.
+        words: Their right ids by those.
+    """
+
+    def __init__(self, tokenizer: "Tokenizer", words: Mapping[int, int]) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+        self._words = words
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of plain text."""
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return [self._words.get(token_id, token_id) for token_id in ids]
+
+    def token(self, token_id: int) -> str | None:
+        """Return a token's spelling, None where the id stands for none."""
+        return self._tokenizer.id_to_token(token_id)
+
+    def join(self, tokens: Sequence[str]) -> str:
+        """Return the text of spelled tokens."""
+        decoder = self._tokenizer.decoder
+        return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
+
+
+class QuestionTokenizer:
+    """The bundle's tokenizer, with its control tokens set apart.
+
+    Args:
+        tokenizer: Encodes user text.
+        added_tokens: All added tokens, by id.
+
+    Raises:
+        BundleError: Plain text could spell a control token.
+    """
+
+    def __init__(self, tokenizer: PlainTokenizer, added_tokens: dict[int, AddedToken]) -> None:
+        self._tokenizer = tokenizer
+        self._added_tokens = added_tokens
+        for token_id, token in added_tokens.items():
+            control = is_control(token.content, special=token.special)
+            if control and token_id in self.encode(token.content):
+                raise BundleError(
+                    f"tokenizer: text must not become a control token, {token.content!r} does"
+                )
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Read a `tokenizer.json`, or the tables made from one, which takes much less time.
+
+        Raises:
+            BundleError: The file is missing or not a tokenizer this library reads.
+        """
+        try:
+            tokenizer, added = _read(path)
+            added_tokens = {
+                token["id"]: AddedToken(token["content"], token["special"]) for token in added
+            }
+        except Exception as error:  # tokenizers raises bare Exception
+            raise BundleError(f"{path}: cannot be read as a tokenizer: {error}") from error
+        return cls(tokenizer, added_tokens)
+
+    def prompt_ids(self, prompt: PromptInfo, question: str) -> list[int]:
+        """Return the ids of the whole prompt around a question.
+
+        Raises:
+            QuestionError: The question is empty or not valid Unicode text.
+        """
+        _check_question(question)
+        if prompt.strip_question:
+            question = question.strip()
+        middle = self.encode(prompt.question_prefix + question + prompt.question_suffix)
+        return [*prompt.prefix_ids, *middle, *prompt.suffix_ids]
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of plain text; control tokens spelled in it stay text."""
+        return self._tokenizer.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of generated ids, without special tokens.
+
+        Bytes that are not UTF-8 become U+FFFD; ids that stand for no token are left out.
+        """
+        tokens = [token for token in map(self._token, ids) if token is not None]
+        return self._tokenizer.join(tokens)
+
+    def stream(self) -> "TextStream":
+        """Start decoding ids one at a time."""
+        return TextStream(self)
+
+    def _token(self, token_id: int) -> str | None:
+        added = self._added_tokens.get(token_id)
+        if added is None:
+            return self._tokenizer.token(token_id)
+        return None if added.special else added.content
+
+
+class TextStream:
+    """Decodes ids one at a time; the pieces together are what decoding them at once gives."""
+
+    def __init__(self, tokenizer: QuestionTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []  # one whose text is given out, then those not yet complete
+        self._given = 0  # how much of the text of `_ids` is given out, in characters
+
+    def feed(self, token_id: int) -> str:
+        """Add one id and return the text it completes, which may be empty."""
+        self._ids.append(token_id)
+        text = self._tokenizer.decode(self._ids)
+        complete = len(text.rstrip(_INCOMPLETE))
+        piece = text[self._given : complete]
+        self._given = max(self._given, complete)
+        if piece and complete == len(text):
+            self._ids = [token_id]
+            self._given = len(self._tokenizer.decode(self._ids))
+        return piece
+
+    def finish(self) -> str:
+        """Return what was held back, an incomplete character as U+FFFD."""
+        text = self._tokenizer.decode(self._ids)
+        piece = text[self._given :]
+        self._given = len(text)
+        return piece
+
+
+def _read(path: Path) -> tuple[PlainTokenizer, list[dict[str, Any]]]:
+    """Return a tokenizer and the added tokens it had; the library is imported when needed."""
+    if path.name == TOKEN_TABLES_FILE:
+        tables = TableTokenizer.from_file(path)
+        return tables, tables.added_tokens
+    from tokenizers import Tokenizer
+
+    text, added = _without_control_tokens(path.read_text(encoding="utf-8-sig"))
+    tokenizer = Tokenizer.from_str(text)
+    return LibraryTokenizer(tokenizer, word_ids(tokenizer, ordinary_words(added))), added
+
+
+def _without_control_tokens(text: str) -> tuple[str, list[dict[str, Any]]]:
+    """Leave only ordinary words of the list of added tokens in the JSON text of a tokenizer.
+
+    The list stands before the vocabulary, so the megabytes after it are not parsed here.
+    """
+    if match := _ADDED_TOKENS.search(text, 0, _HEAD_CHARACTERS):
+        added, end = json.JSONDecoder().raw_decode(text, match.end())
+        words = json.dumps(ordinary_words(added))
+        return f"{text[: match.end()]}{words}{text[end:]}", added
+    document = json.loads(text)
+    added = document["added_tokens"]
+    document["added_tokens"] = ordinary_words(added)
+    return json.dumps(document), added
+
+
+def _check_question(question: str) -> None:
+    if not isinstance(question, str):
+        raise QuestionError(f"question: must be text, is {type(question).__name__}")
+    if not question.strip():
+        raise QuestionError(f"question: must not be empty, is {question!r}")
+    try:
+        question.encode()
+    except UnicodeEncodeError as error:
+        raise QuestionError(
+            "question: must be valid Unicode, has the lone surrogate "
+            f"U+{ord(question[error.start]):04X} at character {error.start}"
+        ) from error
