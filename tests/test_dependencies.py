@@ -17,10 +17,10 @@ PACKAGES = {"optimum": ["optimum-onnx"], **packages_distributions()}
 # The parts that an extra is for; all else must do with the base dependencies.
 EXTRAS = {
     "runtime/foggen_runtime/comparison/page.py": ("report",),
-    "runtime/foggen_runtime/drawing.py": ("report",),
+    "runtime/foggen_runtime/reports/drawing.py": ("report",),
     "runtime/foggen_runtime/evaluation/pictures.py": ("report",),
     "runtime/foggen_runtime/evaluation/ray_executor.py": ("ray",),
-    "runtime/foggen_runtime/hub.py": ("export",),  # says how to install it where it is missing
+    "runtime/foggen_runtime/bundle/hub.py": ("export",),  # says how to install it where it is missing
     "runtime/foggen_runtime/serving/": ("serve",),
     "exporter/": ("export", "optimum"),
 }

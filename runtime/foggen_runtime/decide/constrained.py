@@ -1,13 +1,22 @@
-"""Deciding in one forward pass: the template is known, so it is fed together with the prompt.
+"""The decision in one forward pass.
 
-    prompt │ Conf idence :  ␠ │ 0 .          fed in one pass: the prompt, the stem, the draft
+Naive greedy decoding spends a pass on each token of `Confidence: 0.75` before it knows anything.
+But all of it is known beforehand, except the level's digits, and those are few. So:
+
+    prompt │ Conf idence :  ␠ │ 0 .          1. fed in one pass: prompt, stem, draft
          ↓     ↓     ↓   ↓  ↓   ↓ ↓
-        Conf idence  :   ␠ 0|1  . 0|2|5|7    what the tail's logits answer
+        Conf idence  :   ␠ 0|1  . 0|2|5|7    2. what the last rows of logits answer
 
-`GreedyDecoder` accepts a drafted token only if it is the arg max over the whole vocabulary, so
-it writes what `StepDecoder` writes. `ConstrainedDecoder` chooses among the template's tokens
-only, so that a confidence always parses, and says how much mass the model gave to the template.
-`ChoiceDecoder` does so where no other tokens have logits.
+1. **Feed** what the model would have written up to the last choice (`TemplateTrie.drafts`).
+   Templates whose choices do not lie on one path need one more pass for each.
+2. **Read** the level among the template's own branches: a confidence always parses. How much mass
+   the model gave to the template at all is read from the same rows: little of it means that the
+   question, or the model, is none for this template.
+3. Below tau that was all. Otherwise **roll back** the KV cache to what the level's text shares with
+   what was fed, append the rest of the template in one pass, and write the answer step by step.
+
+The level is the one that greedy decoding would have written, not the most probable leaf: both
+differ where p(`1`) = 0.45 beats 0.55 x 0.4.
 """
 
 import time
@@ -15,13 +24,7 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
 from foggen_runtime.bundle.manifest import HeadInfo
-from foggen_runtime.decide.plain import (
-    Decision,
-    TokenEngine,
-    full_reading,
-    greedy_steps,
-    last_rows,
-)
+from foggen_runtime.decide.plain import Decision, TokenEngine, greedy_steps, last_rows
 from foggen_runtime.decide.trie import (
     ROOT,
     Float32,
@@ -31,80 +34,6 @@ from foggen_runtime.decide.trie import (
     read_levels,
     read_levels_of_columns,
 )
-
-
-class GreedyDecoder:
-    """Greedy decoding that verifies drafts instead of stepping through them."""
-
-    def __init__(
-        self,
-        engine: TokenEngine,
-        trie: TemplateTrie,
-        answer_prefix: Node,
-        eos_token_ids: tuple[int, ...],
-    ) -> None:
-        self._engine = engine
-        self._trie = trie
-        self._answer_prefix = answer_prefix
-        self._eos_token_ids = eos_token_ids
-        self._written: list[int] = []
-        self._decided = 0
-
-    def decide(self, prompt: Sequence[int]) -> Decision:
-        """Feed the prompt with the draft, then whatever the level reached still demands."""
-        rows: dict[Node, Float32] = {}
-        node: Node = ROOT
-        start = time.perf_counter()
-        accepted = self._verify(prompt, self._trie.drafts[0], (node, rows))
-        prefill_ms = 1e3 * (time.perf_counter() - start)
-        while True:
-            for token in accepted:
-                node = (*node, token)
-                if node in self._trie.paths:
-                    self._decided = len(node)
-                    return Decision(
-                        node,
-                        self._trie.paths.index(node),
-                        full_reading(self._trie, rows),
-                        prefill_ms,
-                    )
-                if node not in self._trie.children:
-                    return Decision(node, None, None, prefill_ms)
-            accepted = self._verify(node[-1:], self._expected(node), (node, rows))
-
-    def answer(self, max_new_tokens: int) -> Iterator[int]:
-        """Yield what was verified beyond the separator, then step by step."""
-        verified = self._written[self._decided :][:max_new_tokens]
-        yield from verified
-        yield from greedy_steps(
-            self._engine,
-            self._written[-1],
-            max_new_tokens - len(verified),
-            self._eos_token_ids,
-        )
-
-    def _expected(self, node: Node) -> Node:
-        """Return what the template goes on with, up to the answer when no choice is left."""
-        forced = self._trie.forced(node)
-        ends = (*node, *forced) in self._trie.paths
-        return (*forced, *self._answer_prefix) if ends else forced
-
-    def _verify(
-        self, fed: Sequence[int], draft: Node, visited: tuple[Node, dict[Node, Float32]]
-    ) -> list[int]:
-        """Feed tokens and a draft; return the draft's accepted part and the token after it."""
-        node, rows = visited
-        start = self._engine.cache.length + len(fed)
-        logits = last_rows(self._engine, [*fed, *draft], len(draft) + 1)
-        chosen: list[int] = logits.argmax(axis=-1).tolist()
-        accepted = 0
-        while accepted < len(draft) and chosen[accepted] == draft[accepted]:
-            accepted += 1
-        for depth in range(accepted + 1):
-            rows[(*node, *draft[:depth])] = logits[depth]
-        self._engine.cache.truncate(start + accepted)
-        self._written.extend(chosen[: accepted + 1])
-        return chosen[: accepted + 1]
 
 
 class ConstrainedDecoder:
@@ -139,23 +68,27 @@ class ConstrainedDecoder:
     def decide(self, prompt: Sequence[int]) -> Decision:
         """Feed the prompt with the draft, and other drafts where branches lie off it."""
         self._start = self._engine.cache.length + len(prompt)
+        # 1. Feed the prompt and the first draft; the row after each drafted token, and before.
         first, *others = self._trie.drafts
         start = time.perf_counter()
         logits = last_rows(self._engine, [*prompt, *first], len(first) + 1)
         prefill_ms = 1e3 * (time.perf_counter() - start)
         rows = {first[:depth]: row for depth, row in enumerate(logits)}
         self._fed = first
+        # Branches off that path, if there are any: go back to where they part, and feed them.
         for draft in others:
             shared = self._roll_back(draft)
             logits = last_rows(self._engine, draft[shared:], len(draft) - shared)
             rows |= {draft[: shared + 1 + i]: row for i, row in enumerate(logits)}
             self._fed = draft
+        # 2. Read the level, as greedy decoding would have walked the trie.
         reading = self._read(rows)
         self._path = self._trie.paths[reading.level]
         return Decision(self._path, reading.level, reading, prefill_ms)
 
     def answer(self, max_new_tokens: int) -> Iterator[int]:
         """Yield the answer prefix, fed in one pass, then the answer step by step."""
+        # 3. Keep what level and draft have in common, and feed the rest of the template.
         path = (*self._path, *self._answer_prefix)
         shared = self._roll_back(path)
         row = self._engine.forward(path[shared:])[-1]

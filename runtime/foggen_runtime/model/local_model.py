@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # session does not once it has begun. So it begins first: seconds.
 _HEAD_START = 0.005
 
+
 @dataclass(frozen=True)
 class OpenOptions:
     """How to open a bundle.

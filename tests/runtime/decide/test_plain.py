@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from foggen_runtime.decide.constrained import ConstrainedDecoder, GreedyDecoder
+from foggen_runtime.decide.constrained import ConstrainedDecoder
+from foggen_runtime.decide.greedy import GreedyDecoder
 from foggen_runtime.decide.plain import Decoder, StepDecoder, last_rows
 from foggen_runtime.decide.trie import TemplateTrie
 from tests.runtime.decide.test_trie import CARD, STEM, random_trie
