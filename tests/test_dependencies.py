@@ -14,13 +14,16 @@ ROOT = Path(__file__).parent.parent
 OWN = {"foggen_runtime", "foggen_exporter"}
 # Where optimum-onnx is not installed, nothing says what it holds.
 PACKAGES = {"optimum": ["optimum-onnx"], **packages_distributions()}
+# It comes with optimum, whose exporter traces with it; the exporter needs it for that alone.
+PACKAGES["torch"] = ["optimum-onnx"]
 # The parts that an extra is for; all else must do with the base dependencies.
 EXTRAS = {
     "runtime/foggen_runtime/comparison/page.py": ("report",),
     "runtime/foggen_runtime/reports/drawing.py": ("report",),
     "runtime/foggen_runtime/evaluation/pictures.py": ("report",),
     "runtime/foggen_runtime/evaluation/ray_executor.py": ("ray",),
-    "runtime/foggen_runtime/bundle/hub.py": ("export",),  # says how to install it where it is missing
+    # Says how to install it where it is missing.
+    "runtime/foggen_runtime/bundle/hub.py": ("export",),
     "runtime/foggen_runtime/serving/": ("serve",),
     "exporter/": ("export", "optimum"),
 }

@@ -14,7 +14,8 @@ _LOADING = re.compile(
     r"|from \"(onnxruntime|@huggingface)"
 )
 _TURNING_OFF = re.compile(
-    r"ORT_DISABLE_TELEMETRY\"?\]? = \"1\"|turn_off_telemetry\(\)|foggen_runtime\.engine import"
+    r"ORT_DISABLE_TELEMETRY\"?\]? = \"1\"|turn_off_telemetry\(\)"
+    r"|foggen_runtime\.model\.engine import"
 )
 
 
@@ -38,7 +39,7 @@ def _is_too_early(text: str) -> bool:
 def test_no_program_loads_it_first() -> None:
     this = Path(__file__)
     paths = [path for path in _programs() if path != this]
-    assert ROOT / "runtime" / "foggen_runtime" / "quiet_onnxruntime.py" in paths
+    assert ROOT / "runtime" / "foggen_runtime" / "model" / "quiet_onnxruntime.py" in paths
     too_early = [path for path in paths if _is_too_early(path.read_text(encoding="utf-8"))]
     assert too_early == []
 

@@ -43,4 +43,6 @@ def test_a_token_takes_longer_through_a_larger_layer(tmp_path: Path) -> None:
         for size in (128, 128 * 64)
     )
     ids = random_ids(64, 300)
-    assert 0 < token_seconds(small, ids) < token_seconds(large, ids) < 1
+    # The larger does 64 times the work; the least of several times is that of a moment's peace.
+    times = [min(token_seconds(model, ids) for _ in range(5)) for model in (small, large)]
+    assert 0 < times[0] < times[1] < 1

@@ -145,7 +145,8 @@ def test_a_long_answer_grows_the_cache(bundle_with_loop: BundleWithLoop, tmp_pat
     manifest = Manifest.load(bundle)
     model = replace(manifest.model, eos_token_ids=(manifest.model.vocab_size - 1,))
     files = {name: info for name, info in manifest.files.items() if name != LOOP_FILE}
-    replace(manifest, model=model, files=files).save(bundle)
+    graph = replace(manifest.graph, loop_file=None)
+    replace(manifest, model=model, graph=graph, files=files).save(bundle)
     extra = ExtraGraphs(bundle / manifest.graph.file, model)
     extra.write_loop(manifest.template, manifest.prompt, SNAPSHOT_FILE)
     with opened(bundle) as foggen:

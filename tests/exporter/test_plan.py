@@ -159,9 +159,12 @@ min_template_probability = 0.5
     [
         (("int4-mixed", "--budget", "2"), "budget: must be at least 3.0 MB"),
         (("int8", "--budget", "2"), "budget: int8 has no choice of bits"),
-        (("int4-gptq", "--context-length", "10"), "context_length: must be at least 104 to hold"),
-        (("int4-gptq", "--context-length", "103"), "context_length: must be at least 104 to hold"),
-        (("int8", "--block-size", "32"), "block_size: int8 has no blocks"),
+        (("int4-gptq", "--context-length", "10"), "--context-length: must be at least 104 to hold"),
+        (
+            ("int4-gptq", "--context-length", "103"),
+            "--context-length: must be at least 104 to hold",
+        ),
+        (("int8", "--block-size", "32"), "--block-size: int8 has no blocks"),
         (("int8", "--template", "drafts.toml", "--loop"), "loop: the template must branch along"),
         (("int8", "--loop", "--head", "choices"), "head: must be full for --loop"),
         (("int8", "--template", "no.toml"), "template: must be one of mcq or a TOML file"),
@@ -201,7 +204,7 @@ def test_an_option(tmp_path: Path, arguments: tuple[str, ...], message: str) -> 
         (wrapped, ("fp32",), "_orig_mod.model.embed_tokens.weight should be model.embed_tokens"),
         (incomplete, ("fp32",), "model-00002-of-00002.safetensors: is missing"),
         (without_tokenizer, ("fp32",), "tokenizer"),
-        (lambda _: None, ("fp32", "--context-length", "10"), "context_length: must be at least"),
+        (lambda _: None, ("fp32", "--context-length", "10"), "--context-length: must be at least"),
         (lambda _: None, ("fp32", "--loop"), "loop: must be left out with graph optimum"),
     ],
 )

@@ -91,7 +91,7 @@ def test_unreadable_file_is_named(tmp_path: Path, content: bytes) -> None:
         ("separator", '""', r"separator: must not be empty"),
         ("answer_prefix", '""', r"answer_prefix: must not be empty"),
         ("min_template_probability", "1.1", r"within \[0, 1\], is 1.1"),
-        ("min_template_probability", "nan", r"within \[0, 1\], is nan"),
+        ("min_template_probability", "nan", "must be a number, is NaN"),
         ("colour", '"red"', r"unknown field 'colour'"),
     ],
 )

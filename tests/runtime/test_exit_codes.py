@@ -95,7 +95,7 @@ CASES: dict[tuple[str, int], tuple[str, ...]] = {
     ("policy check", 0): ("policy.toml",),
     ("policy check", 2): ("broken",),
     ("prepare", 0): ("bundle",),
-    ("prepare", 2): ("bundle", "-o", "log"),
+    ("prepare", 2): ("bundle", "-o", "broken"),
     ("prepare", 3): ("empty",),
     ("profile", 2): ("bundle", "--data", "broken"),
     ("profile", 3): ("empty",),
@@ -129,6 +129,7 @@ ELSEWHERE = {
     ("profile compare", 2): "profiling/test_difference.py",
     ("replay", 1): "test_replay_command.py",
     ("serve", 0): "serving/test_serve_command.py",
+    ("serve", 130): "serving/test_signals.py",
     ("tune", 0): "profiling/test_tuning.py",
 }  # fmt: skip
 

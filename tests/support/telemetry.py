@@ -57,9 +57,10 @@ class Home:
         )
 
     def left(self) -> list[str]:
-        """Return the files that are there now."""
+        """Return the files that are there now, but for foggen's notes of what it verified."""
         files = (path for path in self.root.rglob("*") if path.is_file())
-        return sorted(str(path.relative_to(self.root)) for path in files)
+        names = sorted(str(path.relative_to(self.root)) for path in files)
+        return [name for name in names if not name.startswith("cache/foggen/verified/")]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from foggen_exporter.packaging import cli
+from foggen_exporter.packaging import android, archive
 from foggen_exporter.packaging.android import write_layouts
 from foggen_exporter.packaging.archive import write_archive
 from foggen_exporter.packaging.cli import package_command
@@ -192,7 +192,7 @@ def test_a_bundle_may_be_calibrated_meanwhile(
         calibrate(bundle)
         return write_archive(*arguments)
 
-    monkeypatch.setattr(cli, "write_archive", write_later)
+    monkeypatch.setattr(archive, "write_archive", write_later)
     words = ["--target", this_machine().name, "--python", PYTHON, "--cache", wheels]
     result = package(bundle, *words, "-o", "a.tar.xz")
     assert result.exit_code == 0, result.output
@@ -213,7 +213,7 @@ def test_the_layouts_hold_the_manifest_that_was_read(
         calibrate(bundle)
         write_layouts(*arguments)
 
-    monkeypatch.setattr(cli, "write_layouts", write_later)
+    monkeypatch.setattr(android, "write_layouts", write_later)
     assert package(bundle, "--target", "android", "-o", "out").exit_code == 0
     assert Path("out/adb-push/bundle", MANIFEST_FILE).read_bytes() == before
 
@@ -235,8 +235,8 @@ def test_a_bundle_that_is_exported_again_meanwhile_is_no_package(
         alter()
         write_layouts(*arguments)
 
-    monkeypatch.setattr(cli, "write_archive", write_later)
-    monkeypatch.setattr(cli, "write_layouts", lay_out_later)
+    monkeypatch.setattr(archive, "write_archive", write_later)
+    monkeypatch.setattr(android, "write_layouts", lay_out_later)
     words = ["--target", "android", "-o", "out"]
     if target == "linux":
         words = ["--target", this_machine().name, "--python", PYTHON, "-o", "out.tar.xz"]

@@ -1,6 +1,7 @@
 """What the policy does to a question, on the tiny trained FogGen."""
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -280,13 +281,11 @@ def test_tau_has_an_order(tiny_bundle: BundleOf, unsure: str) -> None:
 
 
 def test_tau_of_a_calibration_is_named(tiny_bundle: BundleOf, tmp_path: Path) -> None:
-    for path in tiny_bundle("int4").iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    document = json.loads((tmp_path / MANIFEST_FILE).read_text(encoding="utf-8"))
+    bundle = Path(shutil.copytree(tiny_bundle("int4"), tmp_path / "bundle"))
+    document = json.loads((bundle / MANIFEST_FILE).read_text(encoding="utf-8"))
     document["routing"] = {"tau": 0.7, "calibration": asdict(calibration(tau=0.7))}
-    (tmp_path / MANIFEST_FILE).unlink()
-    (tmp_path / MANIFEST_FILE).write_text(json.dumps(document), encoding="utf-8")
-    with Foggen.open(tmp_path) as foggen:
+    (bundle / MANIFEST_FILE).write_text(json.dumps(document), encoding="utf-8")
+    with Foggen.open(bundle) as foggen:
         result = foggen.ask(QUESTIONS[0])
     assert (result.tau, result.tau_source) == (0.7, "calibration")
 

@@ -16,7 +16,6 @@ from foggen_runtime.cloud.client import CloudClient
 from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.cloud.endpoints import Cloud, Endpoint
 from foggen_runtime.errors import ConfigError, HandoffError, QuestionError
-from foggen_runtime.jsonio import from_json
 from tests.support.cloud_server import MODEL, CloudServer, Fault, Reply
 
 KEY = "sk-0123456789abcdef"
@@ -453,7 +452,7 @@ def test_a_url_with_secrets_is_refused_and_not_shown(url: str) -> None:
 def test_an_option_that_cannot_work_is_refused(change: dict[str, object], message: str) -> None:
     fields: dict[str, object] = {"url": "http://cloud/v1", "model": MODEL, **change}
     with pytest.raises(ConfigError, match=message):
-        from_json(Cloud, fields, "policy")
+        Cloud(**fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("key", [f"{KEY}\n", f" {KEY}", f"{KEY}é"])

@@ -82,7 +82,7 @@ def test_an_empty_file_is_the_default_policy(tmp_path: Path) -> None:
         ("[budget]\nmoney = 1", "budget: unknown field 'money'"),
         ("tau = '0.5'", 'tau: must be a number, is "0.5"'),
         ("tau = 1.5", "tau: must be within [0, 1], is 1.5"),
-        ("tau = nan", "tau: must be within [0, 1], is nan"),
+        ("tau = nan", "tau: must be a number, is NaN"),
         ("route = 'moon'", 'route: must be one of auto, local_only, cloud_only, is "moon"'),
         ("route = 1", "route: must be one of auto, local_only, cloud_only, is 1"),
         ("on_unreachable = 'x'", "on_unreachable: must be one of answer_locally, queue, fail"),
@@ -107,11 +107,11 @@ def test_an_empty_file_is_the_default_policy(tmp_path: Path) -> None:
         ("[outbox]\nflush_seconds = -1", "outbox.flush_seconds: must be within [0, 86400], is -1"),
         (
             "[outbox]\nflush_seconds = nan",
-            "outbox.flush_seconds: must be within [0, 86400], is nan",
+            "outbox: flush_seconds: must be a number, is NaN",
         ),
         (
             "[outbox]\nflush_seconds = inf",
-            "outbox.flush_seconds: must be within [0, 86400], is inf",
+            "outbox: flush_seconds: must be a number, is Infinity",
         ),
         ("[outbox]\nfile = 1", "outbox: file: must be a path, is 1"),
         ("[decision_log]\nmax_files = 0", "decision_log.max_files: must be at least 1, is 0"),
