@@ -108,7 +108,8 @@ def imported(command: str, arguments: list[str], variables: dict[str, str]) -> s
 
 @pytest.mark.parametrize("line", REQUESTS)
 def test_a_tab_takes_little_processor_time(line: str) -> None:
-    assert min(processor_seconds(line) for _ in range(5)) < 0.15
+    # Others on the machine make it longer, never shorter.
+    assert any(processor_seconds(line) < 0.15 for _ in range(20))
 
 
 def processor_seconds(line: str) -> float:

@@ -37,6 +37,7 @@ def here(tiny_bundle: BundleOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     Path("broken").write_text("{ no file of any kind" * 50, encoding="utf-8")
     Path("policy.toml").write_text("tau = 0.5\n", encoding="utf-8")
     Path("log").mkdir()
+    Path("log/yesterday").touch()
     return tmp_path
 
 
