@@ -9,7 +9,7 @@ OPTIMUM := .venvs/optimum
 EXPORT := .venvs/export
 JAVA_ONNXRUNTIME := 1.29.0
 
-.PHONY: demo test test-decisions lint test-bare tiny tiny-card flips loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz node-modules golden android test-profile render bench-jvm test-telemetry test-package test-arm64 test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation test-processors full-size docs clean help
+.PHONY: demo test test-decisions lint test-bare tiny tiny-card flips loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz test-serve node-modules golden android test-profile render bench-jvm test-telemetry test-package test-arm64 test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation test-processors full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -101,6 +101,9 @@ test-ray: $(VENV)/.dev  ## Evaluate on a local Ray cluster, and lose a worker (w
 
 test-telemetry: $(VENV)/.dev  ## Trace `foggen serve` for 90 seconds: it goes to nobody by itself.
 	$(BIN)/python -m pytest -m 'slow or not slow' tests/runtime/test_telemetry.py tests/exporter/test_telemetry.py
+
+test-serve: $(VENV)/.dev  ## Stop the server 200 times as it starts; crowd it with 5,000 connections (on an idle machine).
+	$(BIN)/python -m pytest -m slow tests/runtime/serving/test_signals.py tests/runtime/serving/test_crowd.py
 
 node-modules:  ## Install OpenAI's npm client for its test.
 	npm install --prefix tests/node --no-package-lock --no-audit --no-fund --silent
