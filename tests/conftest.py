@@ -19,7 +19,10 @@ turn_off_telemetry()  # for whatever a test imports or starts
 TESTS = Path(__file__).parent
 TINY = TESTS / "tiny_foggen"
 CAN_EXPORT = find_spec("onnx") is not None
-_EXPORTING = ("foggen_exporter", "tests.support.random_bundle", "tests.support.tokenizers")
+_EXPORTING = (
+    *("foggen_exporter", "import onnx\n"),
+    *("tests.support.random_bundle", "tests.support.tokenizers"),
+)
 
 collect_ignore = [
     str(path.relative_to(TESTS))
