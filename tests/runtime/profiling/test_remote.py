@@ -140,8 +140,10 @@ def test_a_wheel_is_pushed_and_used(tiny_bundle: BundleOf, tmp_path: Path, adb_l
     shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
     marked = copy / "profiling" / "software.py"
     text = marked.read_text(encoding="utf-8")
-    assert '_version("foggen")' in text
-    marked.write_text(text.replace('_version("foggen")', '"from the wheel"'), encoding="utf-8")
+    assert 'installed_version("foggen")' in text
+    marked.write_text(
+        text.replace('installed_version("foggen")', '"from the wheel"'), encoding="utf-8"
+    )
     wheel = Path(shutil.make_archive(str(tmp_path / "foggen"), "zip", tmp_path / "wheel"))
     wheel = wheel.rename(tmp_path / "foggen-1-py3-none-any.whl")
     there = ("--adb", adb.SERIAL, "--remote-dir", tmp_path / "phone", "--wheel", wheel)
