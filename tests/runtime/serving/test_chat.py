@@ -399,7 +399,9 @@ def test_many_at_once_get_what_they_would_get_alone(
         assert document["choices"][0]["message"]["content"] == result.answer
         provenance = document["x_foggen"]
         assert provenance["level_probabilities"] == list(result.level_probabilities or ())
-        assert provenance["usage"]["forward_passes"] == result.usage.forward_passes
+        # One whose turn another took between decision and answer is read again: a pass more.
+        more = provenance["usage"]["forward_passes"] - result.usage.forward_passes
+        assert more in (0, 1)
 
 
 def test_its_address_is_good_before_it_runs(tiny_bundle: BundleOf) -> None:
