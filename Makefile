@@ -21,7 +21,7 @@ test: $(VENV)/.dev  ## Run the tests.
 	$(BIN)/python -m pytest
 
 test-decisions: $(VENV)/.dev  ## Hold the decoders to transformers on all held-out questions.
-	$(BIN)/python -m pytest -m slow tests/test_tiny_foggen.py
+	$(BIN)/python -m pytest -m long tests/test_tiny_foggen.py
 
 lint: $(VENV)/.dev  ## Run the linters and the type checker.
 	$(BIN)/ruff check .
@@ -63,10 +63,10 @@ faults: $(VENV)/.dev  ## Ask a faulty cloud 10,000 questions.
 	$(BIN)/python -m benchmarks.faults
 
 test-faults: $(VENV)/.dev  ## The same as tests, through the client and through the outbox.
-	$(BIN)/python -m pytest -m slow tests/runtime/cloud/test_faults.py
+	$(BIN)/python -m pytest -m long tests/runtime/cloud/test_faults.py
 
 test-handoff: $(VENV)/.dev  ## Kill a queueing workload 400 times, ask a failing cloud 20,000 questions (over half an hour).
-	$(BIN)/python -m pytest -m slow tests/runtime/handoff/test_outbox_kill.py tests/runtime/handoff/test_faults.py
+	$(BIN)/python -m pytest -m long tests/runtime/handoff/test_outbox_kill.py tests/runtime/handoff/test_faults.py
 
 handoff-faults: $(VENV)/.dev  ## Count what a failing cloud loses (nothing may be).
 	$(BIN)/python -m benchmarks.handoff_faults
@@ -78,14 +78,14 @@ serve-load: $(VENV)/.dev  ## Load `foggen serve` with 200 clients for a minute.
 	$(BIN)/python -m benchmarks.serve_load
 
 test-profile: $(VENV)/.dev  ## Hold the profile's figures against GNU time (on an idle machine).
-	$(BIN)/python -m pytest -m slow tests/runtime/profiling/test_witness.py
+	$(BIN)/python -m pytest -m long tests/runtime/profiling/test_witness.py
 
 android: $(VENV)/.dev  ## Build, test and check the Android demo's APK, without Gradle.
 	$(BIN)/python -m tests.golden.prepare $(WORK)/kotlin
 	android_demo/build.sh --test-data $(WORK)/kotlin --python $(CURDIR)/$(BIN)/python
 
 fuzz: $(VENV)/.dev  ## Fuzz the server's OpenAPI description (minutes).
-	$(BIN)/python -m pytest -m slow tests/runtime/serving/test_openapi.py
+	$(BIN)/python -m pytest -m long tests/runtime/serving/test_openapi.py
 
 evaluation: $(VENV)/.dev  ## Evaluate the recipes, calibrate int4, and judge it on fresh questions.
 	$(BIN)/python -m benchmarks.evaluation
@@ -97,22 +97,22 @@ evaluation-workers: $(VENV)/.dev  ## Measure how evaluating grows with workers (
 	$(BIN)/python -m benchmarks.evaluation_workers
 
 test-ray: $(VENV)/.dev  ## Evaluate on a local Ray cluster, and lose a worker (with ray installed).
-	$(BIN)/python -m pytest -m slow tests/runtime/evaluation/test_ray_executor.py
+	$(BIN)/python -m pytest -m long tests/runtime/evaluation/test_ray_executor.py
 
 test-telemetry: $(VENV)/.dev  ## Trace `foggen serve` for 90 seconds: it goes to nobody by itself.
-	$(BIN)/python -m pytest -m 'slow or not slow' tests/runtime/test_telemetry.py tests/exporter/test_telemetry.py
+	$(BIN)/python -m pytest -m 'long or not long' tests/runtime/test_telemetry.py tests/exporter/test_telemetry.py
 
 test-serve: $(VENV)/.dev  ## Stop the server 200 times as it starts; crowd it with 5,000 connections (on an idle machine).
-	$(BIN)/python -m pytest -m slow tests/runtime/serving/test_signals.py tests/runtime/serving/test_crowd.py
+	$(BIN)/python -m pytest -m long tests/runtime/serving/test_signals.py tests/runtime/serving/test_crowd.py
 
 node-modules:  ## Install OpenAI's npm client for its test.
 	npm install --prefix tests/node --no-package-lock --no-audit --no-fund --silent
 
 test-package: $(VENV)/.dev  ## Install the ARM64 package without network and ask it on emulated processors.
-	$(BIN)/python -m pytest -m slow tests/test_arm64_package.py tests/exporter/packaging
+	$(BIN)/python -m pytest -m long tests/test_arm64_package.py tests/exporter/packaging
 
 test-arm64: $(VENV)/.dev  ## The same on one emulated processor, a Cortex-A76.
-	$(BIN)/python -m pytest -m slow tests/test_arm64_package.py -k cortex-a76
+	$(BIN)/python -m pytest -m long tests/test_arm64_package.py -k cortex-a76
 
 test-languages: $(VENV)/.dev $(WORK)/languages/.ready  ## Run the loop from Node and Java, and bundles in other runtimes.
 	$(BIN)/python -m pytest -m languages tests/languages
@@ -148,10 +148,10 @@ emulated-flips: $(VENV)/.dev  ## Count the decisions that change on emulated pro
 	nice -n 19 $(BIN)/python -m benchmarks.emulation.flips
 
 test-processors: $(VENV)/.dev  ## Replay the golden traces on an emulated Haswell and Cortex-A76 (half an hour).
-	nice -n 19 $(BIN)/python -m pytest -m slow tests/test_golden.py
+	nice -n 19 $(BIN)/python -m pytest -m long tests/test_golden.py
 
 test-emulation: $(VENV)/.dev  ## Test that an emulated Cortex-A76 decides as this machine.
-	$(BIN)/python -m pytest -m slow tests/test_emulation.py tests/runtime/profiling/test_emulated.py
+	$(BIN)/python -m pytest -m long tests/test_emulation.py tests/runtime/profiling/test_emulated.py
 
 full-size: $(VENV)/.dev $(EXPORT)/.ready  ## Export and ask a random checkpoint of Qwen3-0.6B's exact shape.
 	$(BIN)/python -m benchmarks.full_size --commands $(EXPORT)/bin

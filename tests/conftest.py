@@ -1,4 +1,4 @@
-"""Bundles of the tiny trained FogGen, exported once per test run.
+"""Bundles of the tiny trained FogGen, exported once and kept while the sources stay the same.
 
 On the bare wheel, without the export extra, `FOGGEN_TEST_BUNDLES` names a directory that has them,
 and the tests that export are left out.
@@ -6,7 +6,7 @@ and the tests that export are left out.
 
 import os
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 BundleOf = Callable[[str], Path]
 
-_LONG_RUNNING = ("slow", "languages", "optimum")
+_LONG_RUNNING = ("slow", "long", "languages", "optimum")
 _LONGEST_SECONDS = 7200
 
 
@@ -53,18 +53,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> BundleOf:
+def tiny_bundle() -> BundleOf:
     """Return a function from a recipe's name to a bundle of the tiny FogGen. Do not write to it."""
     if not CAN_EXPORT:
         root = Path(os.environ["FOGGEN_TEST_BUNDLES"]).resolve()
         return lambda quant: root / quant
 
-    from tests.support.export import export_bundle
+    from tests.support.kept_bundles import kept_bundle
 
-    root = tmp_path_factory.mktemp("tiny-bundles")
-
-    @cache
-    def bundle_of(quant: str) -> Path:
-        return export_bundle(TINY / "checkpoint", root / quant, quant)
-
-    return bundle_of
+    return cache(partial(kept_bundle, TINY / "checkpoint"))

@@ -22,7 +22,7 @@ from benchmarks.emulation.decisions import Decided
 from foggen_runtime.jsonio import from_json
 from tests.conftest import TINY, BundleOf
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 QUESTIONS = 200
 MOST_NEAR_TIES = 4

@@ -67,7 +67,7 @@ def test_every_run_is_compared_with_fp32_and_with_its_own_recipe() -> None:
     assert [row.against_native.flips for row in rows] == [0, 0, 0]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_cortex_a76_decides_as_this_machine_in_fp32(
     tiny_bundle: BundleOf, tmp_path: Path
 ) -> None:

@@ -42,7 +42,7 @@ def test_the_runtime_repeats_the_traces(tmp_path: Path, name: str) -> None:
     all_same(found, golden.traces, subject.tolerance)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("machine", [HASWELL, "cortex-a76"])
 @pytest.mark.parametrize("name", ["fp32", "int8", "int4"])
 def test_other_processors_repeat_the_traces(tmp_path: Path, name: str, machine: str) -> None:

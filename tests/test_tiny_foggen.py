@@ -37,7 +37,7 @@ def output(foggen: Foggen, question: str, mode: DecodingMode) -> tuple[Decision,
     return decision, (*decision.tokens, *decoder.answer(16))
 
 
-@pytest.fixture(scope="module", params=[300, pytest.param(1200, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[300, pytest.param(1200, marks=pytest.mark.long)])
 def questions(request: pytest.FixtureRequest) -> list[str]:
     """The first questions; the file is shuffled."""
     return QUESTIONS[: request.param]

@@ -154,7 +154,7 @@ def test_wrong_usage_is_told(unpacked: Unpacked, words: Sequence[str]) -> None:
 STEPS = ("cp", "chmod", "sha256sum", "sed", "sync", "mv", "ln")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("tool", STEPS)
 def test_killed_at_any_step_and_run_again(
@@ -190,7 +190,7 @@ def kill_at_step(unpacked: Unpacked, tools: Path, tmp_path: Path, tool: str, mom
     assert len(versions(prefix)) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_any_moment_of_an_upgrade_the_old_version_starts(
     unpacked: Unpacked, tmp_path: Path
 ) -> None:

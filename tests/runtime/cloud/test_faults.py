@@ -30,7 +30,7 @@ def test_some_questions_to_a_server_that_fails(ignore_idempotency: bool) -> None
     assert overruns(workload, account, tolerance=3.0) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("ignore_idempotency", [False, True])
 def test_ten_thousand_questions_to_a_server_that_fails(ignore_idempotency: bool) -> None:
     workload = Workload(10_000, ignore_idempotency=ignore_idempotency)

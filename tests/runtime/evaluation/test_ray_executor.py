@@ -19,7 +19,7 @@ from foggen_runtime.evaluation.records import Record
 from foggen_runtime.model.decoding import Decoding
 from tests.conftest import TINY, BundleOf
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::Warning")]
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore::Warning")]
 
 QUESTIONS = read_labelled(TINY / "heldout.jsonl").questions[:100]
 

@@ -31,7 +31,7 @@ def test_nothing_is_lost_or_stored_twice(tmp_path: Path, ignore_idempotency: boo
         assert account.duplicate_upstream_calls > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("ignore_idempotency", [False, True])
 def test_none_of_10000_is_lost_or_stored_twice(tmp_path: Path, ignore_idempotency: bool) -> None:
     check(run(Workload(10_000, ignore_idempotency=ignore_idempotency), tmp_path))

@@ -99,11 +99,11 @@ def test_no_question_is_lost_by_kill_9(tmp_path: Path) -> None:
     kill_often(Workload(tmp_path / "outbox"), 20)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_question_is_lost_by_200_kills(tmp_path: Path) -> None:
     kill_often(Workload(tmp_path / "outbox"), 200)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_asked_question_is_lost_by_200_kills(tmp_path: Path, tiny_bundle: BundleOf) -> None:
     kill_often(Workload(tmp_path / "outbox", tiny_bundle("int4")), 200)

@@ -80,7 +80,7 @@ class TestNetwork:
 
     @pytest.mark.parametrize(
         "seconds",
-        [SENDS_AFTER_SECONDS + 3, pytest.param(90, marks=pytest.mark.slow)],
+        [SENDS_AFTER_SECONDS + 3, pytest.param(90, marks=pytest.mark.long)],
     )
     def test_serve_opens_none_but_its_own(
         self, seconds: float, home: Home, bundle: Path, tmp_path: Path

@@ -18,7 +18,7 @@ _QUICK = (
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("cpu", "name", "dot_product"),
     [("cortex-a76", "Cortex-A76", True), ("cortex-a72", "Cortex-A72", False)],

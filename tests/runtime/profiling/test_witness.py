@@ -26,7 +26,7 @@ def plan(bundle: Path, settings: Settings = SETTINGS) -> Plan:
     return Plan(Bundle.open(bundle), settings, built_in_questions())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not TIME.exists(), reason="needs /usr/bin/time of GNU")
 def test_time_and_memory_are_those_of_gnu_time(tiny_bundle: BundleOf, tmp_path: Path) -> None:
     witness = tmp_path / "witness"

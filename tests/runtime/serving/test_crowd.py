@@ -35,7 +35,7 @@ def test_idle_connections_do_not_keep_others_out(tiny_bundle: BundleOf, tmp_path
     assert log.stat().st_size < 1000
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_crowd_that_comes_again_does_not_keep_others_out(
     tiny_bundle: BundleOf, tmp_path: Path
 ) -> None:

@@ -89,7 +89,7 @@ def test_a_little_fuzzing(gateway: Gateway, tmp_path: Path) -> None:
     fuzz(gateway, tmp_path, "--phases", "fuzzing", "--max-examples", "10", "--seed", "1")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_schemathesis
 def test_fuzzing(tiny_bundle: BundleOf, tmp_path: Path) -> None:
     with serving(tiny_bundle("int4")) as gateway:

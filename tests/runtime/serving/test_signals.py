@@ -58,7 +58,7 @@ def test_a_signal_right_after_the_url_ends_it(tiny_bundle: BundleOf) -> None:
     all_ended(tiny_bundle("int4"), 12)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_signal_right_after_the_url_ends_it_200_times(tiny_bundle: BundleOf) -> None:
     all_ended(tiny_bundle("int4"), 200)
 
