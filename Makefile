@@ -8,8 +8,10 @@ WORK := work
 OPTIMUM := .venvs/optimum
 EXPORT := .venvs/export
 JAVA_ONNXRUNTIME := 1.29.0
+PROCESSES ?= auto
+ORDINARY := not slow and not long and not prose and not languages and not optimum
 
-.PHONY: demo test test-decisions lint test-bare tiny tiny-card flips loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz test-serve node-modules golden android test-profile render bench-jvm test-telemetry test-package test-arm64 test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation test-processors full-size docs clean help
+.PHONY: demo test test-slow test-mutants test-decisions lint test-bare tiny tiny-card flips loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz test-serve node-modules golden android test-profile render bench-jvm test-telemetry test-package test-arm64 test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation test-processors full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -17,8 +19,16 @@ help:  ## Show this help.
 demo: $(VENV)/.export  ## Export the tiny trained FogGen to int4, and ask it two questions.
 	$(BIN)/python examples/demo.py
 
+# By file, for a file's tests share what they set up; those that measure run alone, at last.
 test: $(VENV)/.dev  ## Run the tests.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile -m 'not serial and $(ORDINARY)'
+	$(BIN)/python -m pytest -m 'serial and $(ORDINARY)'
+
+test-slow: $(VENV)/.dev  ## Run the tests that need half a minute of CPU each, or more.
+	$(BIN)/python -m pytest -m slow
+
+test-mutants: $(VENV)/.dev  ## Break the code in every listed way, and see a test notice.
+	$(BIN)/python -m tests.mutants.kill
 
 test-decisions: $(VENV)/.dev  ## Hold the decoders to transformers on all held-out questions.
 	$(BIN)/python -m pytest -m long tests/test_tiny_foggen.py
@@ -29,6 +39,7 @@ lint: $(VENV)/.dev  ## Run the linters and the type checker.
 	$(BIN)/mypy
 	MYPYPATH=tests/tiny_foggen $(BIN)/mypy --config-file= --strict tests/tiny_foggen/*.py
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m prose tests/test_*.py
 
 test-bare: $(VENV)/.dev $(BARE)/.ready  ## Run the runtime's tests on the bare wheel, without extras.
 	rm -rf $(WORK)/bare && mkdir -p $(WORK)/bare

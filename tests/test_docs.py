@@ -30,6 +30,7 @@ def generate() -> ModuleType:
     return module
 
 
+@pytest.mark.prose
 def test_generated_pages_are_up_to_date(generate: ModuleType) -> None:
     for path, text in generate.pages().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run `make docs`"
@@ -57,6 +58,7 @@ def test_results_fit_the_schema(tiny_bundle: BundleOf, route: Route) -> None:
         jsonschema.validate(document, schema)
 
 
+@pytest.mark.prose
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))])
 def test_links_lead_to_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):

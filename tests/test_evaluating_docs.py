@@ -73,6 +73,7 @@ def test_the_data_shown_is_read(tmp_path: Path) -> None:
     assert second.is_right("beatles", None)
 
 
+@pytest.mark.prose
 @pytest.mark.parametrize("described", [LabelledQuestion, Header, Record, Summary, CalibrationInfo])
 def test_every_field_is_named(described: type) -> None:
     elsewhere = {"questions", "tau", "confidence", "schema_version"}
@@ -80,11 +81,13 @@ def test_every_field_is_named(described: type) -> None:
         assert f"`{field.name}`" in PAGE or field.name in elsewhere, field.name
 
 
+@pytest.mark.prose
 def test_the_table_is_that_of_the_results() -> None:
     text = (ROOT / "benchmarks" / "results" / "evaluation.md").read_text(encoding="utf-8")
     assert text.strip() in PAGE
 
 
+@pytest.mark.prose
 def test_int4_calibrated_routes_as_fp32_does() -> None:
     """Within a point on fresh questions, as the committed result says."""
     text = (ROOT / "benchmarks" / "results" / "evaluation.md").read_text(encoding="utf-8")

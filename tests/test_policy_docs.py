@@ -61,6 +61,7 @@ def test_examples_in_python_run(here: Path) -> None:
             assert getattr(names["result"], "source", None) in ("local", "cloud")
 
 
+@pytest.mark.prose
 def test_every_key_is_named() -> None:
     table = set(re.findall(r"^\| `([a-z_.]+)` \|", KEYS, re.MULTILINE))
     policy = Policy()
@@ -74,6 +75,7 @@ def test_every_key_is_named() -> None:
     assert table == keys - {"tau_source", "never_send_if", "answer_parser"}
 
 
+@pytest.mark.prose
 def test_defaults_are_those_of_the_policy() -> None:
     rows = dict(re.findall(r"^\| `([a-z_.]+)` \| `?([^|`]+)`? \|", KEYS, re.MULTILINE))
     policy = Policy()

@@ -67,18 +67,21 @@ def test_the_python_example_runs(here: Path, capsys: pytest.CaptureFixture[str])
     assert re.search(r"(local|cloud) ", capsys.readouterr().out)
 
 
+@pytest.mark.prose
 def test_every_make_target_it_names_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"`make ([a-z-]+)`", README):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
+@pytest.mark.prose
 @pytest.mark.parametrize("table", ["tiny-flips.md"])
 def test_tables_are_those_of_the_results(table: str) -> None:
     text = (ROOT / "benchmarks" / "results" / table).read_text(encoding="utf-8")
     assert text.strip() in README
 
 
+@pytest.mark.prose
 @pytest.mark.parametrize(
     ("processor", "machine"),
     [("with VNNI", "x86_64-avx512_vnni-2core"), ("with AVX2 only", "x86_64-avx2-2core")],
@@ -99,6 +102,7 @@ def test_ratios_are_those_of_the_results(
         assert cells.split(" | ")[column].startswith(f"{ratio} (")
 
 
+@pytest.mark.prose
 def test_memory_is_that_of_the_results() -> None:
     results = ROOT / "benchmarks" / "results" / "x86_64-avx2-2core-memory.md"
     rows = {}
