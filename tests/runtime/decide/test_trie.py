@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from foggen_runtime.bundle.manifest import TemplateInfo
 from foggen_runtime.decide.trie import ROOT, TemplateTrie, read_levels
 
 STEM = (10, 11, 12, 13)
@@ -44,6 +45,18 @@ def test_a_single_level_is_drafted_up_to_its_leaf() -> None:
     reading = read_levels(trie, {(1,): np.zeros(10, np.float32)})
     assert reading.level == 0
     assert reading.level_probabilities == (1.0,)
+
+
+def test_a_level_ends_with_the_templates_separator() -> None:
+    template = TemplateInfo(
+        levels=("1", "11"),
+        level_ids=((1,), (1, 1)),
+        separator_ids=(NEWLINE,),
+        answer_prefix="",
+        answer_prefix_ids=(),
+        min_template_probability=0.0,
+    )
+    assert TemplateTrie.of(template).paths == ((1, NEWLINE), (1, 1, NEWLINE))
 
 
 def test_a_level_may_begin_another_when_a_separator_ends_it() -> None:
