@@ -49,7 +49,7 @@ def test_a_single_level_is_drafted_up_to_its_leaf() -> None:
 
 def test_a_level_ends_with_the_templates_separator() -> None:
     template = TemplateInfo(
-        levels=("1", "11"),
+        levels=("0", "0.5"),
         level_ids=((1,), (1, 1)),
         separator_ids=(NEWLINE,),
         answer_prefix="",
