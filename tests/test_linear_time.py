@@ -37,6 +37,8 @@ from foggen_runtime.text.questions import parse_questions
 from foggen_runtime.text.tokenizer import QuestionTokenizer
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.serial
+
 QUESTION = 1 << 15  # the most characters of a question, as `foggen serve` takes it
 BODY = 1 << 20  # the most bytes of a request
 FILE = 1 << 16

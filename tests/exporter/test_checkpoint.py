@@ -483,6 +483,7 @@ def test_what_is_no_checkpoint_is_refused_with_advice(directory: Path) -> None:
     assert "no such directory" in _refusal(directory / "elsewhere")
 
 
+@pytest.mark.serial
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_reading_tensors_one_by_one_does_not_keep_the_file_resident(tmp_path: Path) -> None:
     weights = tmp_path / "model.safetensors"

@@ -172,6 +172,7 @@ def test_nothing_is_judged_unasked() -> None:
     assert Judging.of(Wishes(), Path("b")) is None
 
 
+@pytest.mark.slow
 def test_without_questions_the_built_in_ones_judge(tiny_bundle: BundleOf, tmp_path: Path) -> None:
     options = ("--report", "flips.md", "--max-flip-rate", ".2")
     result = run("--quant", "int8-weight", "-o", "bundle", *options)

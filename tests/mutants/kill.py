@@ -47,7 +47,9 @@ def read_mutants() -> list[Mutant]:
     """Read the list: under each file its mutants, with the tests of the file or their own."""
     document = tomllib.loads(LIST.read_text(encoding="utf-8"))
     return [
-        Mutant(entry["name"], group["file"], entry["sed"], tuple(entry.get("tests", group["tests"])))
+        Mutant(
+            entry["name"], group["file"], entry["sed"], tuple(entry.get("tests", group["tests"]))
+        )
         for group in document["group"]
         for entry in group["mutants"]
     ]

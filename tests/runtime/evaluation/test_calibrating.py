@@ -128,6 +128,7 @@ def test_of_the_guaranteed_thresholds_the_most_useful_is_chosen() -> None:
     assert 1 - beta.ppf(each, wrong + 1, 400 - wrong) < 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["max_cloud_share", "min_accuracy", "max_risk"])
 def test_chosen_thresholds_keep_their_promise_on_new_questions(name: TargetName) -> None:
     """2,000 calibrations on samples of a known population: no more than 10 % break the promise."""

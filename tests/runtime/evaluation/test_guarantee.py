@@ -34,6 +34,7 @@ def test_bounds_are_clopper_and_pearsons_at_a_share_of_the_failure_probability()
         )
 
 
+@pytest.mark.slow
 def test_the_risk_is_exceeded_no_more_often_than_allowed() -> None:
     """Every threshold's true risk is just above the limit: accepting any is a violation."""
     allowed = (1 - CERTAINTY) * SIMULATIONS

@@ -66,6 +66,7 @@ def test_continuous_confidence_is_binned_by_hand() -> None:
     assert summarize(data, Threshold(0.5, "expected")).expected_calibration_error == error
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     """Of 300 samples, the true system accuracy lies in 95 % of intervals, give or take."""
     population = random_decisions(20_000, seed=3)

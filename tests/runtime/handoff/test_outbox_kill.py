@@ -95,6 +95,7 @@ def kill_often(workload: Workload, kills: int) -> None:
     print(f"{kills} kills, {answered} answered once, {repeated} delivered again")
 
 
+@pytest.mark.slow
 def test_no_question_is_lost_by_kill_9(tmp_path: Path) -> None:
     kill_often(Workload(tmp_path / "outbox"), 20)
 

@@ -84,6 +84,7 @@ needs_schemathesis = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_schemathesis
 def test_a_little_fuzzing(gateway: Gateway, tmp_path: Path) -> None:
     fuzz(gateway, tmp_path, "--phases", "fuzzing", "--max-examples", "10", "--seed", "1")

@@ -54,6 +54,7 @@ def all_ended(bundle: Path, starts: int) -> None:
         assert [outcome for outcome in outcomes if outcome != (0, "")] == []
 
 
+@pytest.mark.slow
 def test_a_signal_right_after_the_url_ends_it(tiny_bundle: BundleOf) -> None:
     all_ended(tiny_bundle("int4"), 12)
 

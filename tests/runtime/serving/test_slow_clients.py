@@ -19,6 +19,8 @@ from tests.runtime.serving.test_chat import CLOUD_ONLY, SlowCloud, post_in_threa
 from tests.support.cloud_server import CloudServer
 from tests.support.gateway import CHAT, Gateway, request, serving
 
+pytestmark = pytest.mark.serial
+
 HEADER = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
 BODY = b"Content-Length: 1000\r\n\r\n{"
 GET = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n"

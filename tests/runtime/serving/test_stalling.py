@@ -3,11 +3,15 @@
 import threading
 import time
 
+import pytest
+
 from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.handoff.policy import Policy, Redaction
 from tests.conftest import BundleOf
 from tests.support.cloud_server import CloudServer
 from tests.support.gateway import CHAT, request, serving
+
+pytestmark = pytest.mark.serial
 
 STALLING = "\n" * 30_000
 
