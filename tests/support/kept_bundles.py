@@ -1,4 +1,4 @@
-"""Bundles of the tiny FogGen, kept from one test run to the next while nothing they depend on changes.
+"""Bundles of the tiny FogGen, kept between test runs while nothing they depend on changes.
 
 A bundle lies in a directory named after a hash of all it is made from: the sources of exporter and
 runtime, the checkpoint, the libraries and the processor, whose kernels calibration runs on.
