@@ -5,6 +5,7 @@ proxy, key or certificate is taken from the environment; no cookie is kept, no r
 """
 
 from collections.abc import AsyncGenerator, Generator
+from functools import partial
 from typing import Self
 
 from foggen_runtime.cloud.async_client import AsyncCloudClient
@@ -30,7 +31,7 @@ class CloudClient:
             ConfigError: A `ca_file` cannot be used.
         """
         self._client = AsyncCloudClient(cloud)
-        self._thread = EventLoopThread("foggen-cloud")
+        self._thread = EventLoopThread("foggen-cloud", self._close)
         self._streams: set[AsyncGenerator[str | CloudAnswer, None]] = set()
 
     def __enter__(self) -> Self:
@@ -41,7 +42,7 @@ class CloudClient:
 
     def close(self) -> None:
         """Close what is open; the client cannot be used afterwards."""
-        self._thread.close(self._close)
+        self._thread.close()
 
     def warm(self) -> None:
         """Begin to connect, so that a question soon after finds TCP and TLS done; returns at once.
@@ -75,8 +76,8 @@ class CloudClient:
             QuestionError: The question cannot be written as UTF-8.
             ConfigError: The key is no header's value.
         """
-        answer = self._client.complete(question, idempotency_key=idempotency_key)
-        return self._thread.run(answer, cancellation)
+        ask = partial(self._client.complete, question, idempotency_key=idempotency_key)
+        return self._thread.run(ask, cancellation)
 
     def stream(
         self,
@@ -94,17 +95,13 @@ class CloudClient:
         items = self._client.stream(question, idempotency_key=idempotency_key)
         self._streams.add(items)
         try:
-            while (item := self._thread.run(_next(items), cancellation)) is not None:
+            while (item := self._thread.run(lambda: anext(items, None), cancellation)) is not None:
                 yield item
         finally:
             self._streams.discard(items)
-            self._thread.finish(items.aclose())
+            self._thread.finish(items.aclose)
 
     async def _close(self) -> None:
         for items in list(self._streams):
             await items.aclose()
         await self._client.aclose()
-
-
-async def _next(items: AsyncGenerator[str | CloudAnswer, None]) -> str | CloudAnswer | None:
-    return await anext(items, None)

@@ -18,6 +18,7 @@ from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.cloud.event_loop import EventLoopThread
 from foggen_runtime.errors import CancelledError, HandoffError
 from tests.support.cloud_server import CloudServer, Fault
+from tests.support.tls_server import wait_until
 
 
 async def nothing() -> None:
@@ -26,9 +27,9 @@ async def nothing() -> None:
 
 @pytest.fixture
 def thread() -> Iterator[EventLoopThread]:
-    thread = EventLoopThread("test-loop")
+    thread = EventLoopThread("test-loop", nothing)
     yield thread
-    thread.close(nothing)
+    thread.close()
 
 
 def running() -> bool:
@@ -44,10 +45,10 @@ def test_results_and_errors_come_back(thread: EventLoopThread) -> None:
         raise LookupError("lost")
 
     assert not running()
-    assert thread.run(add(2, 3)) == 5
+    assert thread.run(lambda: add(2, 3)) == 5
     assert running()
     with pytest.raises(LookupError, match="lost"):
-        thread.run(fail())
+        thread.run(fail)
 
 
 def test_an_interrupt_cancels_and_waits_for_the_end(thread: EventLoopThread) -> None:
@@ -67,7 +68,7 @@ def test_an_interrupt_cancels_and_waits_for_the_end(thread: EventLoopThread) -> 
     timer = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        thread.run(hang())
+        thread.run(hang)
     assert ended.is_set()
     timer.join()
     signal.signal(signal.SIGINT, before)
@@ -92,10 +93,10 @@ def test_another_thread_cancels_and_the_loop_goes_on(thread: EventLoopThread) ->
     other = threading.Thread(target=cancel)
     other.start()
     with pytest.raises(CancelledError, match="no longer wanted"):
-        thread.run(hang(), cancellation)
+        thread.run(hang, cancellation)
     assert ended.is_set()
     other.join()
-    assert thread.run(asyncio.sleep(0, "next")) == "next"
+    assert thread.run(lambda: asyncio.sleep(0, "next")) == "next"
 
 
 def test_what_was_cancelled_before_never_begins(thread: EventLoopThread) -> None:
@@ -107,8 +108,8 @@ def test_what_was_cancelled_before_never_begins(thread: EventLoopThread) -> None
 
     cancellation.cancel()
     with pytest.raises(CancelledError):
-        thread.run(begin(), cancellation)
-    thread.run(nothing())
+        thread.run(begin, cancellation)
+    thread.run(nothing)
     assert begun == []
 
 
@@ -116,48 +117,61 @@ def test_a_result_that_came_is_given_and_cancelling_later_ends_nothing(
     thread: EventLoopThread,
 ) -> None:
     cancellation = Cancellation()
-    assert thread.run(asyncio.sleep(0, "first"), cancellation) == "first"
+    assert thread.run(lambda: asyncio.sleep(0, "first"), cancellation) == "first"
     cancellation.cancel()
-    assert thread.run(asyncio.sleep(0.05, "another's")) == "another's"
+    assert thread.run(lambda: asyncio.sleep(0.05, "another's")) == "another's"
 
 
 def test_closing_cancels_what_runs_and_ends_the_thread() -> None:
-    thread = EventLoopThread("test-loop")
+    order: list[str] = []
     outcome: list[BaseException] = []
+
+    async def last() -> None:
+        order.append("last")
+
+    async def hang() -> None:
+        try:
+            order.append("begun")
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+            order.append("ended")
 
     def wait() -> None:
         try:
-            thread.run(asyncio.sleep(60))
+            thread.run(hang)
         except RuntimeError as error:
             outcome.append(error)
 
+    thread = EventLoopThread("test-loop", last)
     waiting = threading.Thread(target=wait)
     waiting.start()
-    time.sleep(0.05)
-    last: list[str] = []
-
-    async def close() -> None:
-        last.append("closed")
-
-    thread.close(close)
+    wait_until(lambda: order == ["begun"])
+    thread.close()
+    assert order == ["begun", "ended", "last"]
     waiting.join(2)
-    assert last == ["closed"]
     assert "was closed" in str(outcome[0])
     assert not running()
-    thread.close(close)
+    thread.close()
+    assert order == ["begun", "ended", "last"]
     with pytest.raises(RuntimeError, match="was closed"):
-        thread.run(nothing())
+        thread.run(nothing)
     with pytest.raises(RuntimeError, match="was closed"):
         thread.call_soon(print)
 
 
 def test_closing_what_never_ran_does_nothing() -> None:
-    EventLoopThread("test-loop").close(nothing)
+    async def last() -> None:
+        pytest.fail("nothing ran, so nothing has to end")
+
+    EventLoopThread("test-loop", last).close()
     assert not running()
 
 
-def test_the_loop_can_finish_things_from_its_own_thread(thread: EventLoopThread) -> None:
-    closed = threading.Event()
+def test_what_ends_a_generator_is_left_to_asyncio_in_the_loops_own_thread(
+    thread: EventLoopThread,
+) -> None:
+    closed, finished = threading.Event(), threading.Event()
 
     async def items() -> AsyncGenerator[int, None]:
         try:
@@ -165,18 +179,20 @@ def test_the_loop_can_finish_things_from_its_own_thread(thread: EventLoopThread)
         finally:
             closed.set()
 
-    generator = items()
+    generators = [items()]
+    assert thread.run(lambda: anext(generators[0])) == 1
 
-    async def first() -> int:
-        return await anext(generator)
+    def abandon() -> None:
+        thread.finish(generators.pop().aclose)
+        finished.set()
 
-    assert thread.run(first()) == 1
-    thread.call_soon(lambda: thread.finish(generator.aclose()))
+    thread.call_soon(abandon)
+    assert finished.wait(10)
     assert closed.wait(10)
 
 
 def test_closing_ends_generators_that_are_suspended() -> None:
-    thread = EventLoopThread("test-loop")
+    thread = EventLoopThread("test-loop", nothing)
     ended = threading.Event()
 
     async def items() -> AsyncGenerator[int, None]:
@@ -187,12 +203,8 @@ def test_closing_ends_generators_that_are_suspended() -> None:
             ended.set()
 
     generator = items()
-
-    async def first() -> int:
-        return await anext(generator)
-
-    assert thread.run(first()) == 1
-    thread.close(nothing)
+    assert thread.run(lambda: anext(generator)) == 1
+    thread.close()
     assert ended.is_set()
 
 
