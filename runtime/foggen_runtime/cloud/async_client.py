@@ -11,6 +11,8 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Self
 
+import httpx
+
 from foggen_runtime.cloud.breaker import BreakerOpenError
 from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.cloud.endpoints import Cloud
@@ -31,6 +33,7 @@ class AsyncCloudClient:
         cloud: Cloud,
         jitter: Jitter = full_jitter,
         clock: Callable[[], float] = time.monotonic,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Connect to nothing yet.
 
@@ -38,13 +41,16 @@ class AsyncCloudClient:
             cloud: Where to, and how long to wait.
             jitter: Draws the waits between attempts.
             clock: Times the circuit breakers, in seconds.
+            transport: Carries all requests in place of connections of the client's own. It has to
+                call a request's `trace` extension when it connects and sends, as httpx's own
+                transports do: the time limits follow it.
 
         Raises:
             ConfigError: A `ca_file` cannot be used.
         """
         self._cloud = cloud
         self._jitter = jitter
-        self._ports = tuple(Port(endpoint, cloud, clock) for endpoint in cloud.endpoints)
+        self._ports = tuple(Port(endpoint, cloud, clock, transport) for endpoint in cloud.endpoints)
 
     async def __aenter__(self) -> Self:
         return self
@@ -66,7 +72,7 @@ class AsyncCloudClient:
         """
         for port in self._ports:
             if port.breaker.passes:
-                port.connections.warm()
+                port.warm()
                 return
 
     async def complete(self, question: str, *, idempotency_key: str | None = None) -> CloudAnswer:

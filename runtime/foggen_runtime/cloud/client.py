@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Generator
 from functools import partial
 from typing import Self
 
+import httpx
+
 from foggen_runtime.cloud.async_client import AsyncCloudClient
 from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.cloud.completions import CloudAnswer
@@ -24,13 +26,20 @@ class CloudClient:
     a name, connecting and a slow answer all be cut short in time.
     """
 
-    def __init__(self, cloud: Cloud) -> None:
+    def __init__(
+        self, cloud: Cloud, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
         """Connect to nothing yet.
+
+        Args:
+            cloud: Where to, and how long to wait.
+            transport: Carries all requests in place of connections of the client's own; see
+                `AsyncCloudClient`.
 
         Raises:
             ConfigError: A `ca_file` cannot be used.
         """
-        self._client = AsyncCloudClient(cloud)
+        self._client = AsyncCloudClient(cloud, transport=transport)
         self._thread = EventLoopThread("foggen-cloud", self._close)
         self._streams: set[AsyncGenerator[str | CloudAnswer, None]] = set()
 

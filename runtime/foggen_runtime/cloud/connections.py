@@ -7,8 +7,8 @@ done.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 
 import httpcore
@@ -18,16 +18,7 @@ from foggen_runtime.cloud.endpoints import Endpoint
 from foggen_runtime.errors import ConfigError
 
 WARM_SECONDS = 10.0  # how long a connection that nobody asked for is held
-
-# What is raised where the network or the server fails.
-FAILURES = (
-    httpx.HTTPError,  # through a proxy
-    httpcore.NetworkError,
-    httpcore.TimeoutException,
-    httpcore.ProtocolError,
-    OSError,
-)
-
+_FAILURES = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
 
 class Connections(httpx.AsyncBaseTransport):
     """Carries httpx's requests to one endpoint, over the same httpcore as httpx's own transport.
@@ -79,10 +70,14 @@ class Connections(httpx.AsyncBaseTransport):
         """Send a request on a connection of its own.
 
         Raises:
-            FAILURES: The network or the server failed.
+            httpx.TransportError: The network or the server failed.
         """
         if self._proxied is not None:
             return await self._proxied.handle_async_request(request)
+        with _as_httpx():
+            return await self._send(request)
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
         stream = await self._opened_ahead()
         if stream is not None:
             try:
@@ -141,7 +136,7 @@ class Connections(httpx.AsyncBaseTransport):
             return None
         if self._expiry is not None:
             self._expiry.cancel()
-        with suppress(*FAILURES):
+        with suppress(OSError, *_FAILURES):
             return await task
         return None
 
@@ -194,8 +189,9 @@ class _Body(httpx.AsyncByteStream):
         self._response = response
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._response.aiter_stream():
-            yield chunk
+        with _as_httpx():
+            async for chunk in self._response.aiter_stream():
+                yield chunk
 
     async def aclose(self) -> None:
         await self._connection.aclose()
@@ -203,5 +199,14 @@ class _Body(httpx.AsyncByteStream):
 
 async def _close(opening: "asyncio.Task[httpcore.AsyncNetworkStream]") -> None:
     opening.cancel()
-    with suppress(asyncio.CancelledError, *FAILURES):
+    with suppress(asyncio.CancelledError, OSError, *_FAILURES):
         await (await opening).aclose()
+
+
+@contextmanager
+def _as_httpx() -> Iterator[None]:
+    """Raise httpcore's errors under the names they have in httpx, as its own transports do."""
+    try:
+        yield
+    except _FAILURES as error:
+        raise getattr(httpx, type(error).__name__)(str(error)) from error

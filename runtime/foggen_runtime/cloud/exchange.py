@@ -12,16 +12,21 @@ from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Self
 
-import httpcore
 import httpx
 
 from foggen_runtime.cloud.breaker import Breaker, BreakerLimits
 from foggen_runtime.cloud.completions import CloudAnswer
-from foggen_runtime.cloud.connections import FAILURES, Connections
+from foggen_runtime.cloud.connections import Connections
 from foggen_runtime.cloud.endpoints import Cloud, Endpoint
 from foggen_runtime.cloud.patience import Patience
 from foggen_runtime.cloud.quoting import is_text, plain_name, shown
-from foggen_runtime.cloud.responses import DOCUMENT, EVENTS, IncomingAnswer, Items
+from foggen_runtime.cloud.responses import (
+    DOCUMENT,
+    EVENTS,
+    FAILURES,
+    IncomingAnswer,
+    Items,
+)
 from foggen_runtime.errors import ConfigError, HandoffError, QuestionError
 
 
@@ -62,20 +67,29 @@ class Port:
 
     Attributes:
         breaker: To be asked before each attempt.
-        connections: May be opened ahead.
     """
 
     def __init__(
-        self, endpoint: Endpoint, cloud: Cloud, clock: Callable[[], float] = time.monotonic
+        self,
+        endpoint: Endpoint,
+        cloud: Cloud,
+        clock: Callable[[], float] = time.monotonic,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Connect to nothing yet.
+
+        Args:
+            endpoint: Where to.
+            cloud: Has the limits.
+            clock: Times the breaker, in seconds.
+            transport: Carries the requests in place of connections of our own.
 
         Raises:
             ConfigError: The endpoint's `ca_file` cannot be used.
         """
         limits = BreakerLimits(cloud.breaker_failures, cloud.breaker_cooldown)
         self.breaker = Breaker(endpoint.url, limits, clock)
-        self.connections = Connections(endpoint, cloud.connect_timeout)
+        self._transport = transport or Connections(endpoint, cloud.connect_timeout)
         self._endpoint = endpoint
         self._cloud = cloud
         headers = {
@@ -89,13 +103,18 @@ class Port:
             headers=headers,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             timeout=None,  # `Patience` limits what httpx cannot
-            transport=self.connections,
+            transport=self._transport,
             trust_env=False,
         )
 
     async def aclose(self) -> None:
         """Close what is open."""
         await self._http.aclose()
+
+    def warm(self) -> None:
+        """Begin to connect, if the connections are ours."""
+        if isinstance(self._transport, Connections):
+            self._transport.warm()
 
     def streams(self, query: Query) -> bool:
         """Whether the endpoint is asked for a stream: where one is wanted, unless it is set."""
@@ -162,7 +181,7 @@ class Port:
 
     def _failure(self, error: Exception, sent: bool, secrets: tuple[str, ...]) -> HandoffError:
         """Say what went wrong on the way."""
-        broken = isinstance(error, (httpcore.ProtocolError, httpx.ProtocolError))
+        broken = isinstance(error, httpx.ProtocolError)
         reason = "cloud_invalid" if sent and broken else "cloud_unreachable"
         what = shown(f"{type(error).__name__}: {error}{_root(error)}", secrets)
         message = f"cloud: {self._endpoint.completions_url}: {what}"

@@ -13,7 +13,6 @@ from foggen_runtime.cloud.completions import (
     failure_reason,
     read_completion,
 )
-from foggen_runtime.cloud.connections import FAILURES
 from foggen_runtime.cloud.decompressing import CODINGS, Decompressor
 from foggen_runtime.cloud.patience import Patience
 from foggen_runtime.cloud.quoting import server_message, shown
@@ -22,6 +21,7 @@ from foggen_runtime.errors import HandoffError
 
 EVENTS = "text/event-stream"
 DOCUMENT = "application/json"
+FAILURES = (httpx.TransportError, OSError)  # the network or the server failed
 _MAX_BYTES = 8 << 20
 _MESSAGE_SECONDS = 1.0  # how long the message of an error is waited for
 
