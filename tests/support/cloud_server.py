@@ -47,11 +47,12 @@ class Reply:
 
 @dataclass(frozen=True)
 class Script:
-    """A body sent bit by bit; a number among its parts is a pause, in seconds."""
+    """A body sent bit by bit; a number among its parts is a pause in seconds, None never ends."""
 
-    parts: tuple[bytes | float, ...]
+    parts: tuple[bytes | float | None, ...]
     content_type: str = "text/event-stream"
     headers: tuple[tuple[str, str], ...] = ()
+    status: int = 200
 
 
 @dataclass(frozen=True)
@@ -166,11 +167,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _answer(self, request: dict[str, object]) -> None:
-        content_type, body = self._response(request)
+        content_type, body = completion_of(request, self.server.cloud.answer)
         self._chunked(content_type, self._pieces(body))
 
     def _fail(self, fault: Fault, request: dict[str, object]) -> None:
-        content_type, body = self._response(request)
+        content_type, body = completion_of(request, self.server.cloud.answer)
         part = body[: len(body) * 2 // 3]
         match fault:
             case Fault.HANG:
@@ -203,22 +204,9 @@ class _Handler(BaseHTTPRequestHandler):
                 raise AssertionError("a server that refuses received a request")
         self.close_connection = True
 
-    def _response(self, request: dict[str, object]) -> tuple[str, bytes]:
-        messages = request["messages"]
-        assert isinstance(messages, list)
-        question = messages[-1]["content"]
-        text = self.server.cloud.answer(question)
-        usage = {"prompt_tokens": len(question), "completion_tokens": len(text)}
-        usage["total_tokens"] = sum(usage.values())
-        if request.get("stream"):
-            return "text/event-stream; charset=utf-8", b"".join(sse_events(text, usage))
-        message = {"role": "assistant", "content": text}
-        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
-        return "application/json", _json(_envelope("chat.completion", choices, usage))
-
     def _perform(self, script: Script) -> None:
         chunked = ("Transfer-Encoding", "chunked")
-        self._head(200, script.content_type, (*script.headers, chunked))
+        self._head(script.status, script.content_type, (*script.headers, chunked))
         for part in script.parts:
             if isinstance(part, bytes):
                 self.connection.sendall(b"%x\r\n%b\r\n" % (len(part), part))
@@ -271,6 +259,21 @@ class _Handler(BaseHTTPRequestHandler):
                     raise ConnectionResetError
             except TimeoutError:
                 continue
+
+
+def completion_of(request: dict[str, object], answer: Callable[[str], str]) -> tuple[str, bytes]:
+    """Answer a request as it asks: return the content type and the body."""
+    messages = request["messages"]
+    assert isinstance(messages, list)
+    question = messages[-1]["content"]
+    text = answer(question)
+    usage = {"prompt_tokens": len(question), "completion_tokens": len(text)}
+    usage["total_tokens"] = sum(usage.values())
+    if request.get("stream"):
+        return "text/event-stream; charset=utf-8", b"".join(sse_events(text, usage))
+    message = {"role": "assistant", "content": text}
+    choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    return "application/json", _json(_envelope("chat.completion", choices, usage))
 
 
 def sse_events(text: str, usage: dict[str, int]) -> Iterator[bytes]:

@@ -26,9 +26,7 @@ class CloudClient:
     a name, connecting and a slow answer all be cut short in time.
     """
 
-    def __init__(
-        self, cloud: Cloud, *, transport: httpx.AsyncBaseTransport | None = None
-    ) -> None:
+    def __init__(self, cloud: Cloud, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
         """Connect to nothing yet.
 
         Args:

@@ -20,6 +20,7 @@ from foggen_runtime.errors import ConfigError
 WARM_SECONDS = 10.0  # how long a connection that nobody asked for is held
 _FAILURES = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
 
+
 class Connections(httpx.AsyncBaseTransport):
     """Carries httpx's requests to one endpoint, over the same httpcore as httpx's own transport.
 

@@ -116,9 +116,7 @@ class EventLoopThread:
             self._open()
             return self._portal.result().start_task_soon(work)
 
-    async def _watch(
-        self, work: Callable[[], Awaitable[T]], begun: list[asyncio.Task[Any]]
-    ) -> T:
+    async def _watch(self, work: Callable[[], Awaitable[T]], begun: list[asyncio.Task[Any]]) -> T:
         """Do the work in a task that can be cancelled once.
 
         anyio's own way, cancelling the portal's future, would cancel again and again whatever the

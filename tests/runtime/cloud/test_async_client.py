@@ -14,9 +14,8 @@ from foggen_runtime.cloud.client import CloudClient
 from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.errors import HandoffError, QuestionError
-from tests.support.cloud_server import MODEL, CloudServer, Fault
-from tests.support.fault_server import FaultServer
-from tests.support.faults import Fault as ServerFault
+from tests.support.cloud_server import MODEL, CloudServer, Fault, Reply
+from tests.support.local_cloud import LocalCloud
 
 QUESTION = "Which is larger? A) 3 B) 5"
 
@@ -47,10 +46,10 @@ def test_it_answers_as_the_openai_package_and_the_blocking_client_do() -> None:
 
 
 def test_many_questions_wait_together() -> None:
-    async def ask(server: CloudServer) -> None:
+    async def ask(server: LocalCloud) -> None:
         patience = Cloud(server.url, MODEL, max_retries=0, breaker_failures=100)
         cloud = replace(patience, total_timeout=0.3)
-        async with AsyncCloudClient(cloud) as client:
+        async with AsyncCloudClient(cloud, transport=server) as client:
             start = time.perf_counter()
             outcomes = await asyncio.gather(
                 *(client.complete(QUESTION) for _ in range(20)), return_exceptions=True
@@ -58,8 +57,7 @@ def test_many_questions_wait_together() -> None:
             assert time.perf_counter() - start < 4
         assert {str(getattr(each, "reason", each)) for each in outcomes} == {"cloud_timeout"}
 
-    with CloudServer(fault=Fault.HANG) as server:
-        in_loop(ask(server))
+    in_loop(ask(LocalCloud(fault=Fault.HANG)))
 
 
 def test_cancelling_closes_the_connection() -> None:
@@ -101,17 +99,17 @@ def test_leaving_a_stream_closes_the_connection() -> None:
 
 
 def test_it_retries_and_gives_up_as_the_blocking_client_does() -> None:
-    async def ask(server: FaultServer) -> None:
-        once = Cloud(server.url(ServerFault.UNAVAILABLE, once=True), MODEL)
-        async with AsyncCloudClient(once, jitter=lambda _: 0.0) as client:
+    async def ask(server: LocalCloud) -> None:
+        cloud = Cloud(server.url, MODEL)
+        async with AsyncCloudClient(cloud, jitter=lambda _: 0.0, transport=server) as client:
+            server.first = [Reply.error(503, "busy")]
             assert (await client.complete(QUESTION)).attempts == 2
-        always = replace(once, url=server.url(ServerFault.UNAVAILABLE))
-        async with AsyncCloudClient(always, jitter=lambda _: 0.0) as client:
+            server.fault = Reply.error(503, "busy")
             with pytest.raises(HandoffError, match="HTTP 503"):
                 await anext(client.stream(QUESTION))
             with pytest.raises(QuestionError):
                 await client.complete("\ud83e")
 
-    with FaultServer() as server:
-        in_loop(ask(server))
-    assert server.stats.faults == {"unavailable": 4}
+    server = LocalCloud()
+    in_loop(ask(server))
+    assert len(server.requests) == 5

@@ -1,4 +1,7 @@
-"""The cloud client against a real server, beside the `openai` package."""
+"""The cloud client, beside the `openai` package.
+
+Against a real server where bytes on the wire, TLS, cancelling or dripping are in question.
+"""
 
 import json
 import re
@@ -17,6 +20,7 @@ from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.cloud.endpoints import Cloud, Endpoint
 from foggen_runtime.errors import ConfigError, HandoffError, QuestionError
 from tests.support.cloud_server import MODEL, CloudServer, Fault, Reply
+from tests.support.local_cloud import LocalCloud, LocalClouds
 
 KEY = "sk-0123456789abcdef"
 QUESTION = "Қазақстанның астанасы қай қала? 🦊\u2028\r\nA. Астана\nB. Алматы\u0000\\\"'</s>"
@@ -39,19 +43,26 @@ def streamed(client: CloudClient, question: str) -> CloudAnswer:
 both_ways = pytest.mark.parametrize("ask", [whole, streamed])
 
 
-def cloud_of(server: CloudServer) -> Cloud:
+def cloud_of(server: CloudServer | LocalCloud) -> Cloud:
     return Cloud(server.url, MODEL, api_key=KEY, max_retries=0)
 
 
-def failure(ask: Ask, cloud: Cloud, question: str = QUESTION) -> HandoffError:
-    with CloudClient(cloud) as client, pytest.raises(HandoffError) as caught:
-        ask(client, question)
+def client_of(server: LocalCloud) -> CloudClient:
+    return CloudClient(cloud_of(server), transport=server)
+
+
+def failure(
+    ask: Ask, cloud: Cloud, transport: LocalCloud | LocalClouds | None = None
+) -> HandoffError:
+    client = CloudClient(cloud, transport=transport)
+    with client, pytest.raises(HandoffError) as caught:
+        ask(client, QUESTION)
     assert KEY not in str(caught.value)
-    assert question not in str(caught.value)
+    assert QUESTION not in str(caught.value)
     return caught.value
 
 
-def sent(server: CloudServer) -> dict[str, object]:
+def sent(server: CloudServer | LocalCloud) -> dict[str, object]:
     body = json.loads(server.requests[-1].body.decode())
     assert isinstance(body, dict)
     return body
@@ -136,10 +147,10 @@ def test_exactly_the_users_message_leaves_the_device(ask: Ask) -> None:
 
 
 def test_a_system_prompt_and_a_length_limit_are_sent_where_set() -> None:
-    with CloudServer() as server:
-        cloud = Cloud(server.url, MODEL, system_prompt="Жауабы қысқа болсын.", max_tokens=5)
-        with CloudClient(cloud) as client:
-            client.complete("a")
+    server = LocalCloud()
+    cloud = Cloud(server.url, MODEL, system_prompt="Жауабы қысқа болсын.", max_tokens=5)
+    with CloudClient(cloud, transport=server) as client:
+        client.complete("a")
     assert sent(server) == {
         "model": MODEL,
         "messages": [
@@ -154,10 +165,8 @@ def test_a_system_prompt_and_a_length_limit_are_sent_where_set() -> None:
 
 def test_no_cookie_is_sent_back() -> None:
     cookie = (("Set-Cookie", "track=1; Path=/"),)
-    with (
-        CloudServer(fault=Reply(200, ANSWER, headers=cookie)) as server,
-        CloudClient(cloud_of(server)) as client,
-    ):
+    server = LocalCloud(fault=Reply(200, ANSWER, headers=cookie))
+    with client_of(server) as client:
         client.complete("a")
         client.complete("b")
     assert "cookie" not in server.requests[1].headers
@@ -185,11 +194,9 @@ def test_the_proxy_is_the_one_given_never_the_environments(
 @pytest.mark.parametrize(
     ("fault", "reason", "message"),
     [
-        (Fault.REFUSE, "cloud_unreachable", "Connection refused"),
         (Fault.HALF, "cloud_invalid", "no JSON object"),
         (Fault.CUT, "cloud_invalid", "peer closed connection"),
         (Fault.HUGE, "cloud_invalid", "exceeds 8388608 bytes"),
-        (Fault.NOT_HTTP, "cloud_invalid", "message withheld"),
         (Reply.error(401, "wrong key"), "cloud_rejected", "HTTP 401: wrong key$"),
         (Reply.error(429, "slow\ndown"), "cloud_rejected", "HTTP 429: slow down$"),
         (Reply.error(400, "long" * 100), "cloud_rejected", f"HTTP 400: {'long' * 50}$"),
@@ -208,6 +215,24 @@ def test_the_proxy_is_the_one_given_never_the_environments(
 )
 def test_every_failure_is_a_handoff_error_with_a_reason(
     ask: Ask, fault: Fault | Reply, reason: str, message: str
+) -> None:
+    server = LocalCloud(fault=fault)
+    error = failure(ask, cloud_of(server), server)
+    assert error.reason == reason
+    assert re.search(message, str(error))
+
+
+@both_ways
+@pytest.mark.parametrize(
+    ("fault", "reason", "message"),
+    [
+        (Fault.REFUSE, "cloud_unreachable", "ConnectError: .*Connection refused"),
+        (Fault.CUT, "cloud_invalid", "RemoteProtocolError: peer closed connection"),
+        (Fault.NOT_HTTP, "cloud_invalid", "message withheld"),
+    ],
+)
+def test_what_fails_on_a_socket_has_the_same_form(
+    ask: Ask, fault: Fault, reason: str, message: str
 ) -> None:
     with CloudServer(fault=fault) as server:
         error = failure(ask, cloud_of(server))
@@ -230,21 +255,21 @@ def test_every_failure_is_a_handoff_error_with_a_reason(
     ids=lambda part: getattr(part, "__name__", str(part)),
 )
 def test_a_body_that_is_no_answer_is_invalid(ask: Ask, body: Reply) -> None:
-    with CloudServer(fault=body) as server:
-        assert failure(ask, cloud_of(server)).reason == "cloud_invalid"
+    server = LocalCloud(fault=body)
+    assert failure(ask, cloud_of(server), server).reason == "cloud_invalid"
 
 
 @both_ways
 def test_a_redirect_is_not_followed(ask: Ask) -> None:
-    with CloudServer() as other:
-        moved = Reply(307, b"", headers=(("Location", f"{other.url}/chat/completions"),))
-        with CloudServer(fault=moved) as server:
-            error = failure(ask, cloud_of(server))
+    other = LocalCloud(name="other")
+    moved = Reply(307, b"", headers=(("Location", f"{other.url}/chat/completions"),))
+    server = LocalCloud(fault=moved)
+    error = failure(ask, cloud_of(server), LocalClouds(server, other))
     assert (error.reason, other.requests) == ("cloud_invalid", [])
 
 
 def test_text_comes_before_the_stream_breaks() -> None:
-    with CloudServer(str, Fault.CUT) as server, CloudClient(cloud_of(server)) as client:
+    with client_of(LocalCloud(str, Fault.CUT)) as client:
         stream = client.stream("ab" * 1000)
         assert next(stream) == "ab" * 500
         with pytest.raises(HandoffError) as caught:
@@ -255,28 +280,27 @@ def test_text_comes_before_the_stream_breaks() -> None:
 @both_ways
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.HANG_BODY])
 def test_silence_ends_at_the_first_token_timeout(ask: Ask, fault: Fault) -> None:
-    with CloudServer(fault=fault) as server:
-        start = time.perf_counter()
-        error = failure(ask, replace(cloud_of(server), first_token_timeout=0.4, stream=True))
-        assert 0.4 <= time.perf_counter() - start < 3
-        assert (error.reason, "first_token_timeout of 0.4 s" in str(error)) == (
-            "cloud_timeout",
-            True,
-        )
-        assert fault is Fault.HANG_BODY or server.disconnected.wait(10)
+    server = LocalCloud(fault=fault)
+    cloud = replace(cloud_of(server), first_token_timeout=0.2, stream=True)
+    start = time.perf_counter()
+    error = failure(ask, cloud, server)
+    assert 0.2 <= time.perf_counter() - start < 3
+    assert error.reason == "cloud_timeout"
+    assert "first_token_timeout of 0.2 s" in str(error)
+    assert server.left.is_set()
 
 
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.HANG_BODY])
 def test_a_whole_answer_may_take_all_the_time_unless_another_endpoint_can_be_asked(
     fault: Fault,
 ) -> None:
-    with CloudServer(fault=fault) as server, CloudServer() as other:
-        cloud = replace(cloud_of(server), first_token_timeout=0.2, total_timeout=0.8)
-        error = failure(whole, cloud)
-        assert "total_timeout of 0.8 s" in str(error)
-        cloud = replace(cloud, total_timeout=20.0, fallbacks=(Endpoint(other.url, MODEL),))
-        with CloudClient(cloud) as client:
-            assert whole(client, "a").endpoint == other.url
+    server, other = LocalCloud(fault=fault), LocalCloud(name="other")
+    cloud = replace(cloud_of(server), first_token_timeout=0.1, total_timeout=0.4)
+    error = failure(whole, cloud, server)
+    assert "total_timeout of 0.4 s" in str(error)
+    cloud = replace(cloud, total_timeout=20.0, fallbacks=(Endpoint(other.url, MODEL),))
+    with CloudClient(cloud, transport=LocalClouds(server, other)) as client:
+        assert whole(client, "a").endpoint == other.url
 
 
 @both_ways
@@ -296,14 +320,14 @@ def test_the_total_timeout_holds_whatever_arrives(ask: Ask, fault: Fault) -> Non
 
 
 def test_the_total_timeout_holds_while_the_consumer_waits() -> None:
-    with CloudServer(str, Fault.STALL) as server:
-        cloud = replace(cloud_of(server), total_timeout=1.0)
-        with CloudClient(cloud) as client:
-            stream = client.stream("ab" * 1000)
-            assert next(stream) == "ab" * 500
-            time.sleep(1.1)
-            with pytest.raises(HandoffError) as caught:
-                next(stream)
+    server = LocalCloud(str, Fault.STALL)
+    cloud = replace(cloud_of(server), total_timeout=0.5)
+    with CloudClient(cloud, transport=server) as client:
+        stream = client.stream("ab" * 1000)
+        assert next(stream) == "ab" * 500
+        time.sleep(0.6)
+        with pytest.raises(HandoffError) as caught:
+            next(stream)
     assert caught.value.reason == "cloud_timeout"
 
 
@@ -317,7 +341,8 @@ def test_closing_the_stream_closes_the_connection() -> None:
 
 
 def test_an_unread_stream_sends_nothing() -> None:
-    with CloudServer() as server, CloudClient(cloud_of(server)) as client:
+    server = LocalCloud()
+    with client_of(server) as client:
         client.stream("a").close()
     assert server.requests == []
 
@@ -377,7 +402,8 @@ def test_one_client_serves_several_threads() -> None:
 @both_ways
 def test_a_question_that_is_no_text_is_refused_unsent(ask: Ask) -> None:
     refused = pytest.raises(QuestionError, match="question: must be valid text")
-    with CloudServer() as server, CloudClient(cloud_of(server)) as client, refused:
+    server = LocalCloud()
+    with client_of(server) as client, refused:
         ask(client, "half a fox \ud83e")
     assert server.requests == []
 

@@ -1,4 +1,4 @@
-"""What real servers and the proxies before them send, over a real socket."""
+"""What real servers and the proxies before them send."""
 
 import gzip
 import json
@@ -13,6 +13,7 @@ from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.cloud.endpoints import Cloud, Endpoint
 from foggen_runtime.errors import HandoffError
 from tests.support.cloud_server import MODEL, CloudServer, Fault, Reply, Script
+from tests.support.local_cloud import LocalCloud, LocalClouds
 
 QUESTION = "Which is larger? A) 3 B) 5"
 DOCUMENT = b'{"choices": [{"message": {"content": "It is B"}, "finish_reason": "stop"}]}'
@@ -22,12 +23,14 @@ EVENTS = (
 )
 
 
-def cloud_of(server: CloudServer) -> Cloud:
+def cloud_of(server: CloudServer | LocalCloud) -> Cloud:
     return Cloud(server.url, MODEL, api_key="sk-0123456789abcdef", max_retries=0)
 
 
-def ask(cloud: Cloud, *, stream: bool) -> CloudAnswer:
-    with CloudClient(cloud) as client:
+def ask(
+    cloud: Cloud, transport: LocalCloud | LocalClouds | None = None, *, stream: bool
+) -> CloudAnswer:
+    with CloudClient(cloud, transport=transport) as client:
         if not stream:
             return client.complete(QUESTION)
         *pieces, answer = client.stream(QUESTION)
@@ -48,8 +51,8 @@ def thinking(seconds: float, count: int, field: str = "reasoning_content") -> Sc
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_thoughts_are_no_silence(field: str) -> None:
-    with CloudServer(fault=thinking(1.6, 8, field)) as server:
-        answer = ask(replace(cloud_of(server), first_token_timeout=0.8), stream=True)
+    with CloudServer(fault=thinking(0.8, 8, field)) as server:
+        answer = ask(replace(cloud_of(server), first_token_timeout=0.5), stream=True)
         with (
             openai.OpenAI(base_url=server.url, api_key="k", max_retries=0) as peer,
             peer.chat.completions.create(
@@ -61,34 +64,34 @@ def test_thoughts_are_no_silence(field: str) -> None:
 
 
 def test_thoughts_end_at_the_total_timeout_and_a_pause_in_them_at_the_first_token_timeout() -> None:
-    with CloudServer(fault=thinking(30.0, 300)) as server:
-        cloud = replace(cloud_of(server), first_token_timeout=0.8, total_timeout=1.6)
-        with pytest.raises(HandoffError, match=r"total_timeout of 1.6 s"):
-            ask(cloud, stream=True)
-        server.fault = thinking(30.0, 1)
-        with pytest.raises(HandoffError, match=r"first_token_timeout of 0.8 s"):
-            ask(cloud, stream=True)
+    server = LocalCloud(fault=thinking(30.0, 300))
+    cloud = replace(cloud_of(server), first_token_timeout=0.4, total_timeout=0.8)
+    with pytest.raises(HandoffError, match=r"total_timeout of 0.8 s"):
+        ask(cloud, server, stream=True)
+    server.fault = thinking(30.0, 1)
+    with pytest.raises(HandoffError, match=r"first_token_timeout of 0.4 s"):
+        ask(cloud, server, stream=True)
 
 
 def test_comments_and_empty_events_are_silence_before_the_first_sign() -> None:
     keepalive = (0.05, b": keep-alive\n\ndata:\n\ndata: {}\n\n") * 100
-    with CloudServer(fault=Script(keepalive)) as server:
-        cloud = replace(cloud_of(server), first_token_timeout=0.4)
-        with pytest.raises(HandoffError, match=r"first_token_timeout of 0.4 s"):
-            ask(cloud, stream=True)
+    server = LocalCloud(fault=Script(keepalive))
+    cloud = replace(cloud_of(server), first_token_timeout=0.4)
+    with pytest.raises(HandoffError, match=r"first_token_timeout of 0.4 s"):
+        ask(cloud, server, stream=True)
 
 
 def test_thoughts_are_nothing_handed_out_so_another_endpoint_may_follow() -> None:
     thought = b'data: {"choices": [{"delta": {"reasoning": "hm"}}]}\n\n'
-    with CloudServer(fault=Script((thought,))) as first, CloudServer(str.lower) as second:
-        cloud = replace(cloud_of(first), fallbacks=(Endpoint(second.url, MODEL),))
-        assert ask(cloud, stream=True).endpoint == second.url
+    first, second = LocalCloud(fault=Script((thought,))), LocalCloud(str.lower, name="second")
+    cloud = replace(cloud_of(first), fallbacks=(Endpoint(second.url, MODEL),))
+    assert ask(cloud, LocalClouds(first, second), stream=True).endpoint == second.url
 
 
 def test_empty_lines_before_a_whole_answer_are_no_silence() -> None:
     lines = (0.1, b"\n") * 8
-    with CloudServer(fault=Script((*lines, DOCUMENT), "application/json")) as server:
-        answer = ask(replace(cloud_of(server), first_token_timeout=0.5), stream=False)
+    server = LocalCloud(fault=Script((*lines, DOCUMENT), "application/json"))
+    answer = ask(replace(cloud_of(server), first_token_timeout=0.5), server, stream=False)
     assert answer.text == "It is B"
 
 
@@ -127,26 +130,27 @@ def test_a_bomb_and_what_is_not_compressed_are_refused(
     stream: bool, body: bytes, message: str
 ) -> None:
     reply = Reply(200, body, headers=(("Content-Encoding", "gzip"),))
-    with CloudServer(fault=reply) as server, pytest.raises(HandoffError, match=message) as caught:
-        ask(cloud_of(server), stream=stream)
+    server = LocalCloud(fault=reply)
+    with pytest.raises(HandoffError, match=message) as caught:
+        ask(cloud_of(server), server, stream=stream)
     assert caught.value.reason == "cloud_invalid"
 
 
 @both_ways
 def test_an_error_may_be_compressed_and_an_unknown_coding_is_named(stream: bool) -> None:
     busy = gzip.compress(b'{"error": {"message": "busy"}}')
-    with CloudServer(fault=Reply(400, busy, headers=(("Content-Encoding", "gzip"),))) as server:
-        with pytest.raises(HandoffError, match=r"HTTP 400: busy$"):
-            ask(cloud_of(server), stream=stream)
-        server.fault = Reply(200, b"?", headers=(("Content-Encoding", "br"),))
-        with pytest.raises(HandoffError, match=r"gzip or deflate\), is 'application/json' \(br\)"):
-            ask(cloud_of(server), stream=stream)
+    server = LocalCloud(fault=Reply(400, busy, headers=(("Content-Encoding", "gzip"),)))
+    with pytest.raises(HandoffError, match=r"HTTP 400: busy$"):
+        ask(cloud_of(server), server, stream=stream)
+    server.fault = Reply(200, b"?", headers=(("Content-Encoding", "br"),))
+    with pytest.raises(HandoffError, match=r"gzip or deflate\), is 'application/json' \(br\)"):
+        ask(cloud_of(server), server, stream=stream)
 
 
 @both_ways
 def test_without_a_content_type_the_body_is_what_was_asked_for(stream: bool) -> None:
-    with CloudServer(fault=Reply(200, EVENTS if stream else DOCUMENT, None)) as server:
-        assert ask(cloud_of(server), stream=stream).text == "It is B"
+    server = LocalCloud(fault=Reply(200, EVENTS if stream else DOCUMENT, None))
+    assert ask(cloud_of(server), server, stream=stream).text == "It is B"
 
 
 @both_ways
@@ -157,8 +161,8 @@ def test_without_a_content_type_the_body_is_what_was_asked_for(stream: bool) -> 
 def test_a_server_may_stream_or_not_whatever_was_asked_for(
     stream: bool, body: bytes, kind: str
 ) -> None:
-    with CloudServer(fault=Reply(200, body, kind)) as server:
-        assert ask(cloud_of(server), stream=stream).text == "It is B"
+    server = LocalCloud(fault=Reply(200, body, kind))
+    assert ask(cloud_of(server), server, stream=stream).text == "It is B"
 
 
 @both_ways
@@ -166,9 +170,9 @@ def test_a_server_may_stream_or_not_whatever_was_asked_for(
 def test_what_the_endpoint_is_asked_for_follows_its_setting_else_the_caller(
     stream: bool, setting: bool | None
 ) -> None:
-    with CloudServer() as server:
-        answer = ask(replace(cloud_of(server), stream=setting), stream=stream)
-        body = json.loads(server.requests[0].body)
+    server = LocalCloud()
+    answer = ask(replace(cloud_of(server), stream=setting), server, stream=stream)
+    body = json.loads(server.requests[0].body)
     streamed = stream if setting is None else setting
     assert body["stream"] is streamed
     assert ("stream_options" in body) is streamed
@@ -177,24 +181,24 @@ def test_what_the_endpoint_is_asked_for_follows_its_setting_else_the_caller(
 
 
 def test_a_stream_that_nobody_sees_may_be_asked_for_again() -> None:
-    with CloudServer(fault=Fault.CUT) as cut, CloudServer() as other:
-        cloud = replace(cloud_of(cut), stream=True, fallbacks=(Endpoint(other.url, MODEL),))
-        assert ask(cloud, stream=False).endpoint == other.url
+    cut, other = LocalCloud(fault=Fault.CUT), LocalCloud(name="other")
+    cloud = replace(cloud_of(cut), stream=True, fallbacks=(Endpoint(other.url, MODEL),))
+    assert ask(cloud, LocalClouds(cut, other), stream=False).endpoint == other.url
 
 
 def test_a_stream_that_nobody_sees_tells_in_time_of_a_server_that_hangs() -> None:
-    with CloudServer(fault=Fault.HANG) as server:
-        cloud = replace(cloud_of(server), first_token_timeout=0.3, stream=True)
-        with pytest.raises(HandoffError, match=r"first_token_timeout of 0.3 s"):
-            ask(cloud, stream=False)
+    server = LocalCloud(fault=Fault.HANG)
+    cloud = replace(cloud_of(server), first_token_timeout=0.2, stream=True)
+    with pytest.raises(HandoffError, match=r"first_token_timeout of 0.2 s"):
+        ask(cloud, server, stream=False)
 
 
 @both_ways
 @pytest.mark.parametrize("status", [408, 425, 429, 498, 500, 520, 521, 522, 523, 524, 529])
 def test_what_may_pass_is_tried_again(stream: bool, status: int) -> None:
-    with CloudServer() as server:
-        server.first = [replace(Reply.error(status, "busy"), headers=(("Retry-After", "0"),))]
-        answer = ask(replace(cloud_of(server), max_retries=1), stream=stream)
+    server = LocalCloud()
+    server.first = [replace(Reply.error(status, "busy"), headers=(("Retry-After", "0"),))]
+    answer = ask(replace(cloud_of(server), max_retries=1), server, stream=stream)
     assert (answer.text, answer.attempts) == (QUESTION.upper(), 2)
 
 
@@ -213,8 +217,9 @@ def test_a_redirect_says_where_to_and_what_to_do(
     stream: bool, status: int, location: str, place: str
 ) -> None:
     reply = Reply(status, b"", headers=(("Location", location),))
-    with CloudServer(fault=reply) as server, pytest.raises(HandoffError) as caught:
-        ask(cloud_of(server), stream=stream)
+    server = LocalCloud(fault=reply)
+    with pytest.raises(HandoffError) as caught:
+        ask(cloud_of(server), server, stream=stream)
     error = caught.value
     assert (error.reason, error.status, len(server.requests)) == ("cloud_invalid", status, 1)
     assert place in str(error)
@@ -226,8 +231,9 @@ def test_a_redirect_says_where_to_and_what_to_do(
 @pytest.mark.parametrize("location", ["", "http://[", "?q=Which is larger? A) 3"])
 def test_a_redirect_to_nowhere_is_told_without_it(location: str) -> None:
     reply = Reply(302, b"", headers=(("Location", location),))
-    with CloudServer(fault=reply) as server, pytest.raises(HandoffError, match="HTTP 302") as told:
-        ask(cloud_of(server), stream=False)
+    server = LocalCloud(fault=reply)
+    with pytest.raises(HandoffError, match="HTTP 302") as told:
+        ask(cloud_of(server), server, stream=False)
     assert "Which is" not in str(told.value)
 
 
@@ -238,8 +244,8 @@ def test_a_refusal_is_no_failure_of_the_cloud(stream: bool) -> None:
     document = json.dumps({"choices": [choice]}).encode()
     body = b"data: " + document + b"\n\ndata: [DONE]\n\n" if stream else document
     kind = "text/event-stream" if stream else "application/json"
-    with CloudServer(fault=Reply(200, body, kind)) as server, CloudServer() as other:
-        cloud = replace(cloud_of(server), fallbacks=(Endpoint(other.url, MODEL),))
-        answer = ask(cloud, stream=stream)
-        assert other.requests == []
+    server, other = LocalCloud(fault=Reply(200, body, kind)), LocalCloud(name="other")
+    cloud = replace(cloud_of(server), fallbacks=(Endpoint(other.url, MODEL),))
+    answer = ask(cloud, LocalClouds(server, other), stream=stream)
+    assert other.requests == []
     assert (answer.text, answer.refusal) == ("", "I cannot help with that.")
