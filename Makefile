@@ -11,7 +11,7 @@ JAVA_ONNXRUNTIME := 1.29.0
 PROCESSES ?= auto
 ORDINARY := not slow and not long and not prose and not languages and not optimum
 
-.PHONY: demo test test-slow test-mutants test-decisions lint test-bare tiny tiny-card flips loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz test-serve node-modules golden android test-profile render bench-jvm test-telemetry test-package test-arm64 test-languages test-optimum off-topic bench-peers bench emulated-flips test-emulation test-processors full-size docs clean help
+.PHONY: demo test test-slow test-mutants test-decisions lint test-bare tiny tiny-card flips loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz test-serve node-modules golden android test-profile render bench-jvm test-telemetry test-package test-arm64 test-languages test-optimum off-topic bench-peers bench bench-warm emulated-flips test-emulation test-processors full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -145,6 +145,9 @@ bench: $(VENV)/.dev  ## Measure our engine beside the peers, on an idle machine 
 	$(BIN)/python -m benchmarks.compare
 	$(BIN)/python -m benchmarks.automix
 	$(BIN)/python -m benchmarks.profile_ops
+
+bench-warm: $(VENV)/.dev  ## Measure what a connection opened ahead saves on a slow link (a minute).
+	$(BIN)/python -m benchmarks.delayed_link
 
 golden: $(VENV)/.dev  ## Write the golden traces again, after a change of the decision or a recipe.
 	$(BIN)/python -m tests.golden.write
