@@ -2,19 +2,30 @@
 
 What leaves the device is the user's message, and a system prompt where the deployer set one. No
 proxy, key or certificate is taken from the environment; no cookie is kept, no redirect followed.
+
+`CloudClient` is for threads; `AsyncCloudClient`, which does the work, for code that runs in an
+asyncio event loop.
 """
 
-from collections.abc import AsyncGenerator, Generator
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Self
 
 import httpx
 
-from foggen_runtime.cloud.async_client import AsyncCloudClient
+from foggen_runtime.cloud.breaker import BreakerOpenError
 from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.cloud.endpoints import Cloud, Endpoint
 from foggen_runtime.cloud.event_loop import EventLoopThread
+from foggen_runtime.cloud.exchange import Port, Query
+from foggen_runtime.cloud.patience import Patience
+from foggen_runtime.cloud.retrying import Itinerary, Jitter, Tries, full_jitter
+from foggen_runtime.errors import HandoffError
 
 __all__ = ["AsyncCloudClient", "Cloud", "CloudAnswer", "CloudClient", "Endpoint"]
 
@@ -112,3 +123,110 @@ class CloudClient:
         for items in list(self._streams):
             await items.aclose()
         await self._client.aclose()
+
+
+class AsyncCloudClient:
+    """Asks a cloud's endpoints in order; an async context manager, for one event loop.
+
+    Every question has a connection of its own, perhaps one opened ahead by `warm`.
+    """
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        jitter: Jitter = full_jitter,
+        clock: Callable[[], float] = time.monotonic,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            cloud: Where to, and how long to wait.
+            jitter: Draws the waits between attempts.
+            clock: Times the circuit breakers, in seconds.
+            transport: Carries all requests in place of connections of the client's own. It has to
+                call a request's `trace` extension when it connects and sends, as httpx's own
+                transports do: the time limits follow it.
+
+        Raises:
+            ConfigError: A `ca_file` cannot be used.
+        """
+        self._cloud = cloud
+        self._jitter = jitter
+        self._ports = tuple(Port(endpoint, cloud, clock, transport) for endpoint in cloud.endpoints)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close what is open; the client cannot be used afterwards."""
+        for port in self._ports:
+            await port.aclose()
+
+    def warm(self) -> None:
+        """Do as `CloudClient.warm`."""
+        for port in self._ports:
+            if port.breaker.passes:
+                port.warm()
+                return
+
+    async def complete(self, question: str, *, idempotency_key: str | None = None) -> CloudAnswer:
+        """Ask, and wait for the whole answer; arguments and errors are those of `CloudClient`."""
+        query = Query.of(question, idempotency_key, stream=False)
+        async with aclosing(self._ask(query)) as items:
+            async for item in items:
+                if isinstance(item, CloudAnswer):
+                    return item
+        raise AssertionError("asking ends with an answer or an error")
+
+    async def stream(
+        self, question: str, *, idempotency_key: str | None = None
+    ) -> AsyncGenerator[str | CloudAnswer, None]:
+        """Ask, and yield the answer piece by piece, as `CloudClient.stream` does."""
+        query = Query.of(question, idempotency_key, stream=True)
+        async with aclosing(self._ask(query)) as items:
+            async for item in items:
+                yield item
+
+    async def _ask(self, query: Query) -> AsyncGenerator[str | CloudAnswer, None]:
+        """Make attempts until one gives a piece; that one is the last."""
+        loop = asyncio.get_running_loop()
+        cloud = self._cloud
+        deadline = loop.time() + cloud.total_timeout
+        tries = Tries(len(self._ports), cloud.max_retries, deadline, self._jitter)
+        itinerary = Itinerary(tries, loop.time())
+        begun = False
+        while True:
+            index, wait = itinerary.next(loop.time())
+            await asyncio.sleep(wait)
+            port = self._ports[index]
+            try:
+                with port.breaker.attempt():
+                    itinerary.began(index)
+                    # Of a whole answer there is no sign before all of it: only where another
+                    # endpoint can be asked is it worth less than all the time.
+                    whole = not port.streams(query) and itinerary.last
+                    patience = Patience(cloud, deadline, cloud.total_timeout if whole else None)
+                    async with aclosing(port.attempt(query, patience)) as items:
+                        async for item in items:
+                            if query.stream or isinstance(item, CloudAnswer):
+                                begun = True
+                                yield _counted(item, itinerary.attempts)
+            except BreakerOpenError as error:
+                itinerary.refused(index, error)
+            except HandoffError as error:
+                if begun:
+                    raise
+                itinerary.failed(index, error, loop.time())
+            else:
+                return
+
+
+def _counted(item: str | CloudAnswer, attempts: int) -> str | CloudAnswer:
+    """Add the attempts before this one, which may itself have been sent twice."""
+    if isinstance(item, CloudAnswer):
+        return replace(item, attempts=attempts - 1 + item.attempts)
+    return item

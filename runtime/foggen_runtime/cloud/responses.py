@@ -1,7 +1,7 @@
 """The response to one question: its head is checked, its body read as it comes."""
 
 import zlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 
@@ -13,7 +13,6 @@ from foggen_runtime.cloud.completions import (
     failure_reason,
     read_completion,
 )
-from foggen_runtime.cloud.decompressing import CODINGS, Decompressor
 from foggen_runtime.cloud.patience import Patience
 from foggen_runtime.cloud.quoting import server_message, shown
 from foggen_runtime.cloud.retrying import read_retry_after
@@ -24,6 +23,9 @@ DOCUMENT = "application/json"
 FAILURES = (httpx.TransportError, OSError)  # the network or the server failed
 _MAX_BYTES = 8 << 20
 _MESSAGE_SECONDS = 1.0  # how long the message of an error is waited for
+_CODINGS = ("gzip", "x-gzip", "deflate")
+_PIECE_BYTES = 1 << 16
+_GZIP_OR_ZLIB = 47  # zlib's window bits that take either header
 
 Items = AsyncGenerator[str | CloudAnswer, None]
 _Chunks = AsyncGenerator[bytes, None]
@@ -71,7 +73,7 @@ class IncomingAnswer:
     async def _received(self) -> _Chunks:
         """Yield the body as it comes, decompressed, up to the limits of size and time."""
         chunks = self._response.aiter_raw()
-        decompressor = Decompressor() if self._coding in CODINGS else None
+        decompressor = Decompressor() if self._coding in _CODINGS else None
         received = size = 0
         while True:
             self._patience.check()
@@ -114,7 +116,7 @@ class IncomingAnswer:
     async def _check_head(self, kind: str, chunks: _Chunks) -> None:
         """Raise a HandoffError, with the server's message, unless the body may be an answer."""
         status = self._response.status_code
-        readable = self._coding == "identity" or self._coding in CODINGS
+        readable = self._coding == "identity" or self._coding in _CODINGS
         if status == 200 and kind in (EVENTS, DOCUMENT) and readable:
             return
         self._patience.shorten(_MESSAGE_SECONDS)
@@ -150,6 +152,30 @@ class IncomingAnswer:
         place = shown(place.removesuffix("/chat/completions"), self._secrets)
         advice = "if the cloud is there now, set its url to that"
         return f": it redirects to {place}, and no redirect is followed; {advice}"
+
+
+class Decompressor:
+    """Undoes a compression that the server applied although it was asked not to.
+
+    httpx would, but a bomb at once; and it does not know the old name `x-gzip`.
+    """
+
+    def __init__(self) -> None:
+        self._zlib = zlib.decompressobj(_GZIP_OR_ZLIB)
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield what a chunk holds, in pieces of at most 64 KiB: a bomb is seen before it bursts.
+
+        Raises:
+            zlib.error: It is not compressed so.
+        """
+        while not self._zlib.eof:
+            piece = self._zlib.decompress(chunk, _PIECE_BYTES)
+            chunk = self._zlib.unconsumed_tail
+            if piece:
+                yield piece
+            if not chunk and len(piece) < _PIECE_BYTES:
+                return
 
 
 def _invalid(what: str) -> HandoffError:

@@ -9,8 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from foggen_runtime.cloud.async_client import AsyncCloudClient
-from foggen_runtime.cloud.client import CloudClient
+from foggen_runtime.cloud.client import AsyncCloudClient, CloudClient
 from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.errors import HandoffError, QuestionError

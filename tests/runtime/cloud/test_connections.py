@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from foggen_runtime.cloud import connections
-from foggen_runtime.cloud.async_client import AsyncCloudClient
-from foggen_runtime.cloud.client import CloudClient
+from foggen_runtime.cloud.client import AsyncCloudClient, CloudClient
 from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.errors import ConfigError, HandoffError
 from tests.support.cloud_server import CloudServer, Fault

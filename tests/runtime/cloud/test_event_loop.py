@@ -129,6 +129,8 @@ def test_closing_cancels_what_runs_and_ends_the_thread() -> None:
     async def last() -> None:
         order.append("last")
 
+    thread = EventLoopThread("test-loop", last)
+
     async def hang() -> None:
         try:
             order.append("begun")
@@ -143,7 +145,6 @@ def test_closing_cancels_what_runs_and_ends_the_thread() -> None:
         except RuntimeError as error:
             outcome.append(error)
 
-    thread = EventLoopThread("test-loop", last)
     waiting = threading.Thread(target=wait)
     waiting.start()
     wait_until(lambda: order == ["begun"])

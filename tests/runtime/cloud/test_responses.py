@@ -11,6 +11,7 @@ import pytest
 from foggen_runtime.cloud.client import CloudClient
 from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.cloud.endpoints import Cloud, Endpoint
+from foggen_runtime.cloud.responses import Decompressor
 from foggen_runtime.errors import HandoffError
 from tests.support.cloud_server import MODEL, CloudServer, Fault, Reply, Script
 from tests.support.local_cloud import LocalCloud, LocalClouds
@@ -21,6 +22,7 @@ EVENTS = (
     b'data: {"choices": [{"delta": {"content": "It is B"}, "finish_reason": "stop"}]}\n\n'
     b"data: [DONE]\n\n"
 )
+LINES = b"".join(b"event %d\n" % i for i in range(10_000))
 
 
 def cloud_of(server: CloudServer | LocalCloud) -> Cloud:
@@ -51,8 +53,8 @@ def thinking(seconds: float, count: int, field: str = "reasoning_content") -> Sc
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_thoughts_are_no_silence(field: str) -> None:
-    with CloudServer(fault=thinking(0.8, 8, field)) as server:
-        answer = ask(replace(cloud_of(server), first_token_timeout=0.5), stream=True)
+    with CloudServer(fault=thinking(1.2, 8, field)) as server:
+        answer = ask(replace(cloud_of(server), first_token_timeout=0.7), stream=True)
         with (
             openai.OpenAI(base_url=server.url, api_key="k", max_retries=0) as peer,
             peer.chat.completions.create(
@@ -249,3 +251,34 @@ def test_a_refusal_is_no_failure_of_the_cloud(stream: bool) -> None:
     answer = ask(cloud, LocalClouds(server, other), stream=stream)
     assert other.requests == []
     assert (answer.text, answer.refusal) == ("", "I cannot help with that.")
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+def test_the_body_comes_out_however_it_is_cut(compress: object, size: int) -> None:
+    assert callable(compress)
+    body = compress(LINES)
+    reading = Decompressor()
+    chunks = [body[i : i + size] for i in range(0, len(body), size)]
+    assert b"".join(piece for chunk in chunks for piece in reading.feed(chunk)) == LINES
+
+
+def test_what_was_flushed_comes_at_once() -> None:
+    writing = zlib.compressobj(wbits=31)
+    reading = Decompressor()
+    for event in (b"data: a\n\n", b"data: b\n\n"):
+        chunk = writing.compress(event) + writing.flush(zlib.Z_SYNC_FLUSH)
+        assert b"".join(reading.feed(chunk)) == event
+
+
+def test_a_bomb_comes_in_small_pieces_that_can_be_refused() -> None:
+    bomb = gzip.compress(bytes(64 << 20))
+    pieces = Decompressor().feed(bomb)
+    assert [len(next(pieces)) for _ in range(3)] == [1 << 16] * 3
+    assert sum(map(len, pieces)) == (64 << 20) - (3 << 16)
+
+
+def test_what_follows_the_end_is_left_alone_and_what_is_not_compressed_is_refused() -> None:
+    assert b"".join(Decompressor().feed(gzip.compress(b"a") + b"junk")) == b"a"
+    with pytest.raises(zlib.error):
+        list(Decompressor().feed(b"data: a\n\n"))

@@ -190,7 +190,7 @@ def test_the_next_endpoint_answers_for_one_that_failed(ask: Ask, fault: str) -> 
     cloud = Cloud(
         first.url,
         MODEL,
-        first_token_timeout=0.2,
+        first_token_timeout=0.3,
         max_retries=0,
         fallbacks=(Endpoint(second.url, MODEL),),
     )
