@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError as WorkCancelledError
@@ -78,9 +79,10 @@ class EventLoopThread:
         """Run what closes a generator, also after the loop was closed.
 
         The garbage collector may ask for it in the loop's own thread, which cannot wait for
-        itself. Nothing is done there: asyncio closes generators that nobody refers to.
+        itself. Nothing is done there: asyncio closes generators that nobody refers to. Nor is
+        anything at the end of the process, when the thread is gone.
         """
-        if threading.current_thread() is not self._thread:
+        if threading.current_thread() is not self._thread and not sys.is_finalizing():
             with suppress(RuntimeError):
                 self.run(work)
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,8 @@ from foggen_runtime.cloud.event_loop import EventLoopThread
 from foggen_runtime.errors import CancelledError, HandoffError
 from tests.support.cloud_server import CloudServer, Fault
 from tests.support.tls_server import wait_until
+
+REPOSITORY = Path(__file__).parent.parent.parent.parent
 
 
 async def nothing() -> None:
@@ -272,3 +275,19 @@ print(time.monotonic(), flush=True)
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
     assert time.monotonic() - float(done.stdout) < 2
     assert done.stderr == b""
+
+
+def test_a_stream_and_a_client_that_nobody_closed_do_not_hold_up_the_end_of_the_process() -> None:
+    program = """
+from foggen_runtime.cloud.client import CloudClient
+from foggen_runtime.cloud.endpoints import Cloud
+from tests.support.cloud_server import Fault
+from tests.support.local_cloud import LocalCloud
+server = LocalCloud(str, Fault.STALL)
+client = CloudClient(Cloud(server.url, "big"), transport=server)
+stream = client.stream("ab" * 1000)
+print(len(next(stream)))
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, check=True, capture_output=True, timeout=60, cwd=REPOSITORY)
+    assert (done.stdout, done.stderr) == (b"1000\n", b"")
