@@ -24,7 +24,8 @@ _FAILURES = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.Protocol
 class Connections(httpx.AsyncBaseTransport):
     """Carries httpx's requests to one endpoint, over the same httpcore as httpx's own transport.
 
-    That one has no way to connect ahead; it serves where there is a proxy.
+    That one cannot connect ahead, leaves the socket of a cancelled TLS handshake open, and forgets
+    why connecting failed (tried with httpx 0.28); it serves where there is a proxy.
     """
 
     def __init__(self, endpoint: Endpoint, connect_timeout: float) -> None:

@@ -307,7 +307,7 @@ def test_a_whole_answer_may_take_all_the_time_unless_another_endpoint_can_be_ask
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.DRIP_HEAD, Fault.DRIP, Fault.FLOOD])
 def test_the_total_timeout_holds_whatever_arrives(ask: Ask, fault: Fault) -> None:
     with CloudServer(fault=fault) as server:
-        cloud = replace(cloud_of(server), total_timeout=1.0)
+        cloud = replace(cloud_of(server), total_timeout=0.5)
         with CloudClient(cloud) as client:
             start = time.perf_counter()
             with pytest.raises(HandoffError) as caught:
@@ -316,7 +316,7 @@ def test_the_total_timeout_holds_whatever_arrives(ask: Ask, fault: Fault) -> Non
         assert server.disconnected.wait(10)
     assert caught.value.reason == "cloud_timeout"
     # To a tenth: the long test of faults. This one has to pass on a busy machine.
-    assert 1.0 <= seconds < 2.5
+    assert 0.5 <= seconds < 2.0
 
 
 def test_the_total_timeout_holds_while_the_consumer_waits() -> None:
