@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -237,7 +238,7 @@ class TemplateInfo:
                     "breaks that"
                 )
 
-    @property
+    @cached_property
     def level_values(self) -> tuple[float, ...]:
         """The confidence levels as numbers."""
         return tuple(float(level) for level in self.levels)

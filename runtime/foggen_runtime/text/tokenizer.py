@@ -7,7 +7,7 @@ manifest's prompt ids alone.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -140,6 +140,15 @@ class QuestionTokenizer:
         """Start decoding ids one at a time."""
         return TextStream(self)
 
+    def pieces(self, ids: Iterable[int]) -> Iterator[str]:
+        """Yield the text of ids as it becomes complete, never an empty piece."""
+        stream = self.stream()
+        for token_id in ids:
+            if piece := stream.feed(token_id):
+                yield piece
+        if piece := stream.finish():
+            yield piece
+
     def _token(self, token_id: int) -> str | None:
         added = self._added_tokens.get(token_id)
         if added is None:
@@ -153,22 +162,26 @@ class TextStream:
     def __init__(self, tokenizer: QuestionTokenizer) -> None:
         self._tokenizer = tokenizer
         self._ids: list[int] = []  # one whose text is given out, then those not yet complete
-        self._given = 0  # how much of the text of `_ids` is given out, in characters
+        # How much of the text of `_ids` is given out, in characters; None for all of it: how much
+        # that is takes decoding, and the last token of an answer never needs it.
+        self._given: int | None = 0
 
     def feed(self, token_id: int) -> str:
         """Add one id and return the text it completes, which may be empty."""
+        given = len(self._tokenizer.decode(self._ids)) if self._given is None else self._given
         self._ids.append(token_id)
         text = self._tokenizer.decode(self._ids)
         complete = len(text.rstrip(_INCOMPLETE))
-        piece = text[self._given : complete]
-        self._given = max(self._given, complete)
+        piece = text[given:complete]
+        self._given = max(given, complete)
         if piece and complete == len(text):
-            self._ids = [token_id]
-            self._given = len(self._tokenizer.decode(self._ids))
+            self._ids, self._given = [token_id], None
         return piece
 
     def finish(self) -> str:
         """Return what was held back, an incomplete character as U+FFFD."""
+        if self._given is None:
+            return ""
         text = self._tokenizer.decode(self._ids)
         piece = text[self._given :]
         self._given = len(text)
