@@ -18,8 +18,9 @@ from foggen_exporter.prefix import prefix_snapshot
 from foggen_exporter.recipes import RECIPES, find_recipe
 from foggen_exporter.template import load_template
 from foggen_runtime import EngineOptions, Foggen, OpenOptions
-from foggen_runtime.bundle.bundle import BUNDLE
+from foggen_runtime.bundle.bundle import BUNDLE, Bundle
 from foggen_runtime.bundle.manifest import Manifest
+from foggen_runtime.model.local_model import LocalModel
 from foggen_runtime.placing import Place
 from tests.conftest import TINY, BundleOf
 from tests.support.export import export_bundle
@@ -84,8 +85,7 @@ def test_the_shipped_snapshot_is_of_the_folded_weights(tmp_path: Path, injected:
     export(bundle, settings, injected)
     shipped: Float32 = np.load(bundle / "prefix_snapshot.npy")
     options = OpenOptions(EngineOptions(threads=1, spinning=False), recompute_prefix=True)
-    with Foggen.open(bundle, options=options) as foggen:
-        computed = foggen.model.engine.cache.snapshot()
+    computed = LocalModel(Bundle.open(bundle), options).engine.cache.snapshot()
     unfolded = prefix_snapshot(Checkpoint.open(injected), Manifest.load(bundle).prompt.prefix_ids)
     for layer in range(len(shipped)):
         largest = np.abs(shipped[layer, 1]).max()

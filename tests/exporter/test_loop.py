@@ -18,8 +18,8 @@ from foggen_exporter.loop_tables import LoopTables
 from foggen_exporter.recipes import find_recipe
 from foggen_exporter.template import load_template
 from foggen_runtime import ConfigError, Decoding, EngineOptions, Foggen, OpenOptions
+from foggen_runtime.ask.model import Model
 from foggen_runtime.bundle.manifest import Manifest, TemplateInfo
-from foggen_runtime.model.local_model import LocalModel
 from foggen_runtime.model.quiet_onnxruntime import ort
 from foggen_runtime.model.snapshot import SNAPSHOT_FILE
 
@@ -79,7 +79,7 @@ def opened(bundle: Path) -> Foggen:
     return Foggen.open(bundle, options=options)
 
 
-def written(model: LocalModel, ids: list[int], *, kept: bool, limit: int = 256) -> list[int]:
+def written(model: Model, ids: list[int], *, kept: bool, limit: int = 256) -> list[int]:
     """Return what the host's loop writes."""
     decoder = model.decoder(Decoding())
     tokens = list(decoder.decide(ids[model.prefix_length :]).tokens)

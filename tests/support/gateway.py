@@ -5,17 +5,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import httpx
 
+from foggen_runtime.ask.foggen import Foggen
+from foggen_runtime.ask.model import Model
 from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.handoff.policy import Policy
 from foggen_runtime.model.engine import EngineOptions
 from foggen_runtime.model.local_model import OpenOptions
 from foggen_runtime.serving.server import Server, open_socket
 from foggen_runtime.serving.settings import Settings
-from foggen_runtime.serving.turns import open_shared
+from foggen_runtime.serving.turns import Turns
+from tests.support.fake_model import FakeModel
 
 OPTIONS = OpenOptions(EngineOptions(threads=1, spinning=False))
 DEFAULTS = Settings(port=0)
@@ -56,14 +58,14 @@ def request(question: str, **fields: object) -> dict[str, object]:
 
 @contextmanager
 def serving(
-    bundle: Path,
     settings: Settings = DEFAULTS,
     cloud: Cloud | None = None,
     policy: Policy | None = None,
+    model: Model | None = None,
 ) -> Iterator[Gateway]:
-    """Serve a bundle until the end of the block."""
+    """Serve a model, a fake one if none is given, until the end of the block."""
     settings = replace(settings, port=0)
-    with open_shared(bundle, cloud, OPTIONS, policy or Policy()) as foggen:
+    with Foggen(model or FakeModel(), cloud, policy, Turns()) as foggen:
         server = Server(foggen, settings, open_socket(settings))
         thread = threading.Thread(target=server.run)
         thread.start()

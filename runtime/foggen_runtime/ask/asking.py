@@ -1,10 +1,21 @@
-"""One question on its way: decide here, then answer here, hand off, or queue."""
+"""One question on its way: decide here, then answer here, hand off, or fall back.
+
+`ask` tells the whole of it. Each phase below ends in a value: a decision and its verdict
+(`Decided`), the tokens of an answer (`Written`), and how the question stands (`Ending`). The result
+is made of these, once, at the end.
+"""
 
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import filterfalse, tee
+from typing import Protocol, Self
 
-from foggen_runtime.ask.verdict import Threshold, judge
+from foggen_runtime.ask.model import CountingEngine, Model
+from foggen_runtime.ask.verdict import Verdict, judge
+from foggen_runtime.bundle.manifest import ConfidenceKind
 from foggen_runtime.cloud.cancellation import Cancellation
 from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.decide.plain import Decision, Decoder
@@ -18,9 +29,10 @@ from foggen_runtime.errors import (
 from foggen_runtime.handoff.policy import Route as Route
 from foggen_runtime.handoff.services import Services
 from foggen_runtime.model.decoding import Decoding
-from foggen_runtime.model.local_model import LocalModel
-from foggen_runtime.result import Result, Timing, Usage
+from foggen_runtime.result import BundleRef, Result, Source, Timing, Usage
 from foggen_runtime.text.choice import parse_choice
+
+_KEPT_DECODERS = 16
 
 
 @dataclass(frozen=True)
@@ -42,234 +54,395 @@ class Request:
     cancellation: Cancellation | None = None
 
 
-class Asking:
-    """Runs one question; `result` fills up on the way and is complete when `run` ends."""
+@dataclass(frozen=True)
+class Tau:
+    """What a confidence must reach for its question to be kept; the fields are `Result`'s."""
 
-    def __init__(self, model: LocalModel, services: Services, blank: Result) -> None:
-        """Prepare.
+    value: float
+    source: str
+    on: ConfidenceKind
+
+
+class TurnTaking(Protocol):
+    """Who may use the engine: one question at a time."""
+
+    def take(self) -> int:
+        """Wait for the engine, and return the turn's number: one more than the turn before."""
+
+    def give(self) -> None:
+        """Let the next question have the engine."""
+
+
+class Alone:
+    """Takes turns where nobody else asks."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def take(self) -> int:
+        """Return the turn's number: one more than the turn before."""
+        self._number += 1
+        return self._number
+
+    def give(self) -> None:
+        """Do nothing: nobody waits."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What every question is asked with.
+
+    Attributes:
+        model: Decides and answers.
+        services: The policy, and what it needs: cloud, outbox, log.
+        turns: Who may use the model's engine.
+        bundle: Names the model in results.
+        decoder: Gives the model's decoder for a decoding; those used last are kept.
+    """
+
+    model: Model
+    services: Services
+    turns: TurnTaking
+    bundle: BundleRef
+    decoder: Callable[[Decoding], Decoder]
+
+    @classmethod
+    def of(cls, model: Model, services: Services, turns: TurnTaking | None = None) -> Self:
+        """Ask a model under a policy.
 
         Args:
             model: Decides and answers.
-            services: The policy, and what it needs: cloud, outbox, log.
-            blank: A result with id, tau and the bundle filled in.
+            services: The policy, and what it needs.
+            turns: Who may use the engine; None where one thread asks.
         """
-        self._model = model
-        self._services = services
-        self._policy = services.policy
-        self.result = blank
-        self._timing = Timing()
-        self._started = time.perf_counter()
-        self._passes = model.engine.forward_passes
-        self._decoder: Decoder | None = None
-        self._decision: Decision | None = None
+        manifest = model.bundle.manifest
+        bundle = BundleRef(manifest.model.name, manifest.sha256)
+        decoder = lru_cache(maxsize=_KEPT_DECODERS)(model.decoder)
+        return cls(model, services, turns or Alone(), bundle, decoder)
 
-    def run(self, request: Request) -> Iterator[str | Result]:
-        """Yield the answer's text as it comes, and the result last.
 
-        Raises:
-            QuestionError: The question is empty or not valid Unicode.
-            CancelledError: The request's `cancellation` ended a wait for the cloud.
-        """
-        manifest = self._model.bundle.manifest
-        prompt = self._model.tokenizer.prompt_ids(manifest.prompt, request.question)
+def ask(means: Means, request: Request, tau: Tau) -> Iterator[str | Result]:
+    """Yield the answer's text as it comes, and the result last.
+
+    Raises:
+        QuestionError: The question is empty or not valid Unicode.
+        CancelledError: The request's `cancellation` ended a wait for the cloud.
+    """
+    turn = _Turn(means.turns, means.model.engine)
+    if request.route != "cloud_only":
+        turn.take()  # before the question's clock starts
+    try:
+        asked = _Question(means, request, tau, turn)
+        asked.tokenize()
         try:
-            yield from self._answer_somehow(prompt, request)
+            ending = yield from asked.answer()
         except (GeneratorExit, CancelledError):
-            self._note("cancelled")
-            self._finish(request.question)
+            asked.finish(Ending("cancelled"))
             raise
-        self._finish(request.question)
-        yield self.result
+        yield asked.finish(ending)
+    finally:
+        turn.give()
 
-    def _answer_somehow(self, prompt: list[int], request: Request) -> Iterator[str]:
+
+class _Turn:
+    """One question's turns at the engine, and the passes that it spends in them."""
+
+    def __init__(self, turns: TurnTaking, engine: CountingEngine) -> None:
+        self._turns = turns
+        self._engine = engine
+        self._number: int | None = None
+        self._held = False
+        self._spent = 0
+        self._passes_before = 0
+
+    def take(self) -> bool:
+        """Have the engine until `give`; tell whether its cache is as this question left it."""
+        if self._held:
+            return True
+        last, self._number = self._number, self._turns.take()
+        self._held = True
+        self._passes_before = self._engine.forward_passes - self._spent
+        return last is not None and self._number == last + 1
+
+    def passes(self) -> int:
+        """Return the passes spent so far, while the engine is had."""
+        return self._engine.forward_passes - self._passes_before
+
+    def give(self) -> None:
+        """Let other questions have the engine, if this one has it."""
+        if self._held:
+            self._spent = self.passes()
+            self._held = False
+            self._turns.give()
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What the model said of itself.
+
+    Attributes:
+        decoder: Goes on to the answer.
+        decision: What was written, and how sure the model was of it.
+        verdict: What that comes to.
+        passes: Forward passes spent.
+        ms: Milliseconds from the question to here.
+    """
+
+    decoder: Decoder
+    decision: Decision
+    verdict: Verdict
+    passes: int
+    ms: float
+
+
+@dataclass(frozen=True)
+class Written:
+    """The answer's tokens, its template's prefix before it.
+
+    Attributes:
+        tokens: Their number.
+        passes: Forward passes spent on the question altogether.
+        ms: Milliseconds they took.
+    """
+
+    tokens: int
+    passes: int
+    ms: float
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a question stands after a phase; the fields are `Result`'s, and the cloud's answer."""
+
+    reason: str
+    detail: str | None = None
+    source: Source = "none"
+    answer: str | None = None
+    finish_reason: str | None = None
+    cloud: CloudAnswer | None = None
+
+
+class _Question:
+    """One question's phases; each sets what it found out, once."""
+
+    def __init__(self, means: Means, request: Request, tau: Tau, turn: _Turn) -> None:
+        self._model = means.model
+        self._decoder_for = means.decoder
+        self._manifest = means.model.bundle.manifest
+        self._services = means.services
+        self._bundle = means.bundle
+        self._request = request
+        self._tau = tau
+        self._turn = turn
+        self._id = uuid.uuid4().hex
+        self._started = time.perf_counter()
+        self._prompt: list[int] = []
+        self._tokenize_ms: float | None = None
+        self._decided: Decided | None = None
+        self._written: Written | None = None
+        self._deferral: str | None = None
+        self._handoff_ms: float | None = None
+
+    def tokenize(self) -> None:
+        """Make the prompt; what is no question raises, and is not logged."""
+        prompt = self._manifest.prompt
+        self._prompt = self._model.tokenizer.prompt_ids(prompt, self._request.question)
+
+    def answer(self) -> Generator[str, None, Ending]:
         """Answer here, in the cloud, or not."""
-        route, question = request.route, request.question
+        route, handoff = self._request.route, self._services.handoff
         if route == "cloud_only":
-            self._note("mode")
-        else:
-            if route == "auto" and self._services.handoff:
-                self._services.handoff.warm(question)
-            yield from self._run_locally(prompt, route, request.decoding)
-        if self.result.source == "none" and route != "local_only":
-            self.result = replace(self.result, deferral=self.result.reason)
-            yield from self._hand_off(request)
+            return (yield from self._hand_off(Ending("mode")))
+        if route == "auto" and handoff:
+            handoff.warm(self._request.question)
+        ending = yield from self._ask_here()
+        if ending.source == "none" and route != "local_only":
+            return (yield from self._hand_off(ending))
+        return ending
 
-    def _finish(self, question: str) -> None:
-        """Stop the clock, and log."""
-        self._timing = replace(self._timing, total=self._elapsed())
-        self.result = replace(self.result, timing_ms=self._timing)
-        if self._services.log:
-            try:
-                self._services.log.write(question, self.result)
-            except StateError as error:
-                # An answer is worth more than its record.
-                detail = "; ".join(filter(None, (self.result.detail, str(error))))
-                self.result = replace(self.result, detail=detail)
-
-    def _run_locally(self, prompt: list[int], route: Route, decoding: Decoding) -> Iterator[str]:
-        """Decide, and answer if that is what the decision or the route says."""
-        self._timing = replace(self._timing, tokenize=self._elapsed())
-        if len(prompt) > self._model.room:
-            detail = f"the prompt has {len(prompt)} tokens, the bundle takes {self._model.room}"
-            self._note("context_length", detail)
-            return
+    def _ask_here(self) -> Generator[str, None, Ending]:
+        """Decide, and answer if that is what the verdict or the route says."""
+        self._tokenize_ms = self._elapsed()
+        count, room = len(self._prompt), self._model.room
         try:
-            decoder = self._model.decoder(decoding)
-            decision = decoder.decide(prompt[self._model.prefix_length :])
-            self._decoder, self._decision = decoder, decision
-            self._judge(decision, route, decoding)
-            elapsed = self._elapsed()
-            self._timing = replace(self._timing, prefill=decision.prefill_ms, decision=elapsed)
-            self._count(len(prompt), decision.tokens)
-            if self._answers_here(decision, route):
-                yield from self._answer(decoder, decision, decoding.max_new_tokens)
+            if count > room:
+                detail = f"the prompt has {count} tokens, the bundle takes {room}"
+                return Ending("context_length", detail)
+            self._decided = decided = self._decide()
+            kept = decided.verdict.reason == "confident"
+            reason: str = decided.verdict.reason
+            if self._request.route == "local_only":
+                kept = decided.decision.level is not None
+                reason = "mode" if reason == "below_tau" else reason
+            ending = Ending(reason, decided.verdict.detail)
+            return (yield from self._write(decided, ending)) if kept else ending
         except EngineError as error:
-            self._note("local_error", str(error))
+            return Ending("local_error", str(error))
+        finally:
+            self._turn.give()
 
-    def _judge(self, decision: Decision, route: Route, decoding: Decoding) -> None:
-        """Compare with tau, and note why."""
-        template = self._model.bundle.manifest.template
-        # Other decodings write what the model wants: a level they reached was meant.
-        minimum = template.min_template_probability if decoding.mode == "constrained" else 0.0
-        threshold = Threshold(self.result.tau, self.result.tau_on, minimum)
-        verdict = judge(decision, template, threshold)
-        if decision.reading:
-            self.result = replace(
-                self.result,
-                level_probabilities=decision.reading.level_probabilities,
-                template_probability=decision.reading.template_probability,
-            )
-        self.result = replace(
-            self.result,
-            confidence=verdict.confidence,
-            expected_confidence=verdict.expected_confidence,
-        )
-        unsure_here = route == "local_only" and verdict.reason == "below_tau"
-        self._note("mode" if unsure_here else verdict.reason, verdict.detail)
+    def _decide(self) -> Decided:
+        decoding, tau = self._request.decoding, self._tau
+        decoder = self._decoder_for(decoding)
+        decision = decoder.decide(self._prompt[self._model.prefix_length :])
+        forced = decoding.mode == "constrained"
+        verdict = judge(decision, self._manifest.template, tau.value, tau.on, forced=forced)
+        return Decided(decoder, decision, verdict, self._turn.passes(), self._elapsed())
 
-    def _answers_here(self, decision: Decision, route: Route) -> bool:
-        if route == "local_only":
-            return decision.level is not None
-        return self.result.reason == "confident"
-
-    def _answer(self, decoder: Decoder, decision: Decision, limit: int) -> Iterator[str]:
+    def _write(self, decided: Decided, ending: Ending) -> Generator[str, None, Ending]:
         """Decode the answer; without the template's answer prefix there is none."""
-        decided = self._elapsed()
-        prefix = self._model.bundle.manifest.template.answer_prefix_ids
-        eos = self._model.bundle.manifest.model.eos_token_ids
-        tokens: list[int] = []
+        begun = self._elapsed()
+        # Where another question had the engine in between, its cache knows nothing of this one.
+        decoder = decided.decoder if self._turn.take() else self._decide().decoder
+        prefix = self._manifest.template.answer_prefix_ids
+        eos = self._manifest.model.eos_token_ids
+        ids = decoder.answer(self._request.decoding.max_new_tokens)
+        tokens = list(_common_start(ids, prefix))
         text = ""
-        stream = self._model.tokenizer.stream()
-        for token in decoder.answer(limit):
-            tokens.append(token)
-            if tuple(tokens[: len(prefix)]) != prefix[: len(tokens)]:
-                break
-            if len(tokens) > len(prefix) and token not in eos:
-                piece = stream.feed(token)
-                yield from _nonempty(piece if text else piece.lstrip())
-                text = (text + piece).lstrip()
-        tail = stream.finish()
-        yield from _nonempty(tail)
-        self._count(self.result.usage.prompt_tokens, (*decision.tokens, *tokens))
-        self._timing = replace(self._timing, answer=self._elapsed() - decided)
+        if tuple(tokens) == prefix:
+            rest, copy = tee(ids)
+            for piece in self._model.tokenizer.pieces(filterfalse(eos.__contains__, rest)):
+                shown = piece if text else piece.lstrip()
+                if shown:
+                    yield shown
+                text += shown
+            tokens.extend(copy)
+        self._written = Written(len(tokens), self._turn.passes(), self._elapsed() - begun)
         if tuple(tokens[: len(prefix)]) != prefix:
-            self._note("malformed", "the output left the template after the level")
-            return
-        answer = (text + tail).strip()
-        self.result = replace(
-            self.result,
-            source="local",
-            answer=answer,
-            choice=parse_choice(answer),
-            finish_reason="stop" if tokens[-1] in eos else "length",
-        )
+            return Ending("malformed", "the output left the template after the level")
+        finish_reason = "stop" if tokens[-1] in eos else "length"
+        return replace(ending, source="local", answer=text.strip(), finish_reason=finish_reason)
 
-    def _hand_off(self, request: Request) -> Iterator[str]:
-        """Ask the cloud; when it fails, say so in the result and do what the policy says."""
-        started = self._elapsed()
-        begun = False
+    def _hand_off(self, deferred: Ending) -> Generator[str, None, Ending]:
+        """Ask the cloud; when it fails, do what the policy says."""
+        self._deferral = deferred.reason
+        request, handoff = self._request, self._services.handoff
+        if handoff is None:
+            if self._services.policy.on_unreachable == "fail":
+                return deferred
+            return (yield from self._fall_back(Ending("no_cloud", "no cloud is set")))
+        ask_cloud = handoff.stream if request.stream else handoff.complete
+        ending, failed, begun, started = deferred, None, False, self._elapsed()
         try:
-            for event in self._ask_cloud(request):
+            for event in ask_cloud(request.question, self._id, request.cancellation):
                 if isinstance(event, CloudAnswer):
-                    self._take(event, request.question)
+                    ending = Ending(deferred.reason, cloud=event)
                 else:
                     begun = True
                     yield event
         except HandoffError as error:
-            self._note(error.reason, str(error))
-            failed = True
-        else:
-            failed = False
+            failed = Ending(error.reason, str(error))
         finally:
-            if self._services.handoff:
-                self._timing = replace(self._timing, handoff=self._elapsed() - started)
-        if failed:
-            yield from self._fall_back(request, begun=begun)
+            self._handoff_ms = self._elapsed() - started
+        if failed is None:
+            return ending
+        # A local answer cannot follow a part of the cloud's.
+        return (yield from self._fall_back(failed, answer_here=not begun))
 
-    def _ask_cloud(self, request: Request) -> Iterator[str | CloudAnswer]:
-        handoff = self._services.handoff
-        if handoff is not None:
-            ask = handoff.stream if request.stream else handoff.complete
-            yield from ask(request.question, self.result.id, request.cancellation)
-        elif self._policy.on_unreachable != "fail":
-            raise HandoffError("no_cloud", "no cloud is set")
-
-    def _take(self, answer: CloudAnswer, question: str) -> None:
-        if self._services.handoff:
-            self.result = self._services.handoff.answered(self.result, question, answer)
-
-    def _fall_back(self, request: Request, *, begun: bool) -> Iterator[str]:
-        """Do what the policy says where the cloud gave no answer.
-
-        Args:
-            request: What was asked.
-            begun: Whether a part of the cloud's answer was yielded: a local one cannot follow it.
-        """
-        rule, decision = self._policy.on_unreachable, self._decision
+    def _fall_back(
+        self, failed: Ending, *, answer_here: bool = True
+    ) -> Generator[str, None, Ending]:
+        """Do what the policy says where the cloud gave no answer."""
+        rule, decided = self._services.policy.on_unreachable, self._decided
         if rule == "queue":
-            self._queue(request.question)
-        if rule != "answer_locally" or begun:
-            return
-        if self._decoder and decision and decision.level is not None:
-            try:
-                limit = request.decoding.max_new_tokens
-                yield from self._answer(self._decoder, decision, limit)
-            except EngineError as error:
-                self._note("local_error", str(error))
-
-    def _queue(self, question: str) -> None:
-        """Put the question into the outbox as it would be sent, unless it must not be."""
-        outbox = self._services.outbox
-        if outbox is None:
-            return
-        timing = replace(self._timing, total=self._elapsed())
-        queued = replace(self.result, source="queued", timing_ms=timing)
+            return self._queue(failed)
+        if rule != "answer_locally" or not answer_here or decided is None:
+            return failed
+        if decided.decision.level is None:
+            return failed
         try:
-            outbox.accept(self._policy.redacted(question), queued)
+            return (yield from self._write(decided, failed))
+        except EngineError as error:
+            return Ending("local_error", str(error))
+        finally:
+            self._turn.give()
+
+    def _queue(self, failed: Ending) -> Ending:
+        """Put the question into the outbox as it would be sent, unless it must not be."""
+        outbox, policy = self._services.outbox, self._services.policy
+        if outbox is None:
+            return failed
+        queued = replace(failed, source="queued")
+        try:
+            outbox.accept(policy.redacted(self._request.question), self._result(queued))
         except HandoffError as error:
-            self._note(error.reason, str(error))
+            return Ending(error.reason, str(error))
         except StateError as error:
             reason = "outbox_full" if isinstance(error, OutboxFullError) else "outbox_failed"
-            self._note(reason, f"{error} ({self.result.reason}: {self.result.detail})")
-        else:
-            self.result = queued
+            return Ending(reason, f"{error} ({failed.reason}: {failed.detail})")
+        return queued
 
-    def _count(self, prompt_tokens: int, tokens: tuple[int, ...]) -> None:
-        usage = Usage(
-            prompt_tokens=prompt_tokens,
-            cached_prompt_tokens=self._model.prefix_length,
-            forward_passes=self._model.engine.forward_passes - self._passes,
-            decoded_tokens=len(tokens),
+    def finish(self, ending: Ending) -> Result:
+        """Stop the clock, make the result, and log it."""
+        result = self._result(ending)
+        if self._services.log:
+            try:
+                self._services.log.write(self._request.question, result)
+            except StateError as error:
+                # An answer is worth more than its record.
+                detail = "; ".join(filter(None, (result.detail, str(error))))
+                return replace(result, detail=detail)
+        return result
+
+    def _result(self, ending: Ending) -> Result:
+        decided = self._decided
+        reading = decided.decision.reading if decided else None
+        result = Result(
+            answer=ending.answer,
+            source=ending.source,
+            reason=ending.reason,
+            tau=self._tau.value,
+            tau_source=self._tau.source,
+            bundle=self._bundle,
+            id=self._id,
+            deferral=self._deferral,
+            choice=None if ending.answer is None else parse_choice(ending.answer),
+            detail=ending.detail,
+            confidence=decided.verdict.confidence if decided else None,
+            level_probabilities=reading.level_probabilities if reading else None,
+            expected_confidence=decided.verdict.expected_confidence if decided else None,
+            template_probability=reading.template_probability if reading else None,
+            finish_reason=ending.finish_reason,
+            prefix_source=self._model.prefix_source,
+            tau_on=self._tau.on,
+            usage=self._usage(),
+            timing_ms=self._timing(),
         )
-        self.result = replace(self.result, usage=usage)
+        handoff = self._services.handoff
+        if handoff and ending.cloud:
+            return handoff.answered(result, self._request.question, ending.cloud)
+        return result
 
-    def _note(self, reason: str, detail: str | None = None) -> None:
-        self.result = replace(self.result, reason=reason, detail=detail)
+    def _usage(self) -> Usage:
+        decided, written = self._decided, self._written
+        if decided is None:
+            return Usage()
+        return Usage(
+            prompt_tokens=len(self._prompt),
+            cached_prompt_tokens=self._model.prefix_length,
+            forward_passes=written.passes if written else decided.passes,
+            decoded_tokens=len(decided.decision.tokens) + (written.tokens if written else 0),
+        )
+
+    def _timing(self) -> Timing:
+        decided, written = self._decided, self._written
+        return Timing(
+            tokenize=self._tokenize_ms,
+            prefill=decided.decision.prefill_ms if decided else None,
+            decision=decided.ms if decided else None,
+            answer=written.ms if written else None,
+            handoff=self._handoff_ms,
+            total=self._elapsed(),
+        )
 
     def _elapsed(self) -> float:
+        """Milliseconds since the question came."""
         return 1e3 * (time.perf_counter() - self._started)
 
 
-def _nonempty(piece: str) -> Iterator[str]:
-    if piece:
-        yield piece
+def _common_start(ids: Iterator[int], expected: Sequence[int]) -> Iterator[int]:
+    """Yield ids as far as they are the expected ones, and the first that is not."""
+    for one, other in zip(expected, ids, strict=False):
+        yield other
+        if one != other:
+            return

@@ -1,6 +1,5 @@
 """`Foggen`: ask a question, get an answer from here or from the cloud."""
 
-import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -8,7 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from foggen_runtime.ask.asking import Asking, Request
+from foggen_runtime.ask.asking import Means, Request, Tau, TurnTaking, ask
+from foggen_runtime.ask.model import Model
 from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.bundle.hub import locate_bundle
 from foggen_runtime.errors import ConfigError
@@ -16,7 +16,7 @@ from foggen_runtime.handoff.policy import Policy, Route, check_route, check_tau
 from foggen_runtime.handoff.services import Services
 from foggen_runtime.model.decoding import Decoding
 from foggen_runtime.model.local_model import LocalModel, OpenOptions
-from foggen_runtime.result import BundleRef, Result
+from foggen_runtime.result import Result
 
 if TYPE_CHECKING:
     from foggen_runtime.cloud.cancellation import Cancellation
@@ -24,8 +24,13 @@ if TYPE_CHECKING:
     from foggen_runtime.handoff.flushing import FlushOptions, FlushReport
 
 
+_DEFAULT_DECODING = Decoding()
+
+
 class Foggen:
-    """A loaded bundle and, perhaps, a cloud to hand off to. Not for use by several threads.
+    """A loaded bundle and, perhaps, a cloud to hand off to.
+
+    For use by several threads only where `turns` lets one question at a time have the engine.
 
     Attributes:
         model: The model on this device.
@@ -33,13 +38,17 @@ class Foggen:
     """
 
     def __init__(
-        self, model: LocalModel, cloud: "Cloud | None" = None, policy: Policy | None = None
+        self,
+        model: Model,
+        cloud: "Cloud | None" = None,
+        policy: Policy | None = None,
+        turns: TurnTaking | None = None,
     ) -> None:
         self.model = model
         self.policy = policy or Policy()
         self._services = Services.open(cloud, self.policy)
-        manifest = model.bundle.manifest
-        self._bundle = BundleRef(manifest.model.name, manifest.sha256)
+        self._means = Means.of(model, self._services, turns)
+        self._tau = self._default_tau()
 
     @classmethod
     def open(
@@ -48,6 +57,7 @@ class Foggen:
         cloud: "Cloud | None" = None,
         options: OpenOptions | None = None,
         policy: Policy | None = None,
+        turns: TurnTaking | None = None,
     ) -> Self:
         """Load a bundle.
 
@@ -57,6 +67,7 @@ class Foggen:
                 policy says otherwise.
             options: How to open it.
             policy: Who may answer, what may be sent, and what to do when the cloud fails.
+            turns: Who may use the engine; None where one thread asks.
 
         Raises:
             BundleError: It is missing, altered, or of a version this runtime does not read.
@@ -69,7 +80,7 @@ class Foggen:
             verify=options.verify,
             with_snapshot=not options.recompute_prefix,
         )
-        return cls(LocalModel(bundle, options), cloud, policy)
+        return cls(LocalModel(bundle, options), cloud, policy, turns)
 
     def __enter__(self) -> Self:
         return self
@@ -85,6 +96,11 @@ class Foggen:
     def close(self) -> None:
         """Close the connection to the cloud, and the policy's files."""
         self._services.close()
+
+    @property
+    def turns(self) -> TurnTaking:
+        """Who may use the model's engine."""
+        return self._means.turns
 
     def prompt_ids(self, question: str) -> list[int]:
         """Return the token ids of the whole prompt.
@@ -143,8 +159,18 @@ class Foggen:
             CancelledError: The request's `cancellation` ended a wait for the cloud.
             ConfigError: tau is not within [0, 1], or the route or decoding is unknown here.
         """
-        self._check(request)
-        return Asking(self.model, self._services, self._blank(tau)).run(request)
+        if request.route != self.policy.route:  # the policy has checked its own
+            check_route(request.route)
+        mode = request.decoding.mode
+        if self._tau.on == "expected" and mode != "constrained":
+            raise ConfigError(
+                "decoding: must be constrained with a bundle calibrated on expected confidence, "
+                f"is {mode}"
+            )
+        if tau is None:
+            return ask(self._means, request, self._tau)
+        check_tau(tau)
+        return ask(self._means, request, Tau(tau, "call", self._tau.on))
 
     def flush(self, options: "FlushOptions | None" = None) -> "FlushReport":
         """Deliver what waits in the outbox to the cloud.
@@ -185,35 +211,11 @@ class Foggen:
         decoding: Decoding | None,
     ) -> Request:
         route = self.policy.route if route is None else route
-        return Request(question, route, decoding or Decoding())
+        return Request(question, route, decoding or _DEFAULT_DECODING)
 
-    def _check(self, request: Request) -> None:
-        check_route(request.route)
-        mode = request.decoding.mode
-        if self.model.bundle.manifest.routing.on == "expected" and mode != "constrained":
-            raise ConfigError(
-                "decoding: must be constrained with a bundle calibrated on expected confidence, "
-                f"is {mode}"
-            )
-
-    def _blank(self, tau: float | None) -> Result:
-        """Return an empty result with tau from the call, else the policy, else the bundle."""
-        check_tau(tau)
+    def _default_tau(self) -> Tau:
+        """Return what a call that names no tau goes by: the policy's, else the bundle's."""
         routing = self.model.bundle.manifest.routing
-        source: str = "calibration" if routing.calibration else "default"
-        chosen = routing.tau
-        if tau is not None:
-            chosen, source = tau, "call"
-        elif self.policy.tau is not None:
-            chosen, source = self.policy.tau, self.policy.tau_source
-        return Result(
-            answer=None,
-            source="none",
-            reason="",
-            tau=chosen,
-            tau_source=source,
-            tau_on=routing.on,
-            bundle=self._bundle,
-            id=uuid.uuid4().hex,
-            prefix_source=self.model.prefix_source,
-        )
+        if self.policy.tau is not None:
+            return Tau(self.policy.tau, self.policy.tau_source, routing.on)
+        return Tau(routing.tau, "calibration" if routing.calibration else "default", routing.on)

@@ -8,22 +8,6 @@ from foggen_runtime.decide.plain import Decision
 
 
 @dataclass(frozen=True)
-class Threshold:
-    """What a confidence must reach for its question to be kept.
-
-    Attributes:
-        tau: The least confidence that keeps: equal is enough.
-        on: Which confidence is compared: the `verbalized` one or the `expected` one.
-        template_probability: The least mass the model must have given to the template for a level
-            to mean anything: left alone, it would have written something else.
-    """
-
-    tau: float
-    on: ConfidenceKind
-    template_probability: float
-
-
-@dataclass(frozen=True)
 class Verdict:
     """What was judged, and why.
 
@@ -40,21 +24,34 @@ class Verdict:
     detail: str | None = None
 
 
-def judge(decision: Decision, template: TemplateInfo, threshold: Threshold) -> Verdict:
-    """Compare a decision with a threshold."""
+def judge(
+    decision: Decision, template: TemplateInfo, tau: float, on: ConfidenceKind, *, forced: bool
+) -> Verdict:
+    """Compare a decision with a threshold.
+
+    Args:
+        decision: What the model wrote.
+        template: Its levels.
+        tau: The least confidence that keeps: equal is enough.
+        on: Which confidence is compared: the `verbalized` one or the `expected` one.
+        forced: Whether the model had to write a level. Then it means something only where the
+            template got enough of the probability: left alone, the model would have written
+            something else. A level that it reached by itself was meant.
+    """
     expected = _expected_confidence(decision, template)
     if decision.level is None:
         return Verdict("malformed", None, expected, "the output left the template")
     confidence = template.level_values[decision.level]
     probability = decision.reading.template_probability if decision.reading else None
-    if probability is not None and probability < threshold.template_probability:
+    minimum = template.min_template_probability
+    if forced and probability is not None and probability < minimum:
         detail = (
             f"template_probability {probability:.3g} is below the bundle's "
-            f"minimum {threshold.template_probability:g}: no question for this model"
+            f"minimum {minimum:g}: no question for this model"
         )
         return Verdict("malformed", confidence, expected, detail)
-    compared = expected if threshold.on == "expected" else confidence
-    keeps = compared is not None and compared >= threshold.tau
+    compared = expected if on == "expected" else confidence
+    keeps = compared is not None and compared >= tau
     return Verdict("confident" if keeps else "below_tau", confidence, expected)
 
 

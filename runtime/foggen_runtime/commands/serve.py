@@ -151,9 +151,10 @@ def serve(**options: Any) -> None:
     arguments = take(Arguments, options)
     if missing := [name for name in _EXTRA if find_spec(name) is None]:
         raise ConfigError(f"serve: needs {', '.join(missing)}: pip install 'foggen[serve]'")
+    from foggen_runtime.ask.foggen import Foggen
     from foggen_runtime.serving.server import Server, open_socket
     from foggen_runtime.serving.settings import Settings
-    from foggen_runtime.serving.turns import open_shared
+    from foggen_runtime.serving.turns import Turns
 
     settings = Settings(
         host=arguments.host,
@@ -178,5 +179,6 @@ def serve(**options: Any) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     logging.getLogger("foggen_runtime").setLevel(level)
     listener = open_socket(settings)
-    with listener, open_shared(arguments.bundle, cloud, bundle.open_options(), policy) as foggen:
+    opened = Foggen.open(arguments.bundle, cloud, bundle.open_options(), policy, Turns())
+    with listener, opened as foggen:
         Server(foggen, settings, listener).run(announce=click.echo)

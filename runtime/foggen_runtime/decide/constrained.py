@@ -47,10 +47,10 @@ class ConstrainedDecoder:
         eos_token_ids: tuple[int, ...],
         first_answer_ids: tuple[int, ...] | None = None,
     ) -> None:
-        """Decode one question.
+        """Decode questions.
 
         Args:
-            engine: Holds what the prompt given to `decide` continues.
+            engine: Holds what every prompt given to `decide` continues.
             trie: The template.
             answer_prefix: Ids between the separator and the answer.
             eos_token_ids: Tokens that end the answer.
@@ -61,13 +61,15 @@ class ConstrainedDecoder:
         self._answer_prefix = answer_prefix
         self._eos_token_ids = eos_token_ids
         self._first_answer_ids = first_answer_ids
+        self._before = engine.cache.length
         self._start = 0
         self._fed: Node = ROOT
         self._path: Node = ROOT
 
     def decide(self, prompt: Sequence[int]) -> Decision:
         """Feed the prompt with the draft, and other drafts where branches lie off it."""
-        self._start = self._engine.cache.length + len(prompt)
+        self._engine.cache.truncate(self._before)
+        self._start = self._before + len(prompt)
         # 1. Feed the prompt and the first draft; the row after each drafted token, and before.
         first, *others = self._trie.drafts
         start = time.perf_counter()
@@ -132,7 +134,7 @@ class ChoiceDecoder(ConstrainedDecoder):
         eos_token_ids: tuple[int, ...],
         head: HeadInfo,
     ) -> None:
-        """Decode one question; the arguments are `ConstrainedDecoder`'s and the head's tokens."""
+        """Decode questions; the arguments are `ConstrainedDecoder`'s and the head's tokens."""
         super().__init__(engine, trie, answer_prefix, eos_token_ids, head.answer_ids)
         self._columns = {token: column for column, token in enumerate(head.token_ids)}
 

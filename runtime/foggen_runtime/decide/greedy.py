@@ -32,11 +32,14 @@ class GreedyDecoder:
         self._trie = trie
         self._answer_prefix = answer_prefix
         self._eos_token_ids = eos_token_ids
+        self._before = engine.cache.length
         self._written: list[int] = []
         self._decided = 0
 
     def decide(self, prompt: Sequence[int]) -> Decision:
         """Feed the prompt with the draft, then whatever the level reached still demands."""
+        self._engine.cache.truncate(self._before)
+        self._written.clear()
         rows: dict[Node, Float32] = {}
         node: Node = ROOT
         start = time.perf_counter()

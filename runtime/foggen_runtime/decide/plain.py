@@ -1,7 +1,7 @@
 """The decoding loop, over token ids only: a decision first, then, if it is wanted, the answer.
 
 A decoder's output is `decision.tokens` and then the tokens of `answer`. Whoever drives it
-compares the confidence with tau in between, and drops the decoder to defer.
+compares the confidence with tau in between, and asks for no answer to defer.
 """
 
 import time
@@ -62,10 +62,13 @@ class Decision:
 
 
 class Decoder(Protocol):
-    """A way to decode; one per question."""
+    """A way to decode, question after question.
+
+    What the engine held when the decoder was made comes before every question.
+    """
 
     def decide(self, prompt: Sequence[int]) -> Decision:
-        """Feed the rest of the prompt and go on to the end of the confidence span."""
+        """Forget the last question, feed the prompt and go on to the end of the confidence span."""
 
     def answer(self, max_new_tokens: int) -> Iterator[int]:
         """Yield the ids after the separator, the end-of-sequence id included if it comes."""
@@ -80,10 +83,12 @@ class StepDecoder:
         self._engine = engine
         self._trie = trie
         self._eos_token_ids = eos_token_ids
+        self._before = engine.cache.length
         self._pending = -1
 
     def decide(self, prompt: Sequence[int]) -> Decision:
-        """Feed the rest of the prompt, then token by token to the end of the span."""
+        """Feed the prompt, then token by token to the end of the span."""
+        self._engine.cache.truncate(self._before)
         start = time.perf_counter()
         row = self._engine.forward(prompt)[-1]
         prefill_ms = 1e3 * (time.perf_counter() - start)

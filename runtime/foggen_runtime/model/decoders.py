@@ -1,7 +1,8 @@
 """Which decoder a question gets: by how it is asked, and by what the bundle's head can."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from typing import Protocol
 
 from foggen_runtime.bundle.manifest import HeadInfo, Manifest
 from foggen_runtime.decide.constrained import ChoiceDecoder, ConstrainedDecoder
@@ -11,38 +12,50 @@ from foggen_runtime.decide.trie import TemplateTrie
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.model.decoding import Decoding
 from foggen_runtime.text.letters import letter_ids
-from foggen_runtime.text.tokenizer import QuestionTokenizer
+
+
+class Tokenizer(Protocol):
+    """What is asked of a tokenizer to find the tokens of option letters."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of plain text."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids."""
 
 
 class Decoders:
-    """The decoders of one bundle."""
+    """The decoders of one bundle, on an engine that holds the prompt's constant prefix."""
 
-    def __init__(self, tokenizer: QuestionTokenizer, manifest: Manifest) -> None:
+    def __init__(self, engine: TokenEngine, tokenizer: Tokenizer, manifest: Manifest) -> None:
+        self._engine = engine
+        self._prefix_length = engine.cache.length
         self._tokenizer = tokenizer
         self._manifest = manifest
         self._trie = TemplateTrie.of(manifest.template)
-        self._letter_ids = cache(self._find_letter_ids)
+        self._letter_ids: dict[str, tuple[int, ...]] = {}
 
     @property
-    def shortest_reply(self) -> int:
-        """Tokens to leave for a reply: the longest level, the answer prefix and one more."""
+    def room(self) -> int:
+        """The most tokens a prompt may have and leave room for the shortest reply.
+
+        That is the longest level, the answer prefix and one token.
+        """
         longest = max(len(path) for path in self._trie.paths)
-        return longest + len(self._manifest.template.answer_prefix_ids) + 1
+        reply = longest + len(self._manifest.template.answer_prefix_ids) + 1
+        return self._engine.context_length - reply
 
-    def decoder(self, engine: TokenEngine, decoding: Decoding) -> Decoder:
-        """Return a decoder for one question.
-
-        Args:
-            engine: Holds what comes before the question.
-            decoding: How to decode.
+    def decoder(self, decoding: Decoding) -> Decoder:
+        """Return a decoder of questions after the prefix, to which the cache is rolled back.
 
         Raises:
             ConfigError: The bundle's output head is not enough for this decoding.
         """
-        manifest = self._manifest
+        engine, manifest = self._engine, self._manifest
+        engine.cache.truncate(self._prefix_length)
         eos = manifest.model.eos_token_ids
         if manifest.graph.head:
-            return self._choice_decoder(engine, manifest.graph.head, decoding)
+            return self._choice_decoder(manifest.graph.head, decoding)
         if decoding.mode == "step":
             return StepDecoder(engine, self._trie, eos)
         prefix = manifest.template.answer_prefix_ids
@@ -51,9 +64,7 @@ class Decoders:
         first = self._first_ids(decoding.choices) if decoding.choices else None
         return ConstrainedDecoder(engine, self._trie, prefix, eos, first)
 
-    def _choice_decoder(
-        self, engine: TokenEngine, head: HeadInfo, decoding: Decoding
-    ) -> ChoiceDecoder:
+    def _choice_decoder(self, head: HeadInfo, decoding: Decoding) -> ChoiceDecoder:
         manifest = self._manifest
         if decoding.mode != "constrained":
             raise ConfigError(
@@ -63,7 +74,7 @@ class Decoders:
         if decoding.choices:
             head = replace(head, answer_ids=self._first_ids(decoding.choices, head.answer_ids))
         prefix, eos = manifest.template.answer_prefix_ids, manifest.model.eos_token_ids
-        return ChoiceDecoder(engine, self._trie, prefix, eos, head)
+        return ChoiceDecoder(self._engine, self._trie, prefix, eos, head)
 
     def _first_ids(
         self, choices: tuple[str, ...], among: tuple[int, ...] | None = None
@@ -76,7 +87,7 @@ class Decoders:
         """
         first: list[int] = []
         for choice in choices:
-            ids = self._letter_ids(choice)
+            ids = self._ids_of_letter(choice)
             if among is not None:
                 ids = tuple(token for token in ids if token in among)
             if not ids:
@@ -87,8 +98,11 @@ class Decoders:
             first.extend(ids)
         return tuple(first)
 
-    def _find_letter_ids(self, choice: str) -> tuple[int, ...]:
-        template = self._manifest.template
-        prefix = template.answer_prefix_ids
-        before = self._tokenizer.decode((*template.separator_ids, *prefix))
-        return letter_ids(self._tokenizer.encode, before, prefix, choice)
+    def _ids_of_letter(self, letter: str) -> tuple[int, ...]:
+        if letter not in self._letter_ids:
+            template = self._manifest.template
+            prefix = template.answer_prefix_ids
+            before = self._tokenizer.decode((*template.separator_ids, *prefix))
+            ids = letter_ids(self._tokenizer.encode, before, prefix, letter)
+            self._letter_ids[letter] = ids
+        return self._letter_ids[letter]

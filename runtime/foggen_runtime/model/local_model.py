@@ -60,6 +60,10 @@ class LocalModel:
         prepared: The prepared model that was opened, or why none was; None where none was wanted.
         prefix_source: Where the cached prefix came from: `snapshot`, `recomputed` or `none`.
         prefix_ms: Milliseconds that took; a snapshot is read while the session opens.
+        prefix_length: Tokens of it.
+        room: The most tokens a prompt may have and leave room for the template and one token.
+        decoder: Returns a decoder of questions after the prefix, to which it rolls the cache back;
+            raises a ConfigError where the bundle's output head is not enough for the decoding.
     """
 
     def __init__(self, bundle: Bundle, options: OpenOptions) -> None:
@@ -89,28 +93,16 @@ class LocalModel:
         prefix_ids = manifest.prompt.prefix_ids
         if options.recompute_prefix and prefix_ids:
             self._cache_prefix("recomputed", lambda: self.engine.forward(prefix_ids))
-        self._decoders = Decoders(self.tokenizer, manifest)
         self.prefix_length = cache.length
+        decoders = Decoders(self.engine, self.tokenizer, manifest)
+        self.room = decoders.room
+        self.decoder: Callable[[Decoding], Decoder] = decoders.decoder
 
     def _find_prepared(self, options: OpenOptions, settings: EngineOptions) -> Prepared | None:
         if not options.prepared:
             return None
         place = options.prepared_directory
         return find_prepared(self.bundle, settings, place, verify=options.verify)
-
-    @property
-    def room(self) -> int:
-        """The most tokens a prompt may have and leave room for the template and one token."""
-        return self.engine.context_length - self._decoders.shortest_reply
-
-    def decoder(self, decoding: Decoding) -> "Decoder":
-        """Return a decoder for one question, the cache rolled back to the prefix.
-
-        Raises:
-            ConfigError: The bundle's output head is not enough for this decoding.
-        """
-        self.engine.cache.truncate(self.prefix_length)
-        return self._decoders.decoder(self.engine, decoding)
 
     def _cache_prefix(self, source: str, fill: Callable[[], object]) -> None:
         start = time.perf_counter()

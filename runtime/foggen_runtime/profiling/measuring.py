@@ -40,7 +40,8 @@ def measure(request: RoundRequest, started: tuple[float, float]) -> RoundReport:
     sensors = Sensors(files)
     before = sensors.read()
     ready = time.monotonic()
-    foggen = _open(request)
+    model = _open_model(request)
+    foggen = Foggen(model, _cloud(request))
     opened = time.monotonic()
     loaded_memory = memory_state(files)
     loaded = time.monotonic()
@@ -51,16 +52,16 @@ def measure(request: RoundRequest, started: tuple[float, float]) -> RoundReport:
     steady, peak = memory_state(files), peak_rss_bytes(files)
     foggen.close()
     streaming = time.monotonic()
-    streams = _stream(foggen.model, settings)
+    streams = _stream(model, settings)
     streamed = time.monotonic()
     after = sensors.read()
     first = (warm_up or samples)[0].decision_ms
     return RoundReport(
-        prepared=_is_prepared(foggen.model),
+        prepared=_is_prepared(model),
         moments=Moments(
             *started, ready, opened, loaded, warm, answered, streaming, streamed, time.monotonic()
         ),
-        prefix_ms=foggen.model.prefix_ms,
+        prefix_ms=model.prefix_ms,
         first_decision=None if first is None else loaded + first / 1e3,
         questions=tuple(samples),
         streams=streams,
@@ -72,7 +73,7 @@ def measure(request: RoundRequest, started: tuple[float, float]) -> RoundReport:
 
 def trace(request: RoundRequest) -> TraceReport:
     """Trace the operators of some decisions, and of single tokens after the last of them."""
-    model = LocalModel(Bundle.open(Path(request.bundle)), _open_options(request))
+    model = _open_model(request)
     engine = model.engine
     passes = [TracedPass("", 0)] * engine.forward_passes
     for number, question in enumerate(request.questions[: 1 + _TRACED_QUESTIONS]):
@@ -88,8 +89,8 @@ def trace(request: RoundRequest) -> TraceReport:
     return TraceReport(operator_times(engine.end_trace(), passes))
 
 
-def _open(request: RoundRequest) -> Foggen:
-    return Foggen.open(request.bundle, _cloud(request), _open_options(request))
+def _open_model(request: RoundRequest) -> LocalModel:
+    return LocalModel(Bundle.open(Path(request.bundle)), _open_options(request))
 
 
 def _is_prepared(model: LocalModel) -> bool:

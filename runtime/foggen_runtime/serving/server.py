@@ -24,7 +24,7 @@ from foggen_runtime.serving.listening import ListeningServer
 from foggen_runtime.serving.repeats import few_repeats
 from foggen_runtime.serving.requests import ChatRequest
 from foggen_runtime.serving.settings import Settings
-from foggen_runtime.serving.turns import SharedModel
+from foggen_runtime.serving.turns import Turns
 from foggen_runtime.text.choice import question_options
 
 _BACKLOG = 2048  # connections; uvicorn's default
@@ -44,7 +44,7 @@ class Server:
         """Prepare to serve; who connects from now on waits for `run`.
 
         Args:
-            foggen: The bundle; one of `open_shared` answers while handoffs wait.
+            foggen: The bundle; one opened with `Turns` answers while handoffs wait.
             settings: How to serve it.
             listener: What `open_socket` gave for these settings.
 
@@ -60,8 +60,7 @@ class Server:
         gate = Gate(settings.api_key, hosts if is_loopback(host) else None)
         manifest = foggen.model.bundle.manifest
         bundle = BundleRef(manifest.model.name, manifest.sha256)
-        shared = isinstance(foggen.model, SharedModel)
-        threads = 1 + settings.handoffs if shared else 1
+        threads = 1 + settings.handoffs if isinstance(foggen.turns, Turns) else 1
         desk = Desk(_asker(foggen, settings), threads, settings.queue)
         ledger = Ledger(bundle, version("foggen"), desk, connections)
         config = uvicorn.Config(
@@ -107,8 +106,7 @@ class Server:
 
 
 def _asker(foggen: Foggen, settings: Settings) -> Ask:
-    model = foggen.model
-    room = len(model.bundle.manifest.template.answer_prefix_ids)
+    room = len(foggen.model.bundle.manifest.template.answer_prefix_ids)
 
     def ask(request: ChatRequest, cancellation: Cancellation) -> Iterator[str | Result]:
         limit = settings.max_new_tokens
@@ -121,20 +119,7 @@ def _asker(foggen: Foggen, settings: Settings) -> Ask:
         wanted = Request(request.question, route, decoding, request.stream, cancellation)
         return foggen.run(wanted, request.tau)
 
-    def ask_in_turn(request: ChatRequest, cancellation: Cancellation) -> Iterator[str | Result]:
-        # Waited for before the clock of the question starts.
-        if (request.route or foggen.policy.route) != "cloud_only":
-            turns.take()
-            turns.leave()
-        try:
-            yield from ask(request, cancellation)
-        finally:
-            turns.give()
-
-    if not isinstance(model, SharedModel):
-        return ask
-    turns = model.turns
-    return ask_in_turn
+    return ask
 
 
 def open_socket(settings: Settings) -> socket.socket:

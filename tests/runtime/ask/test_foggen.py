@@ -22,6 +22,7 @@ from foggen_runtime import (
 from foggen_runtime.bundle.manifest import MANIFEST_FILE
 from tests.conftest import TINY, BundleOf
 from tests.support.cloud_server import CloudServer
+from tests.support.fake_model import SURE, UNSURE, FakeModel
 
 QUESTIONS: list[str] = [
     json.loads(line)["question"]
@@ -152,12 +153,11 @@ def test_a_question_too_long_for_the_context_is_deferred(foggen: Foggen) -> None
     assert "the bundle takes" in str(result.detail)
 
 
-def test_below_tau_the_cloud_answers(tiny_bundle: BundleOf, foggen: Foggen) -> None:
-    question = first(foggen, "below_tau")
+def test_below_tau_the_cloud_answers() -> None:
     with CloudServer(lambda _: "The answer is B.") as server:
-        with Foggen.open(tiny_bundle("int4"), Cloud(server.url, "big")) as handing:
-            result = handing.ask(question)
-            *pieces, streamed = handing.stream(question)
+        with Foggen(FakeModel(), Cloud(server.url, "big")) as handing:
+            result = handing.ask(UNSURE)
+            *pieces, streamed = handing.stream(UNSURE)
         bodies = [json.loads(request.body) for request in server.requests]
     assert (result.source, result.reason) == ("cloud", "below_tau")
     assert (result.answer, result.choice) == ("The answer is B.", "B")
@@ -166,28 +166,24 @@ def test_below_tau_the_cloud_answers(tiny_bundle: BundleOf, foggen: Foggen) -> N
     assert isinstance(streamed, Result)
     assert streamed.source == "cloud"
     for body in bodies:
-        assert body["messages"] == [{"role": "user", "content": question}]
+        assert body["messages"] == [{"role": "user", "content": UNSURE}]
 
 
-def test_a_confident_question_never_reaches_the_cloud(
-    tiny_bundle: BundleOf, foggen: Foggen
-) -> None:
-    question = first(foggen, "confident")
+def test_a_confident_question_never_reaches_the_cloud() -> None:
     with (
         CloudServer(lambda _: "B") as server,
-        Foggen.open(tiny_bundle("int4"), Cloud(server.url, "big")) as handing,
+        Foggen(FakeModel(), Cloud(server.url, "big")) as handing,
     ):
-        assert handing.ask(question).source == "local"
-        assert handing.ask(question, route="local_only").source == "local"
+        assert handing.ask(SURE).source == "local"
+        assert handing.ask(SURE, route="local_only").source == "local"
         assert server.requests == []
-        assert handing.ask(question, route="cloud_only").source == "cloud"
+        assert handing.ask(SURE, route="cloud_only").source == "cloud"
         assert len(server.requests) == 1
 
 
-def test_a_dead_cloud_is_an_honest_result(tiny_bundle: BundleOf, foggen: Foggen) -> None:
-    question = first(foggen, "below_tau")
-    with Foggen.open(tiny_bundle("int4"), Cloud("http://127.0.0.1:9/v1", "big")) as handing:
-        result = handing.ask(question)
+def test_a_dead_cloud_is_an_honest_result() -> None:
+    with Foggen(FakeModel(), Cloud("http://127.0.0.1:9/v1", "big")) as handing:
+        result = handing.ask(UNSURE)
     assert (result.source, result.reason, result.answer) == ("none", "cloud_unreachable", None)
     assert result.detail
     assert result.confidence is not None
@@ -245,12 +241,30 @@ def test_a_missing_snapshot_is_refused_or_recomputed(copy: Path) -> None:
         assert foggen.ask(QUESTIONS[0]).prefix_source == "recomputed"
 
 
-def test_output_unlike_the_template_defers(copy: Path) -> None:
+def test_output_unlike_the_template_defers() -> None:
+    foggen = Foggen(FakeModel({SURE: "Well, Paris."}))
+    result = foggen.ask(SURE)
+    assert (result.source, result.reason) == ("none", "malformed")
+    assert "template_probability" in str(result.detail)
+    # Other decodings write what the model wants, and so need no such minimum.
+    result = foggen.ask(SURE, decoding=Decoding("greedy"))
+    assert (result.reason, result.detail) == ("malformed", "the output left the template")
+
+
+def test_an_answer_without_its_prefix_defers() -> None:
+    result = Foggen(FakeModel({SURE: "Confidence: 1.0\nParis"})).ask(
+        SURE, decoding=Decoding("greedy")
+    )
+    assert (result.source, result.reason, result.confidence) == ("none", "malformed", 1.0)
+    assert result.detail == "the output left the template after the level"
+    assert result.timing_ms.answer is not None
+
+
+def test_an_improbable_template_is_no_matter_where_the_level_was_not_forced(
+    copy: Path,
+) -> None:
     rewrite(copy, "template", "min_template_probability", 1.0)
     rewrite(copy, "prefix_snapshot", "key", "")
     with Foggen.open(copy, options=OpenOptions(recompute_prefix=True)) as foggen:
-        result = foggen.ask(QUESTIONS[0])
-        assert (result.source, result.reason) == ("none", "malformed")
-        assert "template_probability" in str(result.detail)
-        # Verified decoding needs no such minimum.
+        assert foggen.ask(QUESTIONS[0]).reason == "malformed"
         assert foggen.ask(QUESTIONS[0], decoding=Decoding("greedy")).reason != "malformed"

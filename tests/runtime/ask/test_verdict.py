@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from foggen_runtime.ask.verdict import Threshold, Verdict, judge
+from foggen_runtime.ask.verdict import Verdict, judge
 from foggen_runtime.bundle.manifest import ConfidenceKind, TemplateInfo
 from foggen_runtime.decide.plain import Decision
 from foggen_runtime.decide.trie import Reading
@@ -31,8 +31,10 @@ def decision(
     return Decision((level, 9), level, Reading(level, shares, template_probability), 1.0)
 
 
-def verdict(made: Decision, tau: float, on: ConfidenceKind = "verbalized") -> Verdict:
-    return judge(made, TEMPLATE, Threshold(tau, on, MINIMUM))
+def verdict(
+    made: Decision, tau: float, on: ConfidenceKind = "verbalized", *, forced: bool = True
+) -> Verdict:
+    return judge(made, TEMPLATE, tau, on, forced=forced)
 
 
 @pytest.mark.parametrize("level", range(5))
@@ -64,6 +66,11 @@ def test_one_below_the_minimum_is_malformed_however_sure_the_level() -> None:
     assert (found.reason, found.confidence, found.expected_confidence) == ("malformed", 1.0, 1.0)
     assert found.detail is not None
     assert "below the bundle's minimum 0.5" in found.detail
+
+
+def test_a_level_that_was_not_forced_is_meant_however_improbable() -> None:
+    made = decision(4, template_probability=math.nextafter(MINIMUM, 0))
+    assert verdict(made, 0.5, forced=False).reason == "confident"
 
 
 def test_an_output_off_the_template_is_malformed_at_any_tau() -> None:

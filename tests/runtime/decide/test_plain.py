@@ -125,6 +125,16 @@ def test_passes_of_the_cards_template(level: int) -> None:
     assert stepping.engine.forward_passes == len(path)
 
 
+@pytest.mark.parametrize("mode", ["step", "greedy", "constrained"])
+def test_a_decoder_forgets_the_question_before(mode: str) -> None:
+    for trie, logits in itertools.islice(scripts(), 60):
+        run = make(mode, trie, logits)
+        first, held = run.tokens(), list(run.engine.cache.tokens)
+        run.engine.forward((1, 2, 3))  # another decoder's
+        assert run.tokens() == first
+        assert run.engine.cache.tokens == held
+
+
 def test_branches_off_the_draft_cost_a_pass_each() -> None:
     trie = TemplateTrie(((1, 2, 9), (1, 3, 9), (4, 5, 9), (4, 6, 9)))
     run = make("constrained", trie, random_logits(VOCAB, 1))

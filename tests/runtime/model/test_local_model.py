@@ -101,9 +101,9 @@ def test_a_profile_of_another_device_leaves_the_defaults(
 def test_what_was_prepared_for_other_kernels_is_not_used(bundle: Bundle) -> None:
     for prepared_for, status in ((TUNED, "ready"), (EngineOptions(), "stale")):
         prepare(bundle, prepared_for)
-        with Foggen.open(bundle.directory) as opened:
-            assert opened.model.prepared == find_prepared(bundle, TUNED)
-            assert opened.model.prepared.status == status
+        prepared = LocalModel(Bundle.open(bundle.directory), OpenOptions()).prepared
+        assert prepared == find_prepared(bundle, TUNED)
+        assert prepared.status == status
 
 
 def test_weights_are_packed_with_the_options_they_are_prepared_for(
@@ -150,7 +150,7 @@ def test_the_session_begins_to_open_before_what_can_wait_is_imported() -> None:
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, check=True, text=True
     )
-    waiting = {"decoders", "decoding", "template", "tokenizer", "byte_pairs", "preparing"}
+    waiting = {"decide.constrained", "model.decoders", "model.preparing", "model.snapshot", "text"}
     imported = set(done.stdout.split())
     assert "foggen_runtime.model.engine" in imported
     assert not {f"foggen_runtime.{name}" for name in waiting} & imported

@@ -9,7 +9,6 @@ import pytest
 from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.handoff.outbox import Outbox
 from foggen_runtime.handoff.policy import OutboxLimits, Policy
-from tests.conftest import BundleOf
 from tests.support.cloud_server import CloudServer, Reply
 from tests.support.gateway import serving
 
@@ -21,13 +20,11 @@ def policy_with(path: Path, seconds: float) -> Policy:
     return Policy(on_unreachable="queue", outbox=outbox)
 
 
-def test_queued_questions_are_delivered_while_it_runs(
-    tiny_bundle: BundleOf, tmp_path: Path, unsure: str
-) -> None:
+def test_queued_questions_are_delivered_while_it_runs(tmp_path: Path, unsure: str) -> None:
     policy = policy_with(tmp_path, 0.05)
     with CloudServer(str.upper, BROKEN) as server, Outbox(policy.outbox) as outbox:
         cloud = Cloud(server.url, "big", max_retries=0)
-        with serving(tiny_bundle("int4"), cloud=cloud, policy=policy) as gateway:
+        with serving(cloud=cloud, policy=policy) as gateway:
             queued = gateway.chat(unsure)
             assert queued.headers["X-Foggen-Source"] == "queued"
             server.fault = None
@@ -44,13 +41,11 @@ def test_queued_questions_are_delivered_while_it_runs(
 
 
 @pytest.mark.parametrize("seconds", [0.0, 60.0])
-def test_it_waits_as_long_as_the_policy_says(
-    tiny_bundle: BundleOf, tmp_path: Path, unsure: str, seconds: float
-) -> None:
+def test_it_waits_as_long_as_the_policy_says(tmp_path: Path, unsure: str, seconds: float) -> None:
     policy = policy_with(tmp_path, seconds)
     with CloudServer(str.upper, BROKEN) as server, Outbox(policy.outbox) as outbox:
         cloud = Cloud(server.url, "big", max_retries=0)
-        with serving(tiny_bundle("int4"), cloud=cloud, policy=policy) as gateway:
+        with serving(cloud=cloud, policy=policy) as gateway:
             gateway.chat(unsure)
             server.fault = None
             time.sleep(0.3)

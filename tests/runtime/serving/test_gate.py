@@ -14,7 +14,6 @@ from foggen_runtime.errors import ConfigError
 from foggen_runtime.serving.gate import is_loopback
 from foggen_runtime.serving.server import open_socket
 from foggen_runtime.serving.settings import Settings
-from tests.conftest import BundleOf
 from tests.support.gateway import CHAT, Gateway, request, serving
 
 KEY = "a-key-of-tests-0123456789"
@@ -22,8 +21,8 @@ LIMITS = Settings(api_key=KEY, max_body=2000, max_question=500, allowed_hosts=("
 
 
 @pytest.fixture(scope="module")
-def locked(tiny_bundle: BundleOf) -> Iterator[Gateway]:
-    with serving(tiny_bundle("int4"), LIMITS) as running:
+def locked() -> Iterator[Gateway]:
+    with serving(LIMITS) as running:
         yield running
 
 
@@ -33,9 +32,9 @@ def test_an_open_address_without_a_key_is_refused(host: str) -> None:
         open_socket(Settings(host=host, port=0))
 
 
-def test_an_open_address_with_a_key_is_served(tiny_bundle: BundleOf, sure: str) -> None:
+def test_an_open_address_with_a_key_is_served(sure: str) -> None:
     settings = Settings(host="0.0.0.0", api_key=KEY)
-    with serving(tiny_bundle("int4"), settings) as gateway:
+    with serving(settings) as gateway:
         # The key takes the place of the host names.
         headers = {"Host": "any.example"}
         assert gateway.http.post(CHAT, json=request(sure), headers=headers).status_code == 200

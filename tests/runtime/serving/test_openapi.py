@@ -12,7 +12,6 @@ import pytest
 
 from foggen_runtime.serving.app import ROUTES
 from foggen_runtime.serving.requests import FIELDS
-from tests.conftest import BundleOf
 from tests.runtime.serving.test_requests import HARMLESS
 from tests.support.gateway import Gateway, request, serving
 
@@ -92,7 +91,7 @@ def test_a_little_fuzzing(gateway: Gateway, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @needs_schemathesis
-def test_fuzzing(tiny_bundle: BundleOf, tmp_path: Path) -> None:
-    with serving(tiny_bundle("int4")) as gateway:
+def test_fuzzing(tmp_path: Path) -> None:
+    with serving() as gateway:
         fuzz(gateway, tmp_path, "--max-examples", "200")
         assert "internal_error" not in gateway.http.get("/status").json()["errors"]

@@ -141,9 +141,7 @@ def test_it_ends_while_a_long_question_is_read(tiny_bundle: BundleOf) -> None:
             client.close()
 
 
-def test_it_ends_while_the_outbox_is_flushed(
-    tiny_bundle: BundleOf, tmp_path: Path, unsure: str
-) -> None:
+def test_it_ends_while_the_outbox_is_flushed(tiny_bundle: BundleOf, tmp_path: Path) -> None:
     path = tmp_path / "outbox.sqlite3"
     policy = tmp_path / "policy.toml"
     policy.write_text(
@@ -152,7 +150,8 @@ def test_it_ends_while_the_outbox_is_flushed(
     with CloudServer(fault=Reply.error(500, "out of order")) as server:
         options = ("--cloud-url", server.url, "--cloud-model", "big", "--policy", str(policy))
         with process(tiny_bundle("int4"), *options) as (url, running):
-            response = httpx.post(f"{url}{CHAT}", json=request(unsure), timeout=30)
+            body = request("Which?", x_foggen={"route": "cloud_only"})
+            response = httpx.post(f"{url}{CHAT}", json=body, timeout=30)
             assert response.headers["X-Foggen-Source"] == "queued"
             asked, server.fault = len(server.requests), Fault.HANG
             while len(server.requests) == asked:

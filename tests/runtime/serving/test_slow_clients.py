@@ -14,7 +14,6 @@ import pytest
 
 from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.serving.settings import Settings
-from tests.conftest import BundleOf
 from tests.runtime.serving.test_chat import CLOUD_ONLY, SlowCloud, post_in_thread
 from tests.support.cloud_server import CloudServer
 from tests.support.gateway import CHAT, Gateway, request, serving
@@ -28,8 +27,8 @@ IMPATIENT = Settings(header_timeout=0.4, body_timeout=0.4, send_timeout=0.4)
 
 
 @pytest.fixture(scope="module")
-def impatient(tiny_bundle: BundleOf) -> Iterator[Gateway]:
-    with serving(tiny_bundle("int4"), IMPATIENT) as running:
+def impatient() -> Iterator[Gateway]:
+    with serving(IMPATIENT) as running:
         yield running
 
 
@@ -141,14 +140,12 @@ def test_a_client_that_takes_nothing_is_dropped(impatient: Gateway) -> None:
     assert 0 < received.count(b"HTTP/1.1 200 ") < 400
 
 
-def test_a_client_that_takes_little_at_a_time_gets_all(tiny_bundle: BundleOf, sure: str) -> None:
+def test_a_client_that_takes_little_at_a_time_gets_all(sure: str) -> None:
     patience, words = 2.0, 1_200_000  # more than the system keeps for a connection
     body = json.dumps(request(sure, x_foggen=CLOUD_ONLY)).encode()
     with (
         CloudServer(lambda _: "word " * words) as server,
-        serving(
-            tiny_bundle("int4"), Settings(send_timeout=patience), Cloud(server.url, "big")
-        ) as gateway,
+        serving(Settings(send_timeout=patience), Cloud(server.url, "big")) as gateway,
         connected(gateway, buffer=1 << 16) as client,
     ):
         length = b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -161,10 +158,10 @@ def test_a_client_that_takes_little_at_a_time_gets_all(tiny_bundle: BundleOf, su
     assert b"".join(received).count(b"word ") == words
 
 
-def test_a_reader_that_stops_does_not_keep_the_model(tiny_bundle: BundleOf, sure: str) -> None:
+def test_a_reader_that_stops_does_not_keep_the_model(sure: str) -> None:
     with CloudServer(lambda _: "word " * 400_000) as server:
         cloud = Cloud(server.url, "big")
-        with serving(tiny_bundle("int4"), Settings(handoffs=0), cloud) as gateway:
+        with serving(Settings(handoffs=0), cloud) as gateway:
             body = json.dumps(request(sure, stream=True, x_foggen=CLOUD_ONLY)).encode()
             with connected(gateway, buffer=4096) as client:
                 client.sendall(HEADER + b"Content-Length: %d\r\n\r\n" % len(body) + body)
@@ -172,9 +169,9 @@ def test_a_reader_that_stops_does_not_keep_the_model(tiny_bundle: BundleOf, sure
                 assert gateway.chat(sure).headers["X-Foggen-Source"] == "local"
 
 
-def test_idle_connections_make_room_for_new_ones(tiny_bundle: BundleOf) -> None:
+def test_idle_connections_make_room_for_new_ones() -> None:
     settings = Settings(max_connections=8, max_connections_per_address=8)
-    with serving(tiny_bundle("int4"), settings) as gateway:
+    with serving(settings) as gateway:
         clients = []
         for _ in range(30):
             with connected(gateway) as client:
@@ -189,13 +186,11 @@ def test_idle_connections_make_room_for_new_ones(tiny_bundle: BundleOf) -> None:
             client.close()
 
 
-def test_a_question_on_its_way_is_not_dropped_for_newcomers(
-    tiny_bundle: BundleOf, sure: str
-) -> None:
+def test_a_question_on_its_way_is_not_dropped_for_newcomers(sure: str) -> None:
     settings = Settings(max_connections=2, max_connections_per_address=2)
     with (
         SlowCloud() as server,
-        serving(tiny_bundle("int4"), settings, Cloud(server.url, "m")) as gateway,
+        serving(settings, Cloud(server.url, "m")) as gateway,
     ):
         asked = [post_in_thread(gateway, sure, x_foggen=CLOUD_ONLY) for _ in range(2)]
         for _ in asked:
@@ -210,9 +205,9 @@ def test_a_question_on_its_way_is_not_dropped_for_newcomers(
             assert responses[0].status_code == 200
 
 
-def test_one_address_does_not_drop_those_of_others(tiny_bundle: BundleOf) -> None:
+def test_one_address_does_not_drop_those_of_others() -> None:
     settings = Settings(max_connections=8, max_connections_per_address=3)
-    with serving(tiny_bundle("int4"), settings) as gateway:
+    with serving(settings) as gateway:
         with connected(gateway, source="127.0.0.2") as other:
             mine = []
             for _ in range(20):
@@ -226,7 +221,7 @@ def test_one_address_does_not_drop_those_of_others(tiny_bundle: BundleOf) -> Non
 
 
 def test_a_system_without_files_is_logged_once_and_waited_for(
-    tiny_bundle: BundleOf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("foggen_runtime.serving.listening._PAUSE", 0.01)
     failures = iter(range(50))
@@ -237,7 +232,7 @@ def test_a_system_without_files_is_logged_once_and_waited_for(
             raise OSError(EMFILE, "Too many open files")
         return accept(listener)
 
-    with serving(tiny_bundle("int4")) as gateway:
+    with serving() as gateway:
         monkeypatch.setattr(socket.socket, "accept", fail)
         with connected(gateway) as client:
             client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -7,7 +7,6 @@ import pytest
 
 from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.handoff.policy import Policy, Redaction
-from tests.conftest import BundleOf
 from tests.support.cloud_server import CloudServer
 from tests.support.gateway import CHAT, request, serving
 
@@ -16,10 +15,10 @@ pytestmark = pytest.mark.serial
 STALLING = "\n" * 30_000
 
 
-def test_healthz_answers_while_a_cloud_pads_its_answer(tiny_bundle: BundleOf, unsure: str) -> None:
+def test_healthz_answers_while_a_cloud_pads_its_answer(unsure: str) -> None:
     with (
         CloudServer(lambda _: f"The answer is{STALLING}B") as server,
-        serving(tiny_bundle("int4"), cloud=Cloud(server.url, "big")) as gateway,
+        serving(cloud=Cloud(server.url, "big")) as gateway,
     ):
         longest = 0.0
         asking = threading.Thread(target=gateway.chat, args=(unsure,))
@@ -31,19 +30,17 @@ def test_healthz_answers_while_a_cloud_pads_its_answer(tiny_bundle: BundleOf, un
         assert longest < 5
 
 
-def test_rules_that_would_stall_a_backtracking_engine_do_their_work(
-    tiny_bundle: BundleOf, unsure: str
-) -> None:
+def test_rules_that_would_stall_a_backtracking_engine_do_their_work(unsure: str) -> None:
     policy = Policy(redact=(Redaction(r"(\w+\s?)+!"),), choice_pattern=r"(?:\s|\n)*([AB])$")
     with (
         CloudServer(lambda _: f"The answer is{STALLING}B") as server,
-        serving(tiny_bundle("int4"), cloud=Cloud(server.url, "big"), policy=policy) as gateway,
+        serving(cloud=Cloud(server.url, "big"), policy=policy) as gateway,
     ):
         response = gateway.chat(unsure + " word" * 500, x_foggen={"route": "cloud_only"})
         assert response.json()["x_foggen"]["choice"] == "B"
 
 
-def test_rules_run_beside_the_event_loop(tiny_bundle: BundleOf, unsure: str) -> None:
+def test_rules_run_beside_the_event_loop(unsure: str) -> None:
     threads = []
 
     def note(_: str) -> bool:
@@ -52,9 +49,7 @@ def test_rules_run_beside_the_event_loop(tiny_bundle: BundleOf, unsure: str) -> 
 
     with (
         CloudServer(lambda _: "B") as server,
-        serving(
-            tiny_bundle("int4"), cloud=Cloud(server.url, "big"), policy=Policy(never_send_if=note)
-        ) as gateway,
+        serving(cloud=Cloud(server.url, "big"), policy=Policy(never_send_if=note)) as gateway,
     ):
         assert gateway.http.post(CHAT, json=request(unsure)).status_code == 200
     assert threads

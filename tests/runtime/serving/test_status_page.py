@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from foggen_runtime.serving.settings import Settings
-from tests.conftest import BundleOf
 from tests.support.gateway import Gateway, serving
 
 if TYPE_CHECKING:
@@ -79,8 +78,8 @@ def test_it_shows_what_the_server_does_as_it_does_it(
     assert sure not in page.content()
 
 
-def test_it_says_when_the_server_is_gone(tiny_bundle: BundleOf, page: "Page", sure: str) -> None:
-    with serving(tiny_bundle("int4")) as gateway:
+def test_it_says_when_the_server_is_gone(page: "Page", sure: str) -> None:
+    with serving() as gateway:
         page.goto(gateway.url)
         gateway.chat(sure)
         expect(count(page, "asked")).to_have_text("1")
@@ -88,8 +87,8 @@ def test_it_says_when_the_server_is_gone(tiny_bundle: BundleOf, page: "Page", su
     expect(count(page, "asked")).to_have_text("1")
 
 
-def test_it_asks_for_the_key(tiny_bundle: BundleOf, page: "Page") -> None:
-    with serving(tiny_bundle("int4"), Settings(api_key=KEY)) as gateway:
+def test_it_asks_for_the_key(page: "Page") -> None:
+    with serving(Settings(api_key=KEY)) as gateway:
         page.goto(gateway.url)
         expect(page.locator("#unlock")).to_be_visible()
         expect(page.locator("#shown")).to_be_hidden()
