@@ -1,8 +1,14 @@
-"""One question on its way: decide here, then answer here, hand off, or fall back.
+"""One question on its way, in numbered phases.
 
-`ask` tells the whole of it. Each phase below ends in a value: a decision and its verdict
-(`Decided`), the tokens of an answer (`Written`), and how the question stands (`Ending`). The result
-is made of these, once, at the end.
+1. Wait for the engine, and make the prompt.
+2. Decide, and judge the decision: is the question kept?
+3. If it is, answer here.
+4. If not, hand off to the cloud.
+5. If the cloud fails, fall back: answer here after all, queue, or leave it at that.
+6. Make the result, and log it.
+
+Each phase ends in a value: a decision with its verdict (`Decided`), the tokens of an answer
+(`Written`), and how the question stands (`Ending`). The result is made of them in the last.
 """
 
 import time
@@ -128,9 +134,10 @@ def ask(means: Means, request: Request, tau: Tau) -> Iterator[str | Result]:
         QuestionError: The question is empty or not valid Unicode.
         CancelledError: The request's `cancellation` ended a wait for the cloud.
     """
+    # 1. The question's clock starts when it has the engine; what is no question is not logged.
     turn = _Turn(means.turns, means.model.engine)
     if request.route != "cloud_only":
-        turn.take()  # before the question's clock starts
+        turn.take()
     try:
         asked = _Question(means, request, tau, turn)
         asked.tokenize()
@@ -139,6 +146,7 @@ def ask(means: Means, request: Request, tau: Tau) -> Iterator[str | Result]:
         except (GeneratorExit, CancelledError):
             asked.finish(Ending("cancelled"))
             raise
+        # 6.
         yield asked.finish(ending)
     finally:
         turn.give()
@@ -156,7 +164,7 @@ class _Turn:
         self._passes_before = 0
 
     def take(self) -> bool:
-        """Have the engine until `give`; tell whether its cache is as this question left it."""
+        """Wait for the engine, and tell whether its cache is as this question left it."""
         if self._held:
             return True
         last, self._number = self._number, self._turns.take()
@@ -165,11 +173,11 @@ class _Turn:
         return last is not None and self._number == last + 1
 
     def passes(self) -> int:
-        """Return the passes spent so far, while the engine is had."""
+        """Return the passes spent so far; only during a turn."""
         return self._engine.forward_passes - self._passes_before
 
     def give(self) -> None:
-        """Let other questions have the engine, if this one has it."""
+        """End the turn, if there is one."""
         if self._held:
             self._spent = self.passes()
             self._held = False
@@ -244,7 +252,7 @@ class _Question:
         self._handoff_ms: float | None = None
 
     def tokenize(self) -> None:
-        """Make the prompt; what is no question raises, and is not logged."""
+        """Make the prompt; what is no question raises."""
         prompt = self._manifest.prompt
         self._prompt = self._model.tokenizer.prompt_ids(prompt, self._request.question)
 
@@ -254,14 +262,14 @@ class _Question:
         if route == "cloud_only":
             return (yield from self._hand_off(Ending("mode")))
         if route == "auto" and handoff:
-            handoff.warm(self._request.question)
+            handoff.warm(self._request.question)  # it connects while the model decides
         ending = yield from self._ask_here()
         if ending.source == "none" and route != "local_only":
             return (yield from self._hand_off(ending))
         return ending
 
     def _ask_here(self) -> Generator[str, None, Ending]:
-        """Decide, and answer if that is what the verdict or the route says."""
+        """2. Decide, and answer if that is what the verdict or the route says."""
         self._tokenize_ms = self._elapsed()
         count, room = len(self._prompt), self._model.room
         try:
@@ -290,7 +298,7 @@ class _Question:
         return Decided(decoder, decision, verdict, self._turn.passes(), self._elapsed())
 
     def _write(self, decided: Decided, ending: Ending) -> Generator[str, None, Ending]:
-        """Decode the answer; without the template's answer prefix there is none."""
+        """3. Decode the answer; without the template's answer prefix there is none."""
         begun = self._elapsed()
         # Where another question had the engine in between, its cache knows nothing of this one.
         decoder = decided.decoder if self._turn.take() else self._decide().decoder
@@ -314,7 +322,7 @@ class _Question:
         return replace(ending, source="local", answer=text.strip(), finish_reason=finish_reason)
 
     def _hand_off(self, deferred: Ending) -> Generator[str, None, Ending]:
-        """Ask the cloud; when it fails, do what the policy says."""
+        """4. Ask the cloud; when it fails, do what the policy says."""
         self._deferral = deferred.reason
         request, handoff = self._request, self._services.handoff
         if handoff is None:
@@ -342,7 +350,7 @@ class _Question:
     def _fall_back(
         self, failed: Ending, *, answer_here: bool = True
     ) -> Generator[str, None, Ending]:
-        """Do what the policy says where the cloud gave no answer."""
+        """5. Do what the policy says where the cloud gave no answer."""
         rule, decided = self._services.policy.on_unreachable, self._decided
         if rule == "queue":
             return self._queue(failed)
@@ -373,7 +381,7 @@ class _Question:
         return queued
 
     def finish(self, ending: Ending) -> Result:
-        """Stop the clock, make the result, and log it."""
+        """6. Stop the clock, make the result, and log it."""
         result = self._result(ending)
         if self._services.log:
             try:
