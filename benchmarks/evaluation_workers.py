@@ -20,7 +20,7 @@ from foggen_runtime import EngineOptions, OpenOptions
 from foggen_runtime.bundle.manifest import Manifest
 from foggen_runtime.evaluation.answering import Job
 from foggen_runtime.evaluation.executors import Executor, OneProcess, ProcessPool
-from foggen_runtime.evaluation.labelled import LabelledQuestion, read_labelled
+from foggen_runtime.evaluation.grading import LabelledQuestion, read_labelled
 from foggen_runtime.evaluation.ray_executor import RayActors
 from foggen_runtime.model.decoding import Decoding
 from tests.support.export import export_bundle

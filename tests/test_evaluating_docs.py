@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from foggen_runtime.bundle.manifest import CalibrationInfo
 from foggen_runtime.cli import foggen
-from foggen_runtime.evaluation.labelled import LabelledQuestion, read_labelled
+from foggen_runtime.evaluation.grading import LabelledQuestion, read_labelled
 from foggen_runtime.evaluation.records import Header, Record
 from foggen_runtime.evaluation.summary import Summary
 from tests.conftest import TINY, BundleOf

@@ -28,7 +28,7 @@ from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.cloud.quoting import server_message
 from foggen_runtime.cloud.retrying import read_retry_after
 from foggen_runtime.errors import FoggenError, RequestError
-from foggen_runtime.evaluation.labelled import normalized, read_labelled
+from foggen_runtime.evaluation.grading import normalized, read_labelled
 from foggen_runtime.handoff.policy import Policy, Redaction
 from foggen_runtime.serving.requests import read_chat_request
 from foggen_runtime.text.byte_pairs import TableTokenizer

@@ -9,10 +9,10 @@ from typing import Self
 from foggen_runtime.ask.foggen import Foggen
 from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.bundle.manifest import Manifest
-from foggen_runtime.comparison.counting import Comparison, compare
-from foggen_runtime.comparison.page import page
 from foggen_runtime.comparison.verdicts import Answers, answer_all
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.evaluation.comparison import Comparison, compare
+from foggen_runtime.evaluation.comparison_page import page
 from foggen_runtime.files import write_text_atomically
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.model.engine import EngineOptions

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from foggen_runtime.comparison.counting import Comparison, compare
 from foggen_runtime.comparison.verdicts import Answers, BundleFacts, Verdict
+from foggen_runtime.evaluation.comparison import Comparison, compare
 from foggen_runtime.text.questions import Question
 
 LEVELS = ("0.0", "0.5", "1.0")

@@ -12,8 +12,8 @@ from foggen_runtime.commands.terminal import markdown_option, progress, quiet_op
 from foggen_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
-    from foggen_runtime.comparison.counting import Comparison
     from foggen_runtime.comparison.verdicts import Answers
+    from foggen_runtime.evaluation.comparison import Comparison
     from foggen_runtime.model.local_model import OpenOptions
     from foggen_runtime.text.questions import Question
 
@@ -85,7 +85,7 @@ def compare_command(**options: Any) -> None:
       foggen compare foggen-fp32 foggen-int4
       foggen compare foggen-fp32 foggen-int4 --data questions.jsonl --picture flips.svg
     """
-    from foggen_runtime.comparison.page import page, picture
+    from foggen_runtime.evaluation.comparison_page import page, picture
     from foggen_runtime.files import write_bytes_atomically, write_text_atomically
     from foggen_runtime.jsonio import dumps
     from foggen_runtime.reports.pages import markdown
@@ -112,7 +112,7 @@ def compare_command(**options: Any) -> None:
 def _compare(arguments: Arguments) -> "Comparison":
     from foggen_runtime.bundle.hub import locate_bundle
     from foggen_runtime.bundle.manifest import Manifest
-    from foggen_runtime.comparison.counting import check_comparable, compare
+    from foggen_runtime.evaluation.comparison import check_comparable, compare
     from foggen_runtime.model.engine import EngineOptions
     from foggen_runtime.model.local_model import OpenOptions
     from foggen_runtime.text.questions import judging_questions, read_questions

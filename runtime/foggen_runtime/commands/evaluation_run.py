@@ -13,7 +13,7 @@ from foggen_runtime.commands.terminal import note, progress, warn
 from foggen_runtime.evaluation.answering import Job
 from foggen_runtime.evaluation.decisions import Decisions
 from foggen_runtime.evaluation.executors import Executor, OneProcess, ProcessPool
-from foggen_runtime.evaluation.labelled import LabelledFile, read_labelled
+from foggen_runtime.evaluation.grading import LabelledFile, read_labelled
 from foggen_runtime.evaluation.records import Header, RecordWriter
 from foggen_runtime.evaluation.running import CloudClient, record_all, remaining
 from foggen_runtime.model.decoding import Decoding

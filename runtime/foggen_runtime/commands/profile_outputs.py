@@ -6,9 +6,9 @@ from pathlib import Path
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.files import write_text_atomically
 from foggen_runtime.jsonio import dumps
-from foggen_runtime.profiling.html_page import html_page
 from foggen_runtime.profiling.page import page
 from foggen_runtime.profiling.schema import Profile
+from foggen_runtime.reports.html_page import html_page
 from foggen_runtime.reports.pages import markdown
 
 

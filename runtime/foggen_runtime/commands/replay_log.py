@@ -11,8 +11,8 @@ from foggen_runtime.errors import ConfigError
 from foggen_runtime.evaluation.calibrating import level_shares
 from foggen_runtime.evaluation.decision_logs import read_decision_log
 from foggen_runtime.evaluation.decisions import Decisions
-from foggen_runtime.evaluation.drift import Drift, level_drift
 from foggen_runtime.jsonio import dumps
+from foggen_runtime.statistics.drift import Drift, level_drift
 from foggen_runtime.wording import counted
 
 

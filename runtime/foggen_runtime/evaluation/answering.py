@@ -5,7 +5,7 @@ from pathlib import Path
 
 from foggen_runtime.ask.foggen import Foggen
 from foggen_runtime.errors import EngineError
-from foggen_runtime.evaluation.labelled import LabelledQuestion
+from foggen_runtime.evaluation.grading import LabelledQuestion
 from foggen_runtime.evaluation.records import Record
 from foggen_runtime.model.decoding import Decoding
 from foggen_runtime.model.local_model import OpenOptions

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.evaluation.labelled import LabelledQuestion
+from foggen_runtime.evaluation.grading import LabelledQuestion
 from foggen_runtime.jsonio import FieldError, from_json
 
 

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from foggen_runtime.errors import EngineError
 from foggen_runtime.evaluation.answering import Answerer, Job
-from foggen_runtime.evaluation.labelled import LabelledQuestion
+from foggen_runtime.evaluation.grading import LabelledQuestion
 from foggen_runtime.evaluation.records import Record
 
 # A question that this many workers died of is given up.

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.evaluation.bootstrap import Interval, paired_interval
 from foggen_runtime.evaluation.decisions import Decisions, Float64
 from foggen_runtime.evaluation.routing import routed
 from foggen_runtime.evaluation.summary import Threshold
+from foggen_runtime.statistics.bootstrap import Interval, paired_interval
 from foggen_runtime.statistics.intervals import interval
 
 

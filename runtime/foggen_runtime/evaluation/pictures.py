@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from foggen_runtime.evaluation.decisions import Decisions
-from foggen_runtime.evaluation.metrics import Curve
 from foggen_runtime.evaluation.routing import sweep
 from foggen_runtime.evaluation.summary import Threshold
 from foggen_runtime.reports.drawing import FAINT, Canvas
+from foggen_runtime.statistics.curve import Curve
 from foggen_runtime.statistics.intervals import interval
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 from foggen_runtime.errors import ConfigError, EngineError, FoggenError
 from foggen_runtime.evaluation.answering import Answerer, Job
 from foggen_runtime.evaluation.executors import MAX_DEATHS
-from foggen_runtime.evaluation.labelled import LabelledQuestion
+from foggen_runtime.evaluation.grading import LabelledQuestion
 from foggen_runtime.evaluation.records import Record
 
 BATCH = 16

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.evaluation.labelled import LabelledQuestion
+from foggen_runtime.evaluation.grading import LabelledQuestion
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.result import Result, Timing
 

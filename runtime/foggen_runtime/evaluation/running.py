@@ -7,7 +7,7 @@ from typing import Protocol
 from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.evaluation.executors import Executor
-from foggen_runtime.evaluation.labelled import LabelledQuestion
+from foggen_runtime.evaluation.grading import LabelledQuestion
 from foggen_runtime.evaluation.records import Record, RecordWriter
 
 

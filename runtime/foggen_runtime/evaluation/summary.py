@@ -6,9 +6,10 @@ from statistics import fmean
 
 import numpy as np
 
-from foggen_runtime.evaluation.bootstrap import Interval, intervals
 from foggen_runtime.evaluation.decisions import Bool, ConfidenceKind, Decisions, Float64
-from foggen_runtime.evaluation.metrics import (
+from foggen_runtime.evaluation.routing import Prices, sweep
+from foggen_runtime.statistics.bootstrap import Interval, intervals
+from foggen_runtime.statistics.curve import (
     Costs,
     Curve,
     average_recovered,
@@ -18,7 +19,6 @@ from foggen_runtime.evaluation.metrics import (
     incremental_benefit_lift,
     risk_coverage_area,
 )
-from foggen_runtime.evaluation.routing import Prices, sweep
 from foggen_runtime.statistics.scores import auroc, calibration_error
 
 SCHEMA_VERSION = 1

@@ -15,7 +15,7 @@ from foggen_runtime.errors import EngineError
 from foggen_runtime.evaluation import executors
 from foggen_runtime.evaluation.answering import Answerer, Job
 from foggen_runtime.evaluation.executors import MAX_DEATHS, OneProcess, ProcessPool
-from foggen_runtime.evaluation.labelled import LabelledQuestion, read_labelled
+from foggen_runtime.evaluation.grading import LabelledQuestion, read_labelled
 from foggen_runtime.evaluation.records import Record
 from foggen_runtime.model.decoding import Decoding
 from tests.conftest import TINY, BundleOf

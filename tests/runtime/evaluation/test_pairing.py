@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from foggen_runtime import ConfigError
-from foggen_runtime.evaluation.bootstrap import paired_interval
 from foggen_runtime.evaluation.pairing import pair
 from foggen_runtime.evaluation.summary import Threshold
+from foggen_runtime.statistics.bootstrap import paired_interval
 from tests.support.recorded import HEADER, random_decisions, recorded
 
 FIRST = recorded([0.0, 0.25, 0.75, 1.0], [False, True, True, True], [True] * 4)

@@ -13,7 +13,7 @@ from foggen_runtime import EngineOptions, OpenOptions
 from foggen_runtime.errors import EngineError, FoggenError
 from foggen_runtime.evaluation.answering import Job
 from foggen_runtime.evaluation.executors import MAX_DEATHS, OneProcess
-from foggen_runtime.evaluation.labelled import LabelledQuestion, read_labelled
+from foggen_runtime.evaluation.grading import LabelledQuestion, read_labelled
 from foggen_runtime.evaluation.ray_executor import BatchAnswerer, RayActors
 from foggen_runtime.evaluation.records import Record
 from foggen_runtime.model.decoding import Decoding

@@ -8,7 +8,7 @@ import pytest
 
 from foggen_runtime import ConfigError
 from foggen_runtime.cloud.completions import CloudAnswer
-from foggen_runtime.evaluation.labelled import LabelledQuestion
+from foggen_runtime.evaluation.grading import LabelledQuestion
 from foggen_runtime.evaluation.records import Record, RecordWriter
 from foggen_runtime.evaluation.running import record_all, remaining
 from foggen_runtime.result import BundleRef, Result

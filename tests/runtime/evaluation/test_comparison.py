@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from foggen_runtime.comparison.counting import Comparison, Figures, Rate, Rates, compare
 from foggen_runtime.comparison.verdicts import Verdict
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.evaluation.comparison import Comparison, Figures, Rate, Rates, compare
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.statistics.intervals import interval, upper_bound
 from foggen_runtime.text.questions import Question

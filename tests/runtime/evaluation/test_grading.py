@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from foggen_runtime import ConfigError
-from foggen_runtime.evaluation.labelled import LabelledQuestion, normalized, read_labelled
+from foggen_runtime.evaluation.grading import LabelledQuestion, normalized, read_labelled
 
 QUESTION = "Which is larger?\nA) 3\nB) 5"
 

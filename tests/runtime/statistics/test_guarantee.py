@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from foggen_runtime import ConfigError
-from foggen_runtime.evaluation import guarantee
-from foggen_runtime.evaluation.guarantee import Bound, Limit, risk_bounds, within
+from foggen_runtime.statistics import guarantee
+from foggen_runtime.statistics.guarantee import Bound, Limit, risk_bounds, within
 from foggen_runtime.statistics.intervals import upper_bound
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)

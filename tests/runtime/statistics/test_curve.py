@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from foggen_runtime.evaluation.metrics import (
+from foggen_runtime.statistics.curve import (
     Costs,
     Curve,
     average_recovered,

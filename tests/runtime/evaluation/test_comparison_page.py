@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from foggen_runtime.comparison.counting import Comparison, compare
-from foggen_runtime.comparison.page import page as page_of
-from foggen_runtime.comparison.page import picture
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.evaluation.comparison import Comparison, compare
+from foggen_runtime.evaluation.comparison_page import page as page_of
+from foggen_runtime.evaluation.comparison_page import picture
 from foggen_runtime.reports.pages import markdown
 from foggen_runtime.text.questions import Question
 from tests.support.answers import answers, with_flips
