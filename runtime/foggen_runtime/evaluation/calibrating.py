@@ -12,8 +12,9 @@ from typing import Literal
 
 import numpy as np
 
+from foggen_runtime.bundle.manifest import ConfidenceKind
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.evaluation.decisions import ConfidenceKind, Decisions
+from foggen_runtime.evaluation.decisions import Decisions
 from foggen_runtime.evaluation.routing import Point, Prices, routed, sweep
 from foggen_runtime.statistics.guarantee import Limit, bounds, grid, within
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from foggen_runtime.bundle.manifest import ConfidenceKind
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.evaluation.decisions import ConfidenceKind, Float64
 from foggen_runtime.handoff.decision_log import RECORD_VERSION
 from foggen_runtime.jsonio import parse_json
+from foggen_runtime.statistics.arrays import Float64
 
 _UNREADABLE = ("malformed", "context_length")
 

@@ -6,17 +6,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
-from foggen_runtime.bundle.manifest import ConfidenceKind as ConfidenceKind
+from foggen_runtime.bundle.manifest import ConfidenceKind
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.evaluation.cloud_answers import CloudAnswers
 from foggen_runtime.evaluation.records import SCHEMA_VERSION, Header
 from foggen_runtime.jsonio import FieldError, from_json, parse_json
-
-Bool = npt.NDArray[np.bool_]
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
+from foggen_runtime.statistics.arrays import Bool, Float64, Int64
 
 _FIELDS: Mapping[ConfidenceKind, str] = {
     "verbalized": "confidence",
