@@ -101,7 +101,6 @@ CASES: dict[tuple[str, int], tuple[str, ...]] = {
     ("profile", 2): ("bundle", "--data", "broken"),
     ("profile", 3): ("empty",),
     ("profile", 7): ("bundle", "--launcher", "false"),
-    ("profile", 10): ("bundle", "--host", "nowhere", "--ssh-config", "broken"),
     ("replay", 0): (RECORDS,),
     ("replay", 2): ("broken",),
     ("serve", 2): ("bundle", "--port", "99999"),

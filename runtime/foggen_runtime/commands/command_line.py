@@ -18,7 +18,6 @@ from click.shell_completion import CompletionItem
 from foggen_runtime.errors import (
     BundleError,
     ConfigError,
-    DeviceError,
     DownloadError,
     EngineError,
     FoggenError,
@@ -37,7 +36,6 @@ EXIT_CODES: ExitCodes = {
     HandoffError: 6,
     EngineError: 7,
     StateError: 9,
-    DeviceError: 10,
     DownloadError: 11,
 }
 EXIT_INTERRUPTED = 130  # what shells give for SIGINT
@@ -52,7 +50,6 @@ _MEANINGS = {
     6: "the cloud failed",
     7: "the model failed on this device",
     9: "a file that foggen keeps (outbox, budget, log) cannot be used",
-    10: "the other device cannot be reached, or foggen fails there",
     11: "it could not be downloaded",
     EXIT_INTERRUPTED: "interrupted by Ctrl-C",
 }

@@ -44,7 +44,7 @@ class _WithCompare(Command):
         return super().make_context(info_name, args, parent, **extra)
 
 
-@click.command("profile", cls=_WithCompare, epilog=exit_codes(0, 2, 3, 7, 10, 130))
+@click.command("profile", cls=_WithCompare, epilog=exit_codes(0, 2, 3, 7, 130))
 @click.argument("bundle", type=BundleType())
 @rounds_option(5, "Fresh processes, one after the other.")
 @asking_options
@@ -130,36 +130,24 @@ class _WithCompare(Command):
 @click.option("--output", type=_FILE, help="Write the profile there as JSON.")
 @click.option("--html", type=_FILE, help="Write one page with plots there.")
 @click.option("--md", type=_FILE, help="Write the tables there as Markdown.")
-@click.option("--host", help="Run on another machine that ssh reaches, e.g. user@board.")
-@click.option("--ssh-config", type=_FILE, help="A configuration file for ssh, as for `ssh -F`.")
-@click.option("--adb", help="Run on the Android device of this serial number.")
-@click.option(
-    "--remote-dir", help="Where to push to.  [default: foggen-profile, or /data/local/tmp there]"
-)
-@click.option("--remote-command", help="How foggen is called there; Python's name with --wheel.")
-@click.option("--wheel", type=_FILE, help="Push this wheel of foggen and use it there.")
 @markdown_option
 @quiet_option
-@click.pass_context
-def profile(ctx: click.Context, /, **options: Any) -> None:
+def profile(**options: Any) -> None:
     """Measure BUNDLE, a directory or a hub id, on this device.
 
     Every round is a fresh process: it loads the bundle, asks questions, then feeds and generates
     tokens as llama-bench does. One more traces the operators. What the device does not show is
     reported as not available.
 
-    `foggen profile compare A.json B.json` compares two profiles. With --host or --adb, the bundle
-    is pushed to another device that has foggen, and measured there.
+    `foggen profile compare A.json B.json` compares two profiles.
 
     \b
     Example:
       foggen profile foggen-int4 --output pi5.json --html pi5.html
-      foggen profile foggen-int4 --host pi@pi5.local --output pi5.json
     """
     from foggen_runtime.bundle.bundle import Bundle
     from foggen_runtime.bundle.hub import locate_bundle
     from foggen_runtime.commands.profile_outputs import Outputs
-    from foggen_runtime.commands.profile_remote import connection_to, measure_there
     from foggen_runtime.jsonio import dumps
     from foggen_runtime.profiling.page import page
 
@@ -167,10 +155,7 @@ def profile(ctx: click.Context, /, **options: Any) -> None:
     outputs.check()
     opened = Bundle.open(locate_bundle(options["bundle"]))
     with interruptible("nothing was measured to the end, nothing was written"):
-        if connection := connection_to(options):
-            measured = measure_there(ctx, connection, opened)
-        else:
-            measured = _measure_here(_plan(opened, options))
+        measured = _measure_here(_plan(opened, options))
     outputs.write(measured)
     if options["as_json"]:
         click.echo(dumps(measured))

@@ -162,7 +162,6 @@ def test_a_launcher_starts_each_process(tiny_bundle: BundleOf, tmp_path: Path) -
         (("--launcher", "false"), 7, "the measuring process failed: exit status 1"),
         (("--launcher", "true"), 7, "the measuring process printed no report"),
         (("--data", "nowhere.jsonl"), 2, "nowhere.jsonl: cannot be read"),
-        (("--host", "a", "--adb", "b"), 2, "only one of --host and --adb"),
     ],
 )
 def test_failures_are_named(
