@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import click
@@ -129,6 +130,9 @@ class BundleType(click.ParamType):  # type: ignore[type-arg]
     ) -> list[CompletionItem]:
         """Let the shell complete directories: it knows about `~` and spaces."""
         return [CompletionItem(incomplete, type="dir")]
+
+
+FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 class _Failure(click.ClickException):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from foggen_runtime.commands.command_line import Choice, Group, exit_codes, interruptible
+from foggen_runtime.commands.command_line import FILE, Choice, Group, exit_codes, interruptible
 from foggen_runtime.commands.options import (
     CloudArguments,
     cloud_options,
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 STATES = ("accepted", "answered")
 _MOST_SHOWN = 60  # characters of a question in a list, less where the terminal is narrow
 _LEAST_SHOWN = 20
-_FILE = click.Path(path_type=Path, dir_okay=False)
 EXIT_REMAINING = 8
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -74,8 +73,8 @@ class OutboxArguments:
 def _outbox_options(command: Command) -> Command:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
-        click.option("--policy", type=_FILE, help="The policy that names it, in TOML."),
-        click.option("--db", type=_FILE, help="The outbox.  [default: the policy's or the user's]"),
+        click.option("--policy", type=FILE, help="The policy that names it, in TOML."),
+        click.option("--db", type=FILE, help="The outbox.  [default: the policy's or the user's]"),
     ):
         command = option(command)
     return command

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from foggen_runtime.commands.command_line import BundleType, Command, exit_codes
+from foggen_runtime.commands.command_line import FILE, BundleType, Command, exit_codes
 from foggen_runtime.commands.options import (
     BundleArguments,
     CloudArguments,
@@ -75,7 +75,7 @@ class Arguments:
 @click.option("--port", default=8080, show_default=True, help="Port; 0 takes a free one.")
 @click.option(
     "--api-key-file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="A file with the key that clients must send.  [default: $FOGGEN_API_KEY]",
 )
 @click.option(

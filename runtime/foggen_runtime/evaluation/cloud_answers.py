@@ -3,13 +3,13 @@
 JSON Lines: `id`, and `cloud_answer` or `cloud_correct`, as in a data file.
 """
 
-import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.evaluation.grading import LabelledQuestion
-from foggen_runtime.jsonio import FieldError, from_json
+from foggen_runtime.evaluation.grading import cloud_is_right
+from foggen_runtime.jsonio import json_lines
+from foggen_runtime.text.questions import Question
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,15 @@ class CloudAnswers:
         reply = self.replies.get(name)
         if reply is None:
             return None
-        question = LabelledQuestion(name, name, answer, None, reply.cloud_answer)
-        return question.cloud_is_right if reply.cloud_correct is None else reply.cloud_correct
+        return cloud_is_right(
+            Question(
+                name,
+                name,
+                answer,
+                cloud_answer=reply.cloud_answer,
+                cloud_correct=reply.cloud_correct,
+            )
+        )
 
     @classmethod
     def read(cls, path: Path) -> "CloudAnswers":
@@ -52,25 +59,12 @@ class CloudAnswers:
             ConfigError: It cannot be read, or a line is not as it must be.
         """
         try:
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
+            text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: cannot be read: {error}") from error
-        replies = [
-            _reply(line, f"{path}:{number}")
-            for number, line in enumerate(lines, start=1)
-            if line.strip()
-        ]
-        return cls({reply.id: reply for reply in replies})
-
-
-def _reply(line: str, where: str) -> CloudReply:
-    known = {field.name for field in fields(CloudReply)}
-    try:
-        document = json.loads(line)
-        if isinstance(document, dict):
-            document = {name: value for name, value in document.items() if name in known}
-        return from_json(CloudReply, document, where)
-    except FieldError as error:
-        raise ConfigError(str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: must be a JSON object: {error}") from error
+        replies: dict[str, CloudReply] = {}
+        for number, reply in json_lines(CloudReply, text):
+            if isinstance(reply, str):
+                raise ConfigError(f"{path}:{number}: {reply}")
+            replies[reply.id] = reply
+        return cls(replies)
