@@ -4,7 +4,7 @@ import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -79,22 +79,10 @@ def profile() -> None:
 
 @dataclass(frozen=True)
 class Arguments:
-    """What `run` is to measure, and where that goes."""
+    """What `run` is to measure and where that goes; how is in `Settings`."""
 
     bundle: str
-    rounds: int
-    questions: int
-    warm_up: int
-    cool_down_s: float
     data: Path | None
-    prompt_tokens: int | None
-    tau: float | None
-    route: Literal["auto", "local_only"]
-    max_new_tokens: int
-    prompt_length: int
-    generated_length: int
-    repetitions: int
-    launcher: str
     output: Path | None
     html: Path | None
     md: Path | None
@@ -182,12 +170,11 @@ def run(**options: Any) -> None:
     from foggen_runtime.profiling.page import html, page
     from foggen_runtime.reports.pages import markdown
 
-    engine, endpoint = take(EngineArguments, options), take(EndpointArguments, options)
-    arguments = Arguments(**options)
+    arguments = take(Arguments, options)
     check_files({"output": arguments.output, "html": arguments.html, "md": arguments.md})
     bundle = Bundle.open(locate_bundle(arguments.bundle))
     with interruptible("nothing was measured to the end, nothing was written"):
-        measured = _measure(_plan(bundle, arguments, engine, endpoint))
+        measured = _measure(_plan(bundle, arguments.data, options))
     write_files(
         (
             (arguments.output, lambda: dumps(measured, indent=1) + "\n"),
@@ -208,9 +195,7 @@ def _measure(plan: "Plan") -> "Profile":
         return profile_bundle(plan, lambda: advance(1))
 
 
-def _plan(
-    bundle: "Bundle", arguments: Arguments, engine: EngineArguments, endpoint: EndpointArguments
-) -> "Plan":
+def _plan(bundle: "Bundle", data: Path | None, options: dict[str, Any]) -> "Plan":
     """Check what was typed, and take what was not from the device profile."""
     from foggen_runtime.handoff.policy import check_tau
     from foggen_runtime.model.decoding import Decoding
@@ -221,43 +206,29 @@ def _plan(
     from foggen_runtime.profiling.schema import Settings
     from foggen_runtime.text.questions import read_questions
 
-    check_tau(arguments.tau)
+    engine, endpoint = take(EngineArguments, options), take(EndpointArguments, options)
     engine.engine()
-    Decoding(max_new_tokens=arguments.max_new_tokens)
-    questions = built_in_questions()
-    if arguments.data:
-        questions = tuple(asked.question for asked in read_questions(arguments.data).questions)
+    check_tau(options["tau"])
+    Decoding(max_new_tokens=options["max_new_tokens"])
+    questions, source = built_in_questions(), "built-in"
+    if data:
+        questions = tuple(asked.question for asked in read_questions(data).questions)
+        source = "file"
     named = endpoint.endpoint()
     tuned = find_device_profile(bundle)
     chosen = tuned.chosen if tuned else Candidate(threads=None, spinning=True, kleidiai=True)
     settings = Settings(
-        rounds=arguments.rounds,
-        questions=arguments.questions,
-        warm_up=arguments.warm_up,
-        cool_down_s=arguments.cool_down_s,
-        question_source=_source(arguments),
-        prompt_tokens=arguments.prompt_tokens,
-        route=arguments.route,
-        tau=arguments.tau,
-        max_new_tokens=arguments.max_new_tokens,
+        question_source=source if options["prompt_tokens"] is None else "tokens",
         threads=chosen.threads if engine.threads is None else engine.threads,
         spinning=chosen.spinning if engine.spinning is None else engine.spinning,
         kleidiai=chosen.kleidiai if engine.kleidiai is None else engine.kleidiai,
-        prompt_length=arguments.prompt_length,
-        generated_length=arguments.generated_length,
-        repetitions=arguments.repetitions,
-        launcher=tuple(shlex.split(arguments.launcher)),
+        launcher=tuple(shlex.split(options.pop("launcher"))),
         cloud=named is not None,
         device_profile=tuned.created if tuned else None,
+        **options,
     )
     cloud = CloudAccess(*named, os.environ.get(API_KEY_VARIABLE) or None) if named else None
     return Plan(bundle, settings, questions, cloud)
-
-
-def _source(arguments: Arguments) -> str:
-    if arguments.prompt_tokens is not None:
-        return "tokens"
-    return "file" if arguments.data else "built-in"
 
 
 _SLOWER_EPILOG = exit_codes(

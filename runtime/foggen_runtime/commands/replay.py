@@ -120,8 +120,7 @@ def replay(ctx: click.Context, /, **options: Any) -> None:
 
 
 def _replay(arguments: Arguments, outputs: Outputs) -> None:
-    from foggen_runtime.evaluation.cloud_answers import CloudAnswers
-    from foggen_runtime.evaluation.decisions import Decisions
+    from foggen_runtime.evaluation.decisions import Decisions, read_cloud_replies
     from foggen_runtime.evaluation.pairing import pair
     from foggen_runtime.evaluation.pictures import Series
     from foggen_runtime.evaluation.routing import Prices, sweep
@@ -135,7 +134,7 @@ def _replay(arguments: Arguments, outputs: Outputs) -> None:
     from foggen_runtime.jsonio import dumps
     from foggen_runtime.reports.pages import Page
 
-    cloud = CloudAnswers.read(arguments.cloud_answers) if arguments.cloud_answers else None
+    cloud = read_cloud_replies(arguments.cloud_answers) if arguments.cloud_answers else None
     threshold = arguments.threshold
     first = Decisions.read(arguments.records, cloud)
     summary = summarize(first, threshold)
