@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -28,6 +28,7 @@ from foggen_runtime.errors import (
 )
 from foggen_runtime.printing import printable_text
 
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])  # by an option
 ExitCodes = Mapping[type[FoggenError], int]
 
 EXIT_CODES: ExitCodes = {

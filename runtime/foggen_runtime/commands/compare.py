@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from foggen_runtime.commands.command_line import BundleType, Command, exit_codes, interruptible
+from foggen_runtime.commands.options import tau_option
 from foggen_runtime.commands.outputs import (
     check_files,
     json_option,
@@ -50,10 +51,10 @@ class Arguments:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Questions, JSON Lines: question, and where known domain and answer (a letter).  "
+    help="Questions, JSON Lines: question, and where known domain and answer.  "
     "[default: a built-in set]",
 )
-@click.option("--tau", type=float, help="Confidence below this defers.  [default: A's]")
+@tau_option("A's")
 @click.option("--limit", type=click.IntRange(min=1), help="Ask only the first so many questions.")
 @click.option("--threads", type=int, help="Worker threads.  [default: the big cores]")
 @json_option("all figures as one JSON object")

@@ -1,11 +1,11 @@
 """`foggen eval`: a bundle on labelled questions."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -14,6 +14,7 @@ from foggen_runtime.commands.command_line import (
     BundleType,
     Choice,
     Command,
+    Decorated,
     exit_codes,
     interruptible,
 )
@@ -26,9 +27,11 @@ from foggen_runtime.commands.options import (
     on_option,
     prices_option,
     take,
+    tau_option,
 )
 from foggen_runtime.commands.outputs import (
     check_files,
+    json_option,
     markdown_option,
     md_option,
     picture_kind,
@@ -50,8 +53,6 @@ if TYPE_CHECKING:
     from foggen_runtime.model.decoding import DecodingMode
     from foggen_runtime.reports.pages import Page
     from foggen_runtime.text.questions import QuestionFile
-
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Arguments:
 @click.command("eval", cls=Command, epilog=exit_codes(0, 2, 3, 6, 7, 130))
 @click.argument("bundle", type=BundleType())
 @click.argument("data", type=FILE)
-@click.option("--tau", type=float, help="Confidence below this goes to the cloud.  [bundle's]")
+@tau_option("the bundle's")
 @on_option
 @prices_option
 @click.option("--records", type=FILE, help="Keep records there; go on with what it holds.")
@@ -144,7 +145,7 @@ class Arguments:
 @bundle_options
 @cloud_options
 @output_options
-@click.option("--json", "as_json", is_flag=True, help="Print all figures as one JSON object.")
+@json_option("all figures as one JSON object")
 @markdown_option
 @quiet_option
 def eval_command(**options: Any) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from foggen_runtime.commands.command_line import FILE, Choice
+from foggen_runtime.commands.command_line import FILE, Choice, Decorated
 from foggen_runtime.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ _PRICES = {
     "prompt": "per_million_prompt",
     "completion": "per_million_completion",
 }
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 Group = TypeVar("Group")
 
 
@@ -252,7 +250,7 @@ def state_directory() -> Path:
     return directory
 
 
-def engine_options(note: str = "") -> Callable[[Command], Command]:
+def engine_options(note: str = "") -> Callable[[Decorated], Decorated]:
     """Return the options of `EngineArguments`.
 
     Args:
@@ -280,7 +278,7 @@ def engine_options(note: str = "") -> Callable[[Command], Command]:
     )
 
 
-def bundle_options(command: Command) -> Command:
+def bundle_options(command: Decorated) -> Decorated:
     """Add the options of `BundleArguments`."""
     return _decorated(
         command,
@@ -300,7 +298,7 @@ def bundle_options(command: Command) -> Command:
     )
 
 
-def endpoint_options(command: Command) -> Command:
+def endpoint_options(command: Decorated) -> Decorated:
     """Add the options of `EndpointArguments`."""
     return _decorated(
         command,
@@ -311,7 +309,7 @@ def endpoint_options(command: Command) -> Command:
     )
 
 
-def cloud_options(command: Command) -> Command:
+def cloud_options(command: Decorated) -> Decorated:
     """Add the options of `CloudArguments`."""
     return _decorated(
         command,
@@ -346,14 +344,14 @@ def cloud_options(command: Command) -> Command:
     )
 
 
-def tau_option(default: str) -> Callable[[Command], Command]:
+def tau_option(default: str) -> Callable[[Decorated], Decorated]:
     """Return the option `--tau`; its help names whose tau is the default."""
     return click.option(
         "--tau", type=float, help=f"Confidence below this defers.  [default: {default}]"
     )
 
 
-def policy_options(command: Command) -> Command:
+def policy_options(command: Decorated) -> Decorated:
     """Add the options of `PolicyArguments`."""
     return _decorated(
         command,
@@ -377,7 +375,7 @@ def policy_options(command: Command) -> Command:
     )
 
 
-def decoding_mode_option(command: Command) -> Command:
+def decoding_mode_option(command: Decorated) -> Decorated:
     """Add the option of `DecodingArguments.mode` alone."""
     return _decorated(
         command,
@@ -392,7 +390,7 @@ def decoding_mode_option(command: Command) -> Command:
     )
 
 
-def max_new_tokens_option(default: int) -> Callable[[Command], Command]:
+def max_new_tokens_option(default: int) -> Callable[[Decorated], Decorated]:
     """Return the option `--max-new-tokens`."""
     return click.option(
         "--max-new-tokens",
@@ -402,7 +400,7 @@ def max_new_tokens_option(default: int) -> Callable[[Command], Command]:
     )
 
 
-def decoding_options(command: Command) -> Command:
+def decoding_options(command: Decorated) -> Decorated:
     """Add the options of `DecodingArguments`."""
     return _decorated(
         command,
@@ -444,7 +442,7 @@ class PricesType(click.ParamType):  # type: ignore[type-arg]
         return Prices(**read)
 
 
-def prices_option(command: Command) -> Command:
+def prices_option(command: Decorated) -> Decorated:
     """Add `--prices`."""
     return click.option(
         "--prices",
@@ -455,7 +453,7 @@ def prices_option(command: Command) -> Command:
     )(command)
 
 
-def on_option(command: Command) -> Command:
+def on_option(command: Decorated) -> Decorated:
     """Add `--on`."""
     return click.option(
         "--on",
@@ -464,7 +462,7 @@ def on_option(command: Command) -> Command:
     )(command)
 
 
-def rounds_option(default: int, help_text: str) -> Callable[[Command], Command]:
+def rounds_option(default: int, help_text: str) -> Callable[[Decorated], Decorated]:
     """Return the option of how many processes there are; each command has its own number."""
     return click.option(
         "--rounds",
@@ -475,7 +473,7 @@ def rounds_option(default: int, help_text: str) -> Callable[[Command], Command]:
     )
 
 
-def asking_options(command: Command) -> Command:
+def asking_options(command: Decorated) -> Decorated:
     """Add the options of what each process is asked."""
     return _decorated(
         command,
@@ -503,7 +501,7 @@ launcher_option = click.option(
 )
 
 
-def _decorated(command: Command, *options: Callable[[Command], Command]) -> Command:
+def _decorated(command: Decorated, *options: Callable[[Decorated], Decorated]) -> Decorated:
     """Apply decorators so that the help shows them in this order."""
     for option in reversed(options):
         command = option(command)

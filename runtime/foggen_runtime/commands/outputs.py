@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from foggen_runtime.commands.command_line import FILE
+from foggen_runtime.commands.command_line import FILE, Decorated
 from foggen_runtime.commands.terminal import terminal_width
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.printing import printable_text
@@ -14,27 +14,25 @@ from foggen_runtime.printing import printable_text
 if TYPE_CHECKING:
     from foggen_runtime.reports.pages import Page
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 
-
-def json_option(what: str) -> Callable[[Command], Command]:
+def json_option(what: str) -> Callable[[Decorated], Decorated]:
     """Return the option `--json`; its help names what is printed."""
     return click.option("--json", "as_json", is_flag=True, help=f"Print {what}.")
 
 
-def markdown_option(command: Command) -> Command:
+def markdown_option(command: Decorated) -> Decorated:
     """Add `--markdown`."""
     return click.option(
         "--markdown", "as_markdown", is_flag=True, help="Print the tables in Markdown."
     )(command)
 
 
-def md_option(command: Command) -> Command:
+def md_option(command: Decorated) -> Decorated:
     """Add `--md`."""
     return click.option("--md", type=FILE, help="Write the tables there as Markdown.")(command)
 
 
-def picture_option(command: Command) -> Command:
+def picture_option(command: Decorated) -> Decorated:
     """Add `--picture`."""
     return click.option(
         "--picture",

@@ -8,18 +8,16 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 import click
 
+from foggen_runtime.commands.command_line import Decorated
 from foggen_runtime.printing import printable_name, printable_text
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _QUIET = "foggen.quiet"
 
 
-def quiet_option(command: Command) -> Command:
+def quiet_option(command: Decorated) -> Decorated:
     """Add `--quiet`."""
     return click.option(
         "-q",

@@ -119,6 +119,7 @@ def test_answers_agree_among_those_of_either(comparison: Comparison) -> None:
         (("Paris", None), ("Paris", None), True),
         (("Paris", None), ("Rome", None), False),
         (("Paris", None), ("B", "B"), False),
+        (("B", None), ("B", "B"), False),
         (("Paris", None), (None, None), False),
         ((None, None), (None, None), False),
     ],
