@@ -11,6 +11,7 @@ import re
 import tomllib
 import types
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -76,7 +77,7 @@ def from_json(cls: type[T], value: object, where: str) -> T:
     """
     if not isinstance(value, Mapping):
         raise FieldError(f"{where}: must be an object, is {shown(value)}")
-    hints = get_type_hints(cls)
+    hints = _type_hints(cls)  # type: ignore[arg-type]
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(value) - set(fields)):
         raise FieldError(f"{where}: unknown field {unknown[0]!r}")
@@ -130,6 +131,13 @@ def dumps(value: object, *, indent: int | None = None) -> str:
         value = dataclasses.asdict(value)
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+@cache
+def _type_hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(
+        cls
+    )  # evaluates them each time, which a file of many lines would wait for
 
 
 def _read(hint: Any, value: object, where: str) -> Any:
