@@ -14,7 +14,9 @@ from tests.conftest import TINY
 
 DOMAINS = ("finance", "science", "coding", "law", "math", "kazakh-culture", "medical")
 IN_KAZAKH = "kazakh-culture-kk"
-CALIBRATING = shipped_questions("foggen_exporter", "calibration_questions.jsonl")
+CALIBRATING = shipped_questions(
+    CalibrationSet.__module__.rpartition(".")[0], "calibration_questions.jsonl"
+)
 JUDGING = judging_questions()
 ALL = (*CALIBRATING, *JUDGING)
 
