@@ -20,11 +20,11 @@ import numpy as np
 from benchmarks.machine import RESULTS, write_results
 from benchmarks.workspace import REPOSITORY, Workspace, workspace_argument
 from foggen_runtime.bundle.manifest import Manifest
-from foggen_runtime.evaluation.bootstrap import Interval, paired_interval
 from foggen_runtime.evaluation.decisions import Decisions
 from foggen_runtime.evaluation.pictures import Series, picture
 from foggen_runtime.evaluation.routing import routed
 from foggen_runtime.evaluation.summary import Threshold, summarize
+from foggen_runtime.statistics.bootstrap import Interval, paired_interval
 from tests.support.export import export_bundle
 from tests.tiny_foggen.questions import Question, generate
 

@@ -20,9 +20,9 @@ from foggen_runtime import EngineOptions, OpenOptions
 from foggen_runtime.bundle.manifest import Manifest
 from foggen_runtime.evaluation.answering import Job
 from foggen_runtime.evaluation.executors import Executor, OneProcess, ProcessPool
-from foggen_runtime.evaluation.labelled import LabelledQuestion, read_labelled
 from foggen_runtime.evaluation.ray_executor import RayActors
 from foggen_runtime.model.decoding import Decoding
+from foggen_runtime.text.questions import Question, read_questions
 from tests.support.export import export_bundle
 
 DATA = CHECKPOINT.parent / "heldout.jsonl"
@@ -56,9 +56,7 @@ class Row:
     load_average: float
 
 
-def measure(
-    name: str, workers: int, executor: Executor, questions: Sequence[LabelledQuestion]
-) -> Row:
+def measure(name: str, workers: int, executor: Executor, questions: Sequence[Question]) -> Row:
     """Answer every question once."""
     start = time.perf_counter()
     records = executor.records(questions)
@@ -76,7 +74,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--questions", type=int, default=1200)
     arguments = parser.parse_args()
-    questions = read_labelled(DATA).questions[: arguments.questions]
+    questions = read_questions(DATA, labelled=True).questions[: arguments.questions]
     with tempfile.TemporaryDirectory() as directory:
         bundle = arguments.bundle or export_bundle(CHECKPOINT, Path(directory) / "int4", "int4")
         name = Manifest.load(bundle).model.name

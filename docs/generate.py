@@ -17,7 +17,6 @@ from foggen_exporter.cli import export_command
 from foggen_exporter.packaging.cli import package_command
 from foggen_runtime.bundle.manifest import FORMAT_VERSION, Manifest
 from foggen_runtime.cli import foggen
-from foggen_runtime.commands.profile_compare import compare_command
 from foggen_runtime.profiling.schema import PROFILE_VERSION, Profile
 from foggen_runtime.result import SCHEMA_VERSION, Result
 
@@ -34,8 +33,6 @@ def cli_page() -> str:
     ):
         parts.extend(_help(command, info_name, None))
     parts.extend(_help(foggen, "foggen", None))
-    profile = click.Context(foggen, info_name="foggen")
-    parts.extend(_help(compare_command, "profile compare", profile))
     return "\n".join(parts)
 
 

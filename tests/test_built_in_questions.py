@@ -3,21 +3,19 @@
 import json
 import re
 from collections import Counter
-from importlib.resources import files
 
 import pytest
 
 from foggen_exporter.calibration import MAX_QUESTIONS, CalibrationSet
 from foggen_runtime.statistics.intervals import total_needed
 from foggen_runtime.text.choice import question_options
-from foggen_runtime.text.questions import Question, judging_questions, parse_questions
+from foggen_runtime.text.questions import Question, judging_questions, shipped_questions
 from tests.conftest import TINY
 
 DOMAINS = ("finance", "science", "coding", "law", "math", "kazakh-culture", "medical")
 IN_KAZAKH = "kazakh-culture-kk"
-CALIBRATING = parse_questions(
-    files("foggen_exporter").joinpath("calibration_questions.jsonl").read_text(encoding="utf-8"),
-    "calibration_questions.jsonl",
+CALIBRATING = shipped_questions(
+    CalibrationSet.__module__.rpartition(".")[0], "calibration_questions.jsonl"
 )
 JUDGING = judging_questions()
 ALL = (*CALIBRATING, *JUDGING)

@@ -18,7 +18,7 @@ PACKAGES = {"optimum": ["optimum-onnx"], **packages_distributions()}
 PACKAGES["torch"] = ["optimum-onnx"]
 # The parts that an extra is for; all else must do with the base dependencies.
 EXTRAS = {
-    "runtime/foggen_runtime/comparison/page.py": ("report",),
+    "runtime/foggen_runtime/evaluation/comparison_page.py": ("report",),
     "runtime/foggen_runtime/reports/drawing.py": ("report",),
     "runtime/foggen_runtime/evaluation/pictures.py": ("report",),
     "runtime/foggen_runtime/evaluation/ray_executor.py": ("ray",),

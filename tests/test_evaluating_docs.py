@@ -11,9 +11,10 @@ from click.testing import CliRunner, Result
 
 from foggen_runtime.bundle.manifest import CalibrationInfo
 from foggen_runtime.cli import foggen
-from foggen_runtime.evaluation.labelled import LabelledQuestion, read_labelled
+from foggen_runtime.evaluation.grading import cloud_is_right, is_right
 from foggen_runtime.evaluation.records import Header, Record
 from foggen_runtime.evaluation.summary import Summary
+from foggen_runtime.text.questions import Question, read_questions
 from tests.conftest import TINY, BundleOf
 
 ROOT = Path(__file__).parent.parent
@@ -68,13 +69,13 @@ def test_every_command_runs_in_the_order_of_the_page(here: Path) -> None:
 def test_the_data_shown_is_read(tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text(blocks("jsonl")[0], encoding="utf-8")
-    first, second = read_labelled(path).questions
-    assert (first.cloud_is_right, second.cloud_is_right) == (True, True)
-    assert second.is_right("beatles", None)
+    first, second = read_questions(path, labelled=True).questions
+    assert (cloud_is_right(first), cloud_is_right(second)) == (True, True)
+    assert is_right(second, "beatles", None)
 
 
 @pytest.mark.prose
-@pytest.mark.parametrize("described", [LabelledQuestion, Header, Record, Summary, CalibrationInfo])
+@pytest.mark.parametrize("described", [Question, Header, Record, Summary, CalibrationInfo])
 def test_every_field_is_named(described: type) -> None:
     elsewhere = {"questions", "tau", "confidence", "schema_version"}
     for field in fields(described):

@@ -28,12 +28,12 @@ from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.cloud.quoting import server_message
 from foggen_runtime.cloud.retrying import read_retry_after
 from foggen_runtime.errors import FoggenError, RequestError
-from foggen_runtime.evaluation.labelled import normalized, read_labelled
+from foggen_runtime.evaluation.grading import normalized
 from foggen_runtime.handoff.policy import Policy, Redaction
 from foggen_runtime.serving.requests import read_chat_request
 from foggen_runtime.text.byte_pairs import TableTokenizer
 from foggen_runtime.text.choice import parse_choice, question_options
-from foggen_runtime.text.questions import parse_questions
+from foggen_runtime.text.questions import parse_questions, read_questions
 from foggen_runtime.text.tokenizer import QuestionTokenizer
 from tests.conftest import TINY
 
@@ -145,7 +145,9 @@ LINES = (*JSON_PIECES, "\n", "{}\n", '{"question":"q","answer":"A"}\n')
 URLS = ("a", ".", "/", ":", "@", " ", "%", "[", "a.")
 DATES = ("1", " ", ",", "(", "-", ":", "Mon, ", "+", "a", "1 Jan ", '"', "\\")
 EVENTS = (event("a"), event(100 * "a"))
-LABELLED = file_of("labelled.jsonl", lambda path: read_labelled(path, skip_bad=True))
+LABELLED = file_of(
+    "labelled.jsonl", lambda path: read_questions(path, labelled=True, skip_bad=True)
+)
 TEMPLATE = file_of("template.toml", lambda path: load_template(str(path)))
 MANIFEST = file_of("foggen.json", lambda path: Manifest.load(path.parent))
 CONSTRAINTS = file_of("constraints.txt", read_constraints)
@@ -186,7 +188,7 @@ PARSERS = {
     ),
     "events of a stream": Parser(lambda text: read_stream(text, 1024), EVENTS, BODY >> 3),
     "Retry-After": Parser(retry_after, DATES, HEADER),
-    "question file": Parser(lambda text: parse_questions(text, "file"), LINES, FILE),
+    "question file": Parser(lambda text: parse_questions(text.encode(), "file"), LINES, FILE),
     "labelled file": Parser(LABELLED, LINES, FILE >> 2),
     "policy file": Parser(file_of("policy.toml", Policy.load), TOML_PIECES, FILE),
     "template file": Parser(TEMPLATE, TOML_PIECES, FILE),

@@ -4,19 +4,16 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Self
 
 from foggen_exporter.activations import CalibrationPrompts
 from foggen_runtime.bundle.manifest import PromptInfo, TemplateInfo
-from foggen_runtime.text.questions import parse_questions, read_questions
+from foggen_runtime.text.questions import read_questions, shipped_questions
 from foggen_runtime.text.tokenizer import QuestionTokenizer
 
 # More questions than this change nothing that could be measured, and cost time and memory.
 MAX_QUESTIONS = 64
-
-_BUILT_IN = "calibration_questions.jsonl"
 
 
 @dataclass(frozen=True)
@@ -32,14 +29,14 @@ class CalibrationSet:
         Raises:
             ConfigError: It cannot be read, holds no question, or a line is not as it must be.
         """
-        questions = read_questions(path)[:MAX_QUESTIONS]
+        questions = read_questions(path).questions[:MAX_QUESTIONS]
         return cls(tuple(question.question for question in questions))
 
     @classmethod
     def built_in(cls) -> Self:
         """Return the questions that ship with the exporter."""
-        text = files(__package__).joinpath(_BUILT_IN).read_text(encoding="utf-8")
-        return cls(tuple(question.question for question in parse_questions(text, _BUILT_IN)))
+        questions = shipped_questions(__package__, "calibration_questions.jsonl")
+        return cls(tuple(question.question for question in questions))
 
     @property
     def sha256(self) -> str:

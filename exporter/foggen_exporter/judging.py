@@ -9,10 +9,10 @@ from typing import Self
 from foggen_runtime.ask.foggen import Foggen
 from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.bundle.manifest import Manifest
-from foggen_runtime.comparison.counting import Comparison, compare
-from foggen_runtime.comparison.page import page
-from foggen_runtime.comparison.verdicts import Answers, answer_all
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.evaluation.answering import Evaluation, evaluate
+from foggen_runtime.evaluation.comparison import Comparison, compare
+from foggen_runtime.evaluation.comparison_page import page
 from foggen_runtime.files import write_text_atomically
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.model.engine import EngineOptions
@@ -112,7 +112,8 @@ class Judging:
         report = None
         if wishes.report:
             report = Report.of(wishes.report, target, force=wishes.force)
-        questions = read_questions(wishes.data) if wishes.data else judging_questions()
+        data = wishes.data
+        questions = read_questions(data).questions if data else judging_questions()
         if wishes.max_flip_rate is not None:
             _check_limit(wishes.max_flip_rate, len(questions))
         return cls(questions, report, wishes.max_flip_rate)
@@ -130,21 +131,20 @@ class Judging:
         Raises:
             ConfigError: Too many decisions flip, or the report cannot be written.
         """
-        answers = [self._answers(directory, on_answer) for directory in (reference, bundle)]
-        tau = Manifest.load(bundle).routing.tau
-        comparison = compare(self.questions, answers[0], answers[1], tau)
+        asked, judged = (self._evaluate(each, on_answer) for each in (reference, bundle))
+        comparison = compare(asked, judged, Manifest.load(bundle).routing.tau)
         if self.report:
             self.report.write(comparison)
         if self.max_flip_rate is not None:
             check_flip_rate(comparison, self.max_flip_rate)
         return comparison
 
-    def _answers(self, directory: Path, on_answer: Callable[[], object]) -> Answers:
+    def _evaluate(self, directory: Path, on_answer: Callable[[], object]) -> Evaluation:
         """Ask one bundle, which was hashed as it was written, and let go of it."""
         bundle = Bundle(directory, Manifest.load(directory))
         model = LocalModel(bundle, OpenOptions(EngineOptions(spinning=False)))
         with Foggen(model) as foggen:
-            return answer_all(foggen, self.questions, on_answer)
+            return evaluate(foggen, self.questions, on_answer)
 
 
 def check_flip_rate(comparison: Comparison, limit: float) -> None:

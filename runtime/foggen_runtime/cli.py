@@ -7,44 +7,64 @@ from click.shell_completion import CompletionItem
 
 from foggen_runtime.commands.command_line import Group
 
-# A module is imported when its command is asked for. It imports in turn what its command needs when
-# it runs, so that help and completion come at once.
-_COMMANDS = {
-    "ask": "foggen_runtime.commands.ask:ask",
-    "calibrate": "foggen_runtime.commands.calibrate:calibrate",
-    "compare": "foggen_runtime.commands.compare:compare_command",
-    "completion": "foggen_runtime.commands.completion:completion",
-    "eval": "foggen_runtime.commands.eval:eval_command",
-    "fetch": "foggen_runtime.commands.fetch:fetch",
-    "inspect": "foggen_runtime.commands.inspect:inspect",
-    "outbox": "foggen_runtime.commands.outbox:outbox",
-    "policy": "foggen_runtime.commands.policy:policy",
-    "prepare": "foggen_runtime.commands.prepare:prepare_command",
-    "profile": "foggen_runtime.commands.profile:profile",
-    "replay": "foggen_runtime.commands.replay:replay",
-    "serve": "foggen_runtime.commands.serve:serve",
-    "tune": "foggen_runtime.commands.tune:tune_command",
+# The help's headings, and below each its commands with the name of their function in
+# `commands/COMMAND.py`. A module is imported when its command is asked for, and imports in turn
+# what its command needs when it runs, so that help and completion come at once.
+_SECTIONS = {
+    "Ask": {"ask": "ask", "serve": "serve"},
+    "Cloud": {"outbox": "outbox", "policy": "policy"},
+    "Bundles": {
+        "fetch": "fetch",
+        "inspect": "inspect",
+        "prepare": "prepare_command",
+        "tune": "tune_command",
+    },
+    "Measure": {
+        "eval": "eval_command",
+        "calibrate": "calibrate",
+        "replay": "replay",
+        "compare": "compare_command",
+        "profile": "profile",
+    },
+    "Shell": {"completion": "completion"},
+}
+_FUNCTIONS = {
+    name: function for section in _SECTIONS.values() for name, function in section.items()
 }
 
 
 class _LazyGroup(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
+        return list(_FUNCTIONS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in _FUNCTIONS:
             return None
-        module, name = _COMMANDS[cmd_name].split(":")
-        command = getattr(import_module(module), name)
+        module = import_module(f"foggen_runtime.commands.{cmd_name}")
+        command = getattr(module, _FUNCTIONS[cmd_name])
         if not isinstance(command, click.Command):
-            raise TypeError(f"{_COMMANDS[cmd_name]}: must be a command, is {command!r}")
+            raise TypeError(f"{cmd_name}: must be a command, is {command!r}")
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands below their headings."""
+        width = max(map(len, _FUNCTIONS))
+        room = formatter.width - 6 - width
+        for heading, names in _SECTIONS.items():
+            commands = ((name, self.get_command(ctx, name)) for name in names)
+            rows = [
+                (name.ljust(width), command.get_short_help_str(room))
+                for name, command in commands
+                if command
+            ]
+            with formatter.section(heading):
+                formatter.write_dl(rows)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete commands by their names alone: to describe them, all would be imported."""
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
-        return [CompletionItem(name) for name in sorted(_COMMANDS) if name.startswith(incomplete)]
+        return [CompletionItem(name) for name in sorted(_FUNCTIONS) if name.startswith(incomplete)]
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -6,7 +6,6 @@ FoggenError
 ├── BundleError        the exported bundle is missing, altered or of another version
 ├── DownloadError      a published bundle cannot be downloaded
 ├── EngineError        onnxruntime failed while the model ran
-├── DeviceError        another device to profile on cannot be reached, or foggen fails there
 ├── QuestionError      the question cannot be asked: empty, broken text or too long
 ├── HandoffError       the cloud did not answer
 ├── CancelledError     whoever asked the cloud no longer wants the answer
@@ -38,10 +37,6 @@ class DownloadError(FoggenError):
 
 class EngineError(FoggenError):
     """Onnxruntime failed while the model ran, e.g. for want of memory."""
-
-
-class DeviceError(FoggenError):
-    """Another device to profile on cannot be reached, or foggen fails there."""
 
 
 class QuestionError(FoggenError):

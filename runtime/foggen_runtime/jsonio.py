@@ -10,7 +10,8 @@ import math
 import re
 import tomllib
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -76,7 +77,7 @@ def from_json(cls: type[T], value: object, where: str) -> T:
     """
     if not isinstance(value, Mapping):
         raise FieldError(f"{where}: must be an object, is {shown(value)}")
-    hints = get_type_hints(cls)
+    hints = _type_hints(cls)  # type: ignore[arg-type]
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     if unknown := sorted(set(value) - set(fields)):
         raise FieldError(f"{where}: unknown field {unknown[0]!r}")
@@ -94,12 +95,49 @@ def from_json(cls: type[T], value: object, where: str) -> T:
         raise FieldError(f"{where}: {error}") from error
 
 
+def json_lines(cls: type[T], text: str, *, numbered: str = "") -> Iterator[tuple[int, T | str]]:
+    """Read JSON Lines, each an object that holds at least what a dataclass does.
+
+    Args:
+        cls: The dataclass, as for `from_json`; fields of other names are passed over.
+        text: The lines; empty ones are passed over.
+        numbered: A field that is the line's number where the line lacks it.
+
+    Yields:
+        Each line's number with what it holds, or with what is wrong with it.
+    """
+    known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for number, line in enumerate(text.split("\n"), start=1):  # a string may hold other breaks
+        if not line.strip():
+            continue
+        try:
+            document = parse_json(line)
+        except ValueError as error:
+            yield number, f"must be a JSON object, is {shown(line)}: {error}"
+            continue
+        if isinstance(document, dict):
+            document = {name: value for name, value in document.items() if name in known}
+            if numbered and document.get(numbered) is None:
+                document[numbered] = str(number)
+        try:
+            yield number, from_json(cls, document, "")
+        except FieldError as error:
+            yield number, str(error).removeprefix(": ")
+
+
 def dumps(value: object, *, indent: int | None = None) -> str:
     """Write a dataclass (or plain JSON value) as JSON text, in field order."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+@cache
+def _type_hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(
+        cls
+    )  # evaluates them each time, which a file of many lines would wait for
 
 
 def _read(hint: Any, value: object, where: str) -> Any:

@@ -16,8 +16,7 @@ from foggen_exporter.cli import export_command
 from foggen_exporter.packaging.cli import package_command
 from foggen_runtime.bundle.manifest import ConfidenceKind
 from foggen_runtime.cli import foggen
-from foggen_runtime.commands import evaluation_options, options, outbox
-from foggen_runtime.commands.profile_compare import compare_command
+from foggen_runtime.commands import options, outbox
 from foggen_runtime.handoff.outbox import State
 from foggen_runtime.handoff.policy import OnUnreachable, Route
 from foggen_runtime.model.decoding import DecodingMode
@@ -35,7 +34,6 @@ def all_commands() -> Iterator[tuple[str, click.Command]]:
     """Every command by the words that call it."""
     yield "foggen-export", export_command
     yield "foggen-package", package_command
-    yield "foggen profile compare", compare_command
     context = click.Context(foggen)
     for name in foggen.list_commands(context):
         command = foggen.get_command(context, name)
@@ -81,6 +79,28 @@ def test_a_mistyped_word_is_told_from_the_one_it_resembles(
     result = run(*arguments)
     assert result.exit_code == 2
     assert re.search(rf"Did you mean.*{meant}", result.stderr), result.stderr
+
+
+def test_the_help_lists_each_command_once_below_a_heading() -> None:
+    _, *sections = re.split(r"^(\w+):\n", run("--help").stdout, flags=re.MULTILINE)
+    listed = dict(zip(sections[::2], sections[1::2], strict=True))
+    assert list(listed) == ["Options", "Ask", "Cloud", "Bundles", "Measure", "Shell"]
+    del listed["Options"]
+    names = re.findall(r"^  (\w+) ", "".join(listed.values()), re.MULTILINE)
+    assert sorted(names) == sorted(foggen.list_commands(click.Context(foggen)))
+    assert len(set(names)) == len(names)
+    modules = {path.stem for path in (ROOT / "runtime/foggen_runtime/commands").glob("*.py")}
+    assert set(names) == modules - {"__init__", "command_line", "options", "outputs", "terminal"}
+
+
+@pytest.mark.parametrize("words", [(), ("run",)])
+def test_to_profile_is_to_run_unless_another_command_is_named(words: tuple[str, ...]) -> None:
+    assert run("profile", *words, "nowhere").exit_code == 3
+    refused = run("profile", *words, "--route", "local_onl", "nowhere")
+    assert "Usage: foggen profile run [OPTIONS] BUNDLE" in refused.stderr
+    assert "Did you mean 'local_only'?" in refused.stderr
+    assert "Commands:\n  compare" in run("profile", "--help").stdout
+    assert "Usage: foggen profile compare" in run("profile", "compare", "a").stderr
 
 
 @pytest.mark.parametrize(
@@ -148,7 +168,7 @@ def test_choices_that_are_written_twice_are_the_same() -> None:
     assert get_args(Route) == options.ROUTES
     assert get_args(OnUnreachable) == options.ON_UNREACHABLE
     assert get_args(State) == outbox.STATES
-    assert get_args(ConfidenceKind) == evaluation_options.CONFIDENCE_KINDS
+    assert get_args(ConfidenceKind) == options.CONFIDENCE_KINDS
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -25,6 +25,7 @@ REQUESTS = [
     "foggen ask bundle --",
     "foggen eval bundle data.jsonl --on ",
     "foggen outbox ",
+    "foggen profile ",
     "foggen profile bundle --",
     "foggen serve bundle --",
     "foggen tune ",
@@ -57,6 +58,8 @@ def test_commands_choices_and_options_are_completed() -> None:
     assert "plain,android" in completions("foggen-package bundle --target ")
     assert "plain,--route" in completions("foggen ask bundle --ro")
     assert completions("foggen ask bundle --route cl") == ["plain,cloud_only"]
+    assert completions("foggen profile ") == ["plain,compare", "plain,run", "dir,"]
+    assert completions("foggen profile bundle --pp") == ["plain,--pp"]
 
 
 @pytest.mark.parametrize(

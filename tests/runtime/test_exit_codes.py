@@ -98,10 +98,9 @@ CASES: dict[tuple[str, int], tuple[str, ...]] = {
     ("prepare", 0): ("bundle",),
     ("prepare", 2): ("bundle", "-o", "broken"),
     ("prepare", 3): ("empty",),
-    ("profile", 2): ("bundle", "--data", "broken"),
-    ("profile", 3): ("empty",),
-    ("profile", 7): ("bundle", "--launcher", "false"),
-    ("profile", 10): ("bundle", "--host", "nowhere", "--ssh-config", "broken"),
+    ("profile run", 2): ("bundle", "--data", "broken"),
+    ("profile run", 3): ("empty",),
+    ("profile run", 7): ("bundle", "--launcher", "false"),
     ("replay", 0): (RECORDS,),
     ("replay", 2): ("broken",),
     ("serve", 2): ("bundle", "--port", "99999"),
@@ -114,7 +113,7 @@ CASES: dict[tuple[str, int], tuple[str, ...]] = {
 # Where they are tested.
 ELSEWHERE = {
     **{(command, 130): "test_interruption.py" for command in (
-        *("calibrate", "compare", "eval", "fetch", "outbox flush", "prepare", "profile"),
+        *("calibrate", "compare", "eval", "fetch", "outbox flush", "prepare", "profile run"),
         *("replay", "tune"),
     )},
     ("fetch", 0): "test_download.py",
@@ -124,7 +123,7 @@ ELSEWHERE = {
     ("outbox flush", 0): "test_outbox_command.py",
     ("outbox flush", 8): "test_outbox_command.py",
     ("outbox purge", 0): "test_outbox_command.py",
-    ("profile", 0): "profiling/test_profile_command.py",
+    ("profile run", 0): "profiling/test_profile_command.py",
     ("profile compare", 0): "profiling/test_difference.py",
     ("profile compare", 1): "profiling/test_difference.py",
     ("profile compare", 2): "profiling/test_difference.py",
@@ -158,10 +157,8 @@ def test_a_question_is_interrupted(here: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_all_that_are_listed_are_tested() -> None:
-    from foggen_runtime.commands.profile_compare import compare_command
-
     context = click.Context(foggen)
-    commands: dict[str, click.Command] = {"profile compare": compare_command}
+    commands: dict[str, click.Command] = {}
     for name in foggen.list_commands(context):
         command = foggen.get_command(context, name)
         assert command

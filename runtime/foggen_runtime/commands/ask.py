@@ -23,6 +23,7 @@ from foggen_runtime.commands.options import (
     policy_options,
     take,
 )
+from foggen_runtime.commands.outputs import json_option
 from foggen_runtime.commands.terminal import note, quiet_option
 from foggen_runtime.errors import ConfigError, QuestionError
 from foggen_runtime.printing import printable_text
@@ -84,7 +85,7 @@ _EPILOG = exit_codes(
     default=None,
     help="Print the answer as it comes.  [default: on a terminal]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@json_option("the result as one JSON object")
 @quiet_option
 @click.pass_context
 def ask(ctx: click.Context, /, **options: Any) -> None:

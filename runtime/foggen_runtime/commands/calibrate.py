@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from foggen_runtime.commands.command_line import BundleType, Command, exit_codes
-from foggen_runtime.commands.evaluation_options import FILE, on_option, prices_option
-from foggen_runtime.commands.options import BundleArguments, bundle_options, take
+from foggen_runtime.commands.command_line import FILE, BundleType, Command, exit_codes
+from foggen_runtime.commands.options import (
+    BundleArguments,
+    bundle_options,
+    on_option,
+    prices_option,
+    take,
+)
+from foggen_runtime.commands.outputs import json_option
 from foggen_runtime.commands.terminal import quiet_option
 from foggen_runtime.errors import BundleError, ConfigError
 from foggen_runtime.wording import counted
@@ -90,7 +96,7 @@ _EPILOG = exit_codes(
 @click.option("--skip-bad", is_flag=True, help="Leave out malformed lines, and say which.")
 @click.option("--dry-run", is_flag=True, help="Choose tau, and write nothing.")
 @bundle_options
-@click.option("--json", "as_json", is_flag=True, help="Print the calibration as one JSON object.")
+@json_option("the calibration as one JSON object")
 @quiet_option
 def calibrate(**options: Any) -> None:
     """Choose tau of BUNDLE for one target on DATA, labelled questions, and write it there.
@@ -124,9 +130,9 @@ def calibrate(**options: Any) -> None:
 
 
 def _decisions(arguments: Arguments, directory: Path, bundle: BundleArguments) -> "Decisions":
-    from foggen_runtime.commands.evaluation_run import Run, recorded
+    from foggen_runtime.commands.eval import recorded
     from foggen_runtime.evaluation.decisions import Decisions
-    from foggen_runtime.model.decoding import Decoding
+    from foggen_runtime.evaluation.running import Run
 
     if arguments.data is None:
         if arguments.records is None:
@@ -138,7 +144,6 @@ def _decisions(arguments: Arguments, directory: Path, bundle: BundleArguments) -
         arguments.records,
         arguments.skip_bad,
         bundle.open_options(),
-        Decoding(),
     )
     return recorded(run)
 

@@ -9,7 +9,8 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -18,7 +19,6 @@ from click.shell_completion import CompletionItem
 from foggen_runtime.errors import (
     BundleError,
     ConfigError,
-    DeviceError,
     DownloadError,
     EngineError,
     FoggenError,
@@ -28,6 +28,7 @@ from foggen_runtime.errors import (
 )
 from foggen_runtime.printing import printable_text
 
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])  # by an option
 ExitCodes = Mapping[type[FoggenError], int]
 
 EXIT_CODES: ExitCodes = {
@@ -37,7 +38,6 @@ EXIT_CODES: ExitCodes = {
     HandoffError: 6,
     EngineError: 7,
     StateError: 9,
-    DeviceError: 10,
     DownloadError: 11,
 }
 EXIT_INTERRUPTED = 130  # what shells give for SIGINT
@@ -52,7 +52,6 @@ _MEANINGS = {
     6: "the cloud failed",
     7: "the model failed on this device",
     9: "a file that foggen keeps (outbox, budget, log) cannot be used",
-    10: "the other device cannot be reached, or foggen fails there",
     11: "it could not be downloaded",
     EXIT_INTERRUPTED: "interrupted by Ctrl-C",
 }
@@ -132,6 +131,9 @@ class BundleType(click.ParamType):  # type: ignore[type-arg]
     ) -> list[CompletionItem]:
         """Let the shell complete directories: it knows about `~` and spaces."""
         return [CompletionItem(incomplete, type="dir")]
+
+
+FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 class _Failure(click.ClickException):

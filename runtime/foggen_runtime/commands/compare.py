@@ -1,6 +1,5 @@
 """`foggen compare`: how far two bundles' decisions agree."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,12 +7,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from foggen_runtime.commands.command_line import BundleType, Command, exit_codes, interruptible
-from foggen_runtime.commands.terminal import markdown_option, progress, quiet_option, show_page
-from foggen_runtime.errors import ConfigError
+from foggen_runtime.commands.options import tau_option
+from foggen_runtime.commands.outputs import (
+    check_files,
+    json_option,
+    markdown_option,
+    md_option,
+    picture_kind,
+    picture_option,
+    show_page,
+    write_files,
+)
+from foggen_runtime.commands.terminal import progress, quiet_option
 
 if TYPE_CHECKING:
-    from foggen_runtime.comparison.counting import Comparison
-    from foggen_runtime.comparison.verdicts import Answers
+    from collections.abc import Sequence
+
+    from foggen_runtime.evaluation.answering import Evaluation
+    from foggen_runtime.evaluation.comparison import Comparison
     from foggen_runtime.model.local_model import OpenOptions
     from foggen_runtime.text.questions import Question
 
@@ -33,22 +44,6 @@ class Arguments:
     as_json: bool
     as_markdown: bool
 
-    def check_outputs(self) -> None:
-        """Refuse files that could not be written once every question is asked.
-
-        Raises:
-            ConfigError: A directory or matplotlib is missing, or the picture's kind is unknown.
-        """
-        for name, path in (("md", self.md), ("picture", self.picture)):
-            if path and not path.parent.is_dir():
-                raise ConfigError(f"{name}: its directory must exist, {path.parent} does not")
-        if self.picture:
-            if self.picture.suffix not in (".svg", ".png"):
-                raise ConfigError(f"picture: must end in .svg or .png, is {self.picture}")
-            from foggen_runtime.reports.drawing import require_matplotlib
-
-            require_matplotlib()
-
 
 @click.command("compare", cls=Command, epilog=exit_codes(0, 2, 3, 7, 130))
 @click.argument("reference", metavar="A", type=BundleType())
@@ -56,21 +51,15 @@ class Arguments:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Questions, JSON Lines: question, and where known domain and answer (a letter).  "
+    help="Questions, JSON Lines: question, and where known domain and answer.  "
     "[default: a built-in set]",
 )
-@click.option("--tau", type=float, help="Confidence below this defers.  [default: A's]")
+@tau_option("A's")
 @click.option("--limit", type=click.IntRange(min=1), help="Ask only the first so many questions.")
 @click.option("--threads", type=int, help="Worker threads.  [default: the big cores]")
-@click.option("--json", "as_json", is_flag=True, help="Print all figures as one JSON object.")
-@click.option(
-    "--md", type=click.Path(dir_okay=False, path_type=Path), help="Write the page there, too."
-)
-@click.option(
-    "--picture",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Draw levels and flips: FILE.svg or FILE.png. Needs the extra foggen[report].",
-)
+@json_option("all figures as one JSON object")
+@md_option
+@picture_option
 @markdown_option
 @quiet_option
 def compare_command(**options: Any) -> None:
@@ -85,24 +74,22 @@ def compare_command(**options: Any) -> None:
       foggen compare foggen-fp32 foggen-int4
       foggen compare foggen-fp32 foggen-int4 --data questions.jsonl --picture flips.svg
     """
-    from foggen_runtime.comparison.page import page, picture
-    from foggen_runtime.files import write_bytes_atomically, write_text_atomically
+    from foggen_runtime.evaluation.comparison_page import page, picture
     from foggen_runtime.jsonio import dumps
     from foggen_runtime.reports.pages import markdown
 
     arguments = Arguments(**options)
-    arguments.check_outputs()
+    check_files({"md": arguments.md, "picture": arguments.picture})
+    kind = picture_kind(arguments.picture)
     with interruptible("no answer is kept, nothing was written"):
         comparison = _compare(arguments)
     report = page(comparison)
-    try:
-        if arguments.md:
-            write_text_atomically(arguments.md, markdown(report))
-        if arguments.picture:
-            kind = arguments.picture.suffix.removeprefix(".")
-            write_bytes_atomically(arguments.picture, picture(comparison, kind))
-    except OSError as error:
-        raise ConfigError(f"output: cannot be written: {error}") from error
+    write_files(
+        (
+            (arguments.md, lambda: markdown(report)),
+            (arguments.picture, lambda: picture(comparison, kind)),
+        )
+    )
     if arguments.as_json:
         click.echo(dumps(comparison.to_dict()))
     else:
@@ -112,29 +99,31 @@ def compare_command(**options: Any) -> None:
 def _compare(arguments: Arguments) -> "Comparison":
     from foggen_runtime.bundle.hub import locate_bundle
     from foggen_runtime.bundle.manifest import Manifest
-    from foggen_runtime.comparison.counting import check_comparable, compare
+    from foggen_runtime.evaluation.comparison import check_comparable, compare
     from foggen_runtime.model.engine import EngineOptions
     from foggen_runtime.model.local_model import OpenOptions
     from foggen_runtime.text.questions import judging_questions, read_questions
 
-    asked = read_questions(arguments.data) if arguments.data else judging_questions()
-    questions = asked[: arguments.limit]
+    data = arguments.data
+    questions = (read_questions(data).questions if data else judging_questions())[: arguments.limit]
     directories = [locate_bundle(name) for name in (arguments.reference, arguments.other)]
     first, second = (Manifest.load(directory) for directory in directories)
     tau = first.routing.tau if arguments.tau is None else arguments.tau
     check_comparable(first.template.levels, second.template.levels, tau)
     options = OpenOptions(EngineOptions(threads=arguments.threads, spinning=False))
-    reference, other = (_answers(directory, questions, options) for directory in directories)
-    return compare(questions, reference, other, tau)
+    reference, other = (_evaluate(directory, questions, options) for directory in directories)
+    return compare(reference, other, tau)
 
 
-def _answers(directory: Path, questions: "Sequence[Question]", options: "OpenOptions") -> "Answers":
+def _evaluate(
+    directory: Path, questions: "Sequence[Question]", options: "OpenOptions"
+) -> "Evaluation":
     """Ask one bundle, and let go of it: two engines alive at once slow each other."""
     from foggen_runtime.ask.foggen import Foggen
-    from foggen_runtime.comparison.verdicts import answer_all
+    from foggen_runtime.evaluation.answering import evaluate
 
     with (
         Foggen.open(directory, options=options) as foggen,
         progress(len(questions), directory.name) as advance,
     ):
-        return answer_all(foggen, questions, lambda: advance(1))
+        return evaluate(foggen, questions, lambda: advance(1))

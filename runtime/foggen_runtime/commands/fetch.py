@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from foggen_runtime.commands.command_line import Command, exit_codes, interruptible
+from foggen_runtime.commands.outputs import json_option
 from foggen_runtime.commands.terminal import progress, quiet_option
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _EPILOG = exit_codes(0, 2, 11, 130, special={3: "the bundle is damaged, or anoth
     "--attempts", default=5, show_default=True, help="Give up after so many failures in a row."
 )
 @click.option("--proxy", metavar="URL", help="HTTP proxy.")
-@click.option("--json", "as_json", is_flag=True, help="Print the bundle's facts as JSON.")
+@json_option("the bundle's facts as JSON")
 @quiet_option
 def fetch(
     url: str,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from foggen_runtime.commands.command_line import BundleType, Command, exit_codes
+from foggen_runtime.commands.outputs import json_option
 from foggen_runtime.commands.terminal import terminal_width
 from foggen_runtime.printing import printable_name
 from foggen_runtime.wording import counted
@@ -21,7 +22,7 @@ _INDENT = 16
 @click.command(cls=Command, epilog=exit_codes(0, 2, 3))
 @click.argument("bundle", type=BundleType())
 @click.option("--verify", is_flag=True, help="Hash every file, not only on first use.")
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+@json_option("the manifest as JSON")
 def inspect(bundle: str, *, verify: bool, as_json: bool) -> None:
     """Show what BUNDLE, a directory or a hub id, is, and check its files.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from foggen_runtime.commands.command_line import Choice
+from foggen_runtime.commands.command_line import FILE, Choice, Decorated
 from foggen_runtime.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
@@ -22,14 +22,19 @@ if TYPE_CHECKING:
     from foggen_runtime.model.engine import EngineOptions
     from foggen_runtime.model.local_model import OpenOptions
 
-# As `DecodingMode`, `Route` and `OnUnreachable` have them: every TAB would wait for their modules.
+# As `DecodingMode`, `Route`, `OnUnreachable` and `ConfidenceKind` have them: every TAB would wait
+# for their modules.
 DECODING_MODES = ("constrained", "greedy", "step")
 ROUTES = ("auto", "local_only", "cloud_only")
 ON_UNREACHABLE = ("answer_locally", "queue", "fail")
+CONFIDENCE_KINDS = ("verbalized", "expected")
 API_KEY_VARIABLE = "FOGGEN_CLOUD_API_KEY"
-_FILE = click.Path(path_type=Path, dir_okay=False)
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+_PRICES = {
+    "per_call": "per_call",
+    "prompt": "per_million_prompt",
+    "completion": "per_million_completion",
+}
 Group = TypeVar("Group")
 
 
@@ -40,25 +45,14 @@ def take(group: type[Group], options: dict[str, Any]) -> Group:
 
 
 @dataclass(frozen=True)
-class BundleArguments:
-    """How to open the bundle."""
+class EngineArguments:
+    """How to use the device; None where nothing was typed."""
 
     threads: int | None
     spinning: bool | None
     kleidiai: bool | None
-    verify: bool
-    recompute_prefix: bool
-    prepared: Path | None
 
-    def open_options(self) -> "OpenOptions":
-        """The same, for the library."""
-        from foggen_runtime.model.local_model import OpenOptions
-
-        return OpenOptions(
-            self._engine(), self.verify, self.recompute_prefix, prepared_directory=self.prepared
-        )
-
-    def _engine(self) -> "EngineOptions | None":
+    def engine(self) -> "EngineOptions | None":
         """What was typed, with the defaults for the rest; None if nothing was."""
         from foggen_runtime.model.engine import EngineOptions
 
@@ -72,11 +66,44 @@ class BundleArguments:
 
 
 @dataclass(frozen=True)
-class CloudArguments:
-    """Where to hand off to."""
+class BundleArguments(EngineArguments):
+    """How to open the bundle."""
+
+    verify: bool
+    recompute_prefix: bool
+    prepared: Path | None
+
+    def open_options(self) -> "OpenOptions":
+        """The same, for the library."""
+        from foggen_runtime.model.local_model import OpenOptions
+
+        return OpenOptions(
+            self.engine(), self.verify, self.recompute_prefix, prepared_directory=self.prepared
+        )
+
+
+@dataclass(frozen=True)
+class EndpointArguments:
+    """A server to hand off to, if one is named."""
 
     cloud_url: str | None
     cloud_model: str | None
+
+    def endpoint(self) -> tuple[str, str] | None:
+        """The server's URL and the model on it.
+
+        Raises:
+            ConfigError: Only one of them is given.
+        """
+        if bool(self.cloud_url) != bool(self.cloud_model):
+            raise ConfigError("cloud: --cloud-url and --cloud-model go together, one is missing")
+        return (self.cloud_url, self.cloud_model) if self.cloud_url and self.cloud_model else None
+
+
+@dataclass(frozen=True)
+class CloudArguments(EndpointArguments):
+    """Where and how to hand off."""
+
     cloud_fallback: tuple[tuple[str, str], ...]
     cloud_timeout: float
     cloud_connect_timeout: float
@@ -89,9 +116,8 @@ class CloudArguments:
         Raises:
             ConfigError: Only a part of it is set, or in a wrong way.
         """
-        if bool(self.cloud_url) != bool(self.cloud_model):
-            raise ConfigError("cloud: --cloud-url and --cloud-model go together, one is missing")
-        if not self.cloud_url or not self.cloud_model:
+        named = self.endpoint()
+        if named is None:
             if self.cloud_fallback:
                 raise ConfigError("cloud: --cloud-fallback goes with --cloud-url, which is missing")
             return None
@@ -107,8 +133,7 @@ class CloudArguments:
             for number, (url, model) in enumerate(self.cloud_fallback, start=2)
         )
         return Cloud(
-            self.cloud_url,
-            self.cloud_model,
+            *named,
             os.environ.get(API_KEY_VARIABLE) or None,
             connect_timeout=self.cloud_connect_timeout,
             first_token_timeout=self.cloud_first_token_timeout,
@@ -225,15 +250,18 @@ def state_directory() -> Path:
     return directory
 
 
-def bundle_options(command: Command) -> Command:
-    """Add the options of `BundleArguments`."""
-    return _decorated(
+def engine_options(note: str = "") -> Callable[[Decorated], Decorated]:
+    """Return the options of `EngineArguments`.
+
+    Args:
+        note: A sentence on how they stand to what `foggen tune` found.
+    """
+    return lambda command: _decorated(
         command,
         click.option(
             "--threads",
             type=int,
-            help="Worker threads. This and the next two put aside what foggen tune found.  "
-            "[default: as tuned, else the big cores]",
+            help=f"Worker threads.{note}  [default: as tuned, else the big cores]",
         ),
         click.option(
             "--spinning/--no-spinning",
@@ -247,6 +275,14 @@ def bundle_options(command: Command) -> Command:
             help="Let ARM use its KleidiAI kernels; without them it computes what x86 does.  "
             "[default: as tuned, else kleidiai]",
         ),
+    )
+
+
+def bundle_options(command: Decorated) -> Decorated:
+    """Add the options of `BundleArguments`."""
+    return _decorated(
+        command,
+        engine_options(" This and the next two put aside what foggen tune found."),
         click.option("--verify", is_flag=True, help="Hash every file of the bundle first."),
         click.option(
             "--recompute-prefix",
@@ -262,14 +298,22 @@ def bundle_options(command: Command) -> Command:
     )
 
 
-def cloud_options(command: Command) -> Command:
-    """Add the options of `CloudArguments`."""
+def endpoint_options(command: Decorated) -> Decorated:
+    """Add the options of `EndpointArguments`."""
     return _decorated(
         command,
         click.option(
             "--cloud-url", help="OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1."
         ),
         click.option("--cloud-model", help="The model's name on that server."),
+    )
+
+
+def cloud_options(command: Decorated) -> Decorated:
+    """Add the options of `CloudArguments`."""
+    return _decorated(
+        command,
+        endpoint_options,
         click.option(
             "--cloud-fallback",
             nargs=2,
@@ -300,16 +344,19 @@ def cloud_options(command: Command) -> Command:
     )
 
 
-def policy_options(command: Command) -> Command:
+def tau_option(default: str) -> Callable[[Decorated], Decorated]:
+    """Return the option `--tau`; its help names whose tau is the default."""
+    return click.option(
+        "--tau", type=float, help=f"Confidence below this defers.  [default: {default}]"
+    )
+
+
+def policy_options(command: Decorated) -> Decorated:
     """Add the options of `PolicyArguments`."""
     return _decorated(
         command,
-        click.option("--policy", type=_FILE, help="A policy in TOML; flags win over it."),
-        click.option(
-            "--tau",
-            type=float,
-            help="Confidence below this defers.  [default: the policy's, else the bundle's]",
-        ),
+        click.option("--policy", type=FILE, help="A policy in TOML; flags win over it."),
+        tau_option("the policy's, else the bundle's"),
         click.option(
             "--route",
             type=Choice(ROUTES),
@@ -321,14 +368,14 @@ def policy_options(command: Command) -> Command:
             help="What to do when the cloud cannot be had.  [default: the policy's, else fail]",
         ),
         click.option(
-            "--outbox", type=_FILE, help="Where questions are queued.  [default: one of the user's]"
+            "--outbox", type=FILE, help="Where questions are queued.  [default: one of the user's]"
         ),
-        click.option("--decision-log", type=_FILE, help="Append each decision to this file."),
+        click.option("--decision-log", type=FILE, help="Append each decision to this file."),
         click.option("--log-content", is_flag=True, help="Log questions and answers too."),
     )
 
 
-def decoding_mode_option(command: Command) -> Command:
+def decoding_mode_option(command: Decorated) -> Decorated:
     """Add the option of `DecodingArguments.mode` alone."""
     return _decorated(
         command,
@@ -343,17 +390,22 @@ def decoding_mode_option(command: Command) -> Command:
     )
 
 
-def decoding_options(command: Command) -> Command:
+def max_new_tokens_option(default: int) -> Callable[[Decorated], Decorated]:
+    """Return the option `--max-new-tokens`."""
+    return click.option(
+        "--max-new-tokens",
+        default=default,
+        show_default=True,
+        help="Most tokens after the confidence.",
+    )
+
+
+def decoding_options(command: Decorated) -> Decorated:
     """Add the options of `DecodingArguments`."""
     return _decorated(
         command,
         decoding_mode_option,
-        click.option(
-            "--max-new-tokens",
-            default=256,
-            show_default=True,
-            help="Most tokens after the confidence.",
-        ),
+        max_new_tokens_option(256),
         click.option(
             "--options",
             "hold",
@@ -363,7 +415,93 @@ def decoding_options(command: Command) -> Command:
     )
 
 
-def _decorated(command: Command, *options: Callable[[Command], Command]) -> Command:
+class PricesType(click.ParamType):  # type: ignore[type-arg]
+    """`per_call=…,prompt=…,completion=…`: per call, and per million tokens."""
+
+    name = "prices"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """Read the option; without prices, nothing costs anything."""
+        if ctx is not None and ctx.resilient_parsing:
+            return value  # a TAB needs no prices
+        from foggen_runtime.evaluation.routing import Prices
+
+        if isinstance(value, Prices):
+            return value
+        read: dict[str, float] = {}
+        for part in str(value).split(",") if value else ():
+            name, _, number = part.partition("=")
+            if name.strip() not in _PRICES:
+                self.fail(f"must be one of {', '.join(_PRICES)}, is {name!r}", param, ctx)
+            try:
+                read[_PRICES[name.strip()]] = float(number)
+            except ValueError:
+                self.fail(f"{name}: must be a number, is {number!r}", param, ctx)
+        return Prices(**read)
+
+
+def prices_option(command: Decorated) -> Decorated:
+    """Add `--prices`."""
+    return click.option(
+        "--prices",
+        type=PricesType(),
+        default="",
+        metavar="per_call=X,prompt=Y,completion=Z",
+        help="The cloud's prices: for a call, for a million tokens.  [default: 0]",
+    )(command)
+
+
+def on_option(command: Decorated) -> Decorated:
+    """Add `--on`."""
+    return click.option(
+        "--on",
+        type=Choice(CONFIDENCE_KINDS),
+        help="Which confidence tau is compared with.  [default: verbalized, or the bundle's]",
+    )(command)
+
+
+def rounds_option(default: int, help_text: str) -> Callable[[Decorated], Decorated]:
+    """Return the option of how many processes there are; each command has its own number."""
+    return click.option(
+        "--rounds",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=True,
+        help=help_text,
+    )
+
+
+def asking_options(command: Decorated) -> Decorated:
+    """Add the options of what each process is asked."""
+    return _decorated(
+        command,
+        click.option(
+            "--questions",
+            type=click.IntRange(min=1),
+            default=12,
+            show_default=True,
+            help="Measured questions of each process.",
+        ),
+        click.option(
+            "--warm-up",
+            type=click.IntRange(min=0),
+            default=2,
+            show_default=True,
+            help="Questions before them that do not count.",
+        ),
+    )
+
+
+launcher_option = click.option(
+    "--launcher",
+    default="",
+    help="Words before the command of each process, e.g. 'taskset -c 4-7'.",
+)
+
+
+def _decorated(command: Decorated, *options: Callable[[Decorated], Decorated]) -> Decorated:
     """Apply decorators so that the help shows them in this order."""
     for option in reversed(options):
         command = option(command)

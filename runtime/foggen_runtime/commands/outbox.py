@@ -1,14 +1,20 @@
 """`foggen outbox`: the questions that wait for the cloud."""
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from foggen_runtime.commands.command_line import Choice, Group, exit_codes, interruptible
+from foggen_runtime.commands.command_line import (
+    FILE,
+    Choice,
+    Decorated,
+    Group,
+    exit_codes,
+    interruptible,
+)
 from foggen_runtime.commands.options import (
     CloudArguments,
     cloud_options,
@@ -31,10 +37,7 @@ if TYPE_CHECKING:
 STATES = ("accepted", "answered")
 _MOST_SHOWN = 60  # characters of a question in a list, less where the terminal is narrow
 _LEAST_SHOWN = 20
-_FILE = click.Path(path_type=Path, dir_okay=False)
 EXIT_REMAINING = 8
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,11 @@ class OutboxArguments:
         return Outbox(limits)
 
 
-def _outbox_options(command: Command) -> Command:
+def _outbox_options(command: Decorated) -> Decorated:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
-        click.option("--policy", type=_FILE, help="The policy that names it, in TOML."),
-        click.option("--db", type=_FILE, help="The outbox.  [default: the policy's or the user's]"),
+        click.option("--policy", type=FILE, help="The policy that names it, in TOML."),
+        click.option("--db", type=FILE, help="The outbox.  [default: the policy's or the user's]"),
     ):
         command = option(command)
     return command

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from foggen_runtime.commands.command_line import BundleType, Command, exit_codes, interruptible
+from foggen_runtime.commands.outputs import json_option
 from foggen_runtime.commands.terminal import note, quiet_option
 
 
@@ -25,7 +26,7 @@ from foggen_runtime.commands.terminal import note, quiet_option
     help="Prepare for ARM's KleidiAI kernels.  [default: as tuned, else kleidiai]",
 )
 @click.option("--remove", is_flag=True, help="Remove the prepared model and free its space.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@json_option("what was done as JSON")
 @quiet_option
 def prepare_command(
     bundle: str, *, output: Path | None, kleidiai: bool | None, remove: bool, as_json: bool

@@ -1,50 +1,96 @@
-"""`foggen profile`: where the time and the memory go, on the device it runs on."""
+"""`foggen profile`: where the time and the memory go on this device, and whether that changed."""
 
 import os
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from foggen_runtime.commands.command_line import (
+    FILE,
     BundleType,
     Choice,
-    Command,
+    Group,
     exit_codes,
     interruptible,
 )
-from foggen_runtime.commands.options import API_KEY_VARIABLE
-from foggen_runtime.commands.profile_compare import compare_command
-from foggen_runtime.commands.profile_options import asking_options, launcher_option, rounds_option
-from foggen_runtime.commands.terminal import markdown_option, progress, quiet_option, show_page
+from foggen_runtime.commands.options import (
+    API_KEY_VARIABLE,
+    EndpointArguments,
+    EngineArguments,
+    asking_options,
+    endpoint_options,
+    engine_options,
+    launcher_option,
+    max_new_tokens_option,
+    rounds_option,
+    take,
+    tau_option,
+)
+from foggen_runtime.commands.outputs import (
+    check_files,
+    json_option,
+    markdown_option,
+    md_option,
+    show_page,
+    write_files,
+)
+from foggen_runtime.commands.terminal import progress, quiet_option
 from foggen_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from foggen_runtime.bundle.bundle import Bundle
-    from foggen_runtime.profiling.request import CloudAccess
+    from foggen_runtime.profiling.difference import Difference
     from foggen_runtime.profiling.runner import Plan
     from foggen_runtime.profiling.schema import Profile
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
+EXIT_SLOWER = 1
 
 
-class _WithCompare(Command):
-    """`foggen profile compare A B` is a command of its own."""
+class _RunByDefault(Group):
+    """`foggen profile BUNDLE` is `foggen profile run BUNDLE`."""
 
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
-        if args[:1] == ["compare"]:
-            return compare_command.make_context(f"{info_name} compare", args[1:], parent, **extra)
-        return super().make_context(info_name, args, parent, **extra)
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the command in where it was left out."""
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete bundles beside the commands."""
+        return [*super().shell_complete(ctx, incomplete), CompletionItem(incomplete, type="dir")]
 
 
-@click.command("profile", cls=_WithCompare, epilog=exit_codes(0, 2, 3, 7, 10, 130))
+@click.group(cls=_RunByDefault)
+def profile() -> None:
+    """Measure a bundle on this device, or compare two such profiles.
+
+    `foggen profile BUNDLE` is short for `foggen profile run BUNDLE`.
+
+    \b
+    Example:
+      foggen profile foggen-int4 --output pi5.json --html pi5.html
+      foggen profile compare before.json after.json --max-slowdown 1.1
+    """
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What `run` is to measure and where that goes; how is in `Settings`."""
+
+    bundle: str
+    data: Path | None
+    output: Path | None
+    html: Path | None
+    md: Path | None
+    as_json: bool
+    as_markdown: bool
+
+
+@profile.command(epilog=exit_codes(0, 2, 3, 7, 130))
 @click.argument("bundle", type=BundleType())
 @rounds_option(5, "Fresh processes, one after the other.")
 @asking_options
@@ -58,7 +104,7 @@ class _WithCompare(Command):
 )
 @click.option(
     "--data",
-    type=_FILE,
+    type=FILE,
     help="Questions, JSON Lines with `question`.  [default: a built-in set]",
 )
 @click.option(
@@ -66,11 +112,7 @@ class _WithCompare(Command):
     type=click.IntRange(min=1),
     help="Pad each question so that its prompt has so many tokens.",
 )
-@click.option(
-    "--tau",
-    type=click.FloatRange(0, 1),
-    help="Confidence below this defers.  [default: the bundle's]",
-)
+@tau_option("the bundle's")
 @click.option(
     "--route",
     type=Choice(["auto", "local_only"]),
@@ -78,13 +120,7 @@ class _WithCompare(Command):
     show_default=True,
     help="local_only answers whatever the confidence.",
 )
-@click.option(
-    "--max-new-tokens",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    help="Most tokens after the confidence.",
-)
+@max_new_tokens_option(32)
 @click.option(
     "--pp",
     "prompt_length",
@@ -108,125 +144,167 @@ class _WithCompare(Command):
     show_default=True,
     help="Of both tests in each process.",
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    help="Worker threads.  [default: as tuned, or the big cores]",
-)
-@click.option(
-    "--spinning/--no-spinning",
-    default=None,
-    help="Let idle workers spin: faster, for more power.  [default: as tuned, or on]",
-)
-@click.option(
-    "--kleidiai/--no-kleidiai",
-    default=None,
-    help="Let ARM use its KleidiAI kernels.  [default: as tuned, or on]",
-)
-@click.option("--cloud-url", help="Hand deferred questions off to this OpenAI-compatible server.")
-@click.option("--cloud-model", help="The model's name on that server.")
+@engine_options()
+@endpoint_options
 @launcher_option
-@click.option("--json", "as_json", is_flag=True, help="Print the profile as one JSON object.")
-@click.option("--output", type=_FILE, help="Write the profile there as JSON.")
-@click.option("--html", type=_FILE, help="Write one page with plots there.")
-@click.option("--md", type=_FILE, help="Write the tables there as Markdown.")
-@click.option("--host", help="Run on another machine that ssh reaches, e.g. user@board.")
-@click.option("--ssh-config", type=_FILE, help="A configuration file for ssh, as for `ssh -F`.")
-@click.option("--adb", help="Run on the Android device of this serial number.")
-@click.option(
-    "--remote-dir", help="Where to push to.  [default: foggen-profile, or /data/local/tmp there]"
-)
-@click.option("--remote-command", help="How foggen is called there; Python's name with --wheel.")
-@click.option("--wheel", type=_FILE, help="Push this wheel of foggen and use it there.")
+@json_option("the profile as one JSON object")
+@click.option("--output", type=FILE, help="Write the profile there as JSON.")
+@click.option("--html", type=FILE, help="Write one page with plots there.")
+@md_option
 @markdown_option
 @quiet_option
-@click.pass_context
-def profile(ctx: click.Context, /, **options: Any) -> None:
+def run(**options: Any) -> None:
     """Measure BUNDLE, a directory or a hub id, on this device.
 
     Every round is a fresh process: it loads the bundle, asks questions, then feeds and generates
-    tokens as llama-bench does. One more traces the operators. What the device does not show is
-    reported as not available.
-
-    `foggen profile compare A.json B.json` compares two profiles. With --host or --adb, the bundle
-    is pushed to another device that has foggen, and measured there.
+    tokens as llama-bench does. One more traces the operators. With --cloud-url, deferred questions
+    are handed off. What the device does not show is reported as not available.
 
     \b
     Example:
-      foggen profile foggen-int4 --output pi5.json --html pi5.html
-      foggen profile foggen-int4 --host pi@pi5.local --output pi5.json
+      foggen profile run foggen-int4 --output pi5.json --html pi5.html
     """
     from foggen_runtime.bundle.bundle import Bundle
     from foggen_runtime.bundle.hub import locate_bundle
-    from foggen_runtime.commands.profile_outputs import Outputs
-    from foggen_runtime.commands.profile_remote import connection_to, measure_there
     from foggen_runtime.jsonio import dumps
-    from foggen_runtime.profiling.page import page
+    from foggen_runtime.profiling.page import html, page
+    from foggen_runtime.reports.pages import markdown
 
-    outputs = Outputs(options["output"], options["html"], options["md"])
-    outputs.check()
-    opened = Bundle.open(locate_bundle(options["bundle"]))
+    arguments = take(Arguments, options)
+    check_files({"output": arguments.output, "html": arguments.html, "md": arguments.md})
+    bundle = Bundle.open(locate_bundle(arguments.bundle))
     with interruptible("nothing was measured to the end, nothing was written"):
-        if connection := connection_to(options):
-            measured = measure_there(ctx, connection, opened)
-        else:
-            measured = _measure_here(_plan(opened, options))
-    outputs.write(measured)
-    if options["as_json"]:
+        measured = _measure(_plan(bundle, arguments.data, options))
+    write_files(
+        (
+            (arguments.output, lambda: dumps(measured, indent=1) + "\n"),
+            (arguments.html, lambda: html(measured)),
+            (arguments.md, lambda: markdown(page(measured))),
+        )
+    )
+    if arguments.as_json:
         click.echo(dumps(measured))
     else:
-        show_page(page(measured), as_markdown=options["as_markdown"])
+        show_page(page(measured), as_markdown=arguments.as_markdown)
 
 
-def _measure_here(plan: "Plan") -> "Profile":
+def _measure(plan: "Plan") -> "Profile":
     from foggen_runtime.profiling.runner import profile_bundle
 
     with progress(plan.settings.rounds + 1, plan.bundle.directory.name) as advance:
         return profile_bundle(plan, lambda: advance(1))
 
 
-def _plan(bundle: "Bundle", options: dict[str, Any]) -> "Plan":
+def _plan(bundle: "Bundle", data: Path | None, options: dict[str, Any]) -> "Plan":
+    """Check what was typed, and take what was not from the device profile."""
+    from foggen_runtime.handoff.policy import check_tau
+    from foggen_runtime.model.decoding import Decoding
+    from foggen_runtime.model.device_profile import Candidate, find_device_profile
     from foggen_runtime.profiling.question_set import built_in_questions
+    from foggen_runtime.profiling.request import CloudAccess
     from foggen_runtime.profiling.runner import Plan
     from foggen_runtime.profiling.schema import Settings
     from foggen_runtime.text.questions import read_questions
 
-    data, prompt_tokens = options["data"], options["prompt_tokens"]
-    questions = built_in_questions()
+    engine, endpoint = take(EngineArguments, options), take(EndpointArguments, options)
+    engine.engine()
+    check_tau(options["tau"])
+    Decoding(max_new_tokens=options["max_new_tokens"])
+    questions, source = built_in_questions(), "built-in"
     if data:
-        questions = tuple(question.question for question in read_questions(data))
-    source = "file" if data else "built-in"
-    cloud = _cloud(options["cloud_url"], options["cloud_model"])
-    same = ("rounds", "questions", "warm_up", "cool_down_s", "prompt_tokens", "route", "tau")
-    more = ("max_new_tokens", "prompt_length", "generated_length", "repetitions")
+        questions = tuple(asked.question for asked in read_questions(data).questions)
+        source = "file"
+    named = endpoint.endpoint()
+    tuned = find_device_profile(bundle)
+    chosen = tuned.chosen if tuned else Candidate(threads=None, spinning=True, kleidiai=True)
     settings = Settings(
-        **{name: options[name] for name in (*same, *more)},
-        **_knobs(bundle, options),
-        question_source=source if prompt_tokens is None else "tokens",
-        launcher=tuple(shlex.split(options["launcher"])),
-        cloud=cloud is not None,
+        question_source=source if options["prompt_tokens"] is None else "tokens",
+        threads=chosen.threads if engine.threads is None else engine.threads,
+        spinning=chosen.spinning if engine.spinning is None else engine.spinning,
+        kleidiai=chosen.kleidiai if engine.kleidiai is None else engine.kleidiai,
+        launcher=tuple(shlex.split(options.pop("launcher"))),
+        cloud=named is not None,
+        device_profile=tuned.created if tuned else None,
+        **options,
     )
+    cloud = CloudAccess(*named, os.environ.get(API_KEY_VARIABLE) or None) if named else None
     return Plan(bundle, settings, questions, cloud)
 
 
-def _knobs(bundle: "Bundle", options: dict[str, Any]) -> dict[str, Any]:
-    """Take what is not on the command line from the device profile."""
-    from foggen_runtime.model.device_profile import Candidate, find_device_profile
-
-    tuned = find_device_profile(bundle)
-    chosen = tuned.chosen if tuned else Candidate(threads=None, spinning=True, kleidiai=True)
-    knobs = {
-        name: getattr(chosen, name) if options[name] is None else options[name]
-        for name in ("threads", "spinning", "kleidiai")
-    }
-    return {**knobs, "device_profile": tuned.created if tuned else None}
+_SLOWER_EPILOG = exit_codes(
+    2,
+    special={
+        0: "not slower than allowed, or nothing shows that it is",
+        EXIT_SLOWER: "slower than --max-slowdown, with confidence",
+    },
+)
 
 
-def _cloud(url: str | None, model: str | None) -> "CloudAccess | None":
-    from foggen_runtime.profiling.request import CloudAccess
+@profile.command(epilog=_SLOWER_EPILOG)
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option(
+    "--max-slowdown",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Exit with 1 when B is more times slower than this, with 95 % confidence.",
+)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    default=("decision",),
+    show_default=True,
+    help="What --max-slowdown judges, e.g. letter, pp128, peak_rss; may be repeated.",
+)
+@json_option("all figures as one JSON object")
+@markdown_option
+@click.pass_context
+def compare(
+    ctx: click.Context,
+    a: Path,
+    b: Path,
+    max_slowdown: float | None,
+    metrics: tuple[str, ...],
+    *,
+    as_json: bool,
+    as_markdown: bool,
+) -> None:
+    """Compare profile B with profile A, the reference.
 
-    if bool(url) != bool(model):
-        raise ConfigError("cloud: --cloud-url and --cloud-model go together, one is missing")
-    if not url or not model:
-        return None
-    return CloudAccess(url, model, os.environ.get(API_KEY_VARIABLE) or None)
+    A metric is called slower or faster when its 95 % interval lies on one side of 1.
+
+    \b
+    Example:
+      foggen profile compare before.json after.json --max-slowdown 1.1
+    """
+    from foggen_runtime.jsonio import dumps
+    from foggen_runtime.profiling.difference import difference, page
+    from foggen_runtime.profiling.schema import read_profile
+
+    found = difference(read_profile(a), read_profile(b))
+    if as_json:
+        click.echo(dumps(found))
+    else:
+        show_page(page(found), as_markdown=as_markdown)
+    if max_slowdown is not None:
+        exceeded = [metric for metric in metrics if _exceeds(found, metric, max_slowdown)]
+        for metric in exceeded:
+            click.echo(f"{metric}: slower than {max_slowdown:g} times A", err=True)
+        ctx.exit(EXIT_SLOWER if exceeded else 0)
+
+
+def _exceeds(found: "Difference", metric: str, limit: float) -> bool:
+    """Whether even the interval's lower end is above the limit.
+
+    Raises:
+        ConfigError: The profiles do not both have the metric, from two processes or more.
+    """
+    change = found.change(metric)
+    if change is None:
+        known = ", ".join(change.metric for change in found.changes)
+        raise ConfigError(f"metric: must be in both profiles, which have {known}; is {metric!r}")
+    if change.low is None:
+        raise ConfigError(
+            f"metric: {metric} must come from at least 2 processes on each side to be judged"
+        )
+    return change.low > limit

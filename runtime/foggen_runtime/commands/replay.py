@@ -7,20 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from foggen_runtime.commands.command_line import Command, exit_codes, interruptible
-from foggen_runtime.commands.evaluation_options import (
-    FILE,
-    Outputs,
-    on_option,
-    output_options,
-    prices_option,
-)
-from foggen_runtime.commands.options import take
-from foggen_runtime.commands.terminal import markdown_option, show_page
+from foggen_runtime.commands.command_line import FILE, Command, exit_codes, interruptible
+from foggen_runtime.commands.eval import Outputs, output_options
+from foggen_runtime.commands.options import on_option, prices_option, take
+from foggen_runtime.commands.outputs import json_option, markdown_option, show_page
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.wording import counted
 
 if TYPE_CHECKING:
     from foggen_runtime.bundle.manifest import ConfidenceKind
+    from foggen_runtime.evaluation.decision_logs import LogReport
     from foggen_runtime.evaluation.pairing import Pairing
     from foggen_runtime.evaluation.routing import Point, Prices
     from foggen_runtime.evaluation.summary import Summary, Threshold
@@ -42,6 +38,8 @@ class Arguments:
     on: "ConfidenceKind | None"
     prices: "Prices"
     cloud_answers: Path | None
+    against: Path | None
+    alert: float
     as_json: bool
     as_markdown: bool
 
@@ -90,7 +88,7 @@ _EPILOG = exit_codes(
 @click.option("--against", type=click.Path(path_type=Path), help="A log's bundle, or its records.")
 @click.option("--alert", default=0.01, show_default=True, help="A p-value below this is drift.")
 @output_options
-@click.option("--json", "as_json", is_flag=True, help="Print all figures as one JSON object.")
+@json_option("all figures as one JSON object")
 @markdown_option
 @click.pass_context
 def replay(ctx: click.Context, /, **options: Any) -> None:
@@ -105,28 +103,24 @@ def replay(ctx: click.Context, /, **options: Any) -> None:
       foggen replay fp32.records.jsonl int4.records.jsonl --tau 0.5
       foggen replay decisions.jsonl --against foggen-int4
     """
-    from foggen_runtime.commands.replay_log import Watch, report_log
     from foggen_runtime.evaluation.decision_logs import is_decision_log
     from foggen_runtime.handoff.policy import check_tau
 
     outputs = take(Outputs, options)
-    watch = Watch(options.pop("against"), options.pop("alert"), options["as_json"])
     arguments = Arguments(**options)
     outputs.check()
     for tau in arguments.tau:
         check_tau(tau)
     if is_decision_log(arguments.records):
-        alert = report_log(arguments.records, arguments.tau, arguments.on, watch)
-        ctx.exit(EXIT_DRIFT if alert else 0)
-    if watch.against:
+        ctx.exit(EXIT_DRIFT if _drifts(arguments) else 0)
+    if arguments.against:
         raise ConfigError("against: goes with a decision log, the file holds records")
     with interruptible("the records are as they were, no output is half written"):
         _replay(arguments, outputs)
 
 
 def _replay(arguments: Arguments, outputs: Outputs) -> None:
-    from foggen_runtime.evaluation.cloud_answers import CloudAnswers
-    from foggen_runtime.evaluation.decisions import Decisions
+    from foggen_runtime.evaluation.decisions import Decisions, read_cloud_replies
     from foggen_runtime.evaluation.pairing import pair
     from foggen_runtime.evaluation.pictures import Series
     from foggen_runtime.evaluation.routing import Prices, sweep
@@ -140,7 +134,7 @@ def _replay(arguments: Arguments, outputs: Outputs) -> None:
     from foggen_runtime.jsonio import dumps
     from foggen_runtime.reports.pages import Page
 
-    cloud = CloudAnswers.read(arguments.cloud_answers) if arguments.cloud_answers else None
+    cloud = read_cloud_replies(arguments.cloud_answers) if arguments.cloud_answers else None
     threshold = arguments.threshold
     first = Decisions.read(arguments.records, cloud)
     summary = summarize(first, threshold)
@@ -161,3 +155,34 @@ def _replay(arguments: Arguments, outputs: Outputs) -> None:
         click.echo(dumps(Replay(summary, points, other, comparison)))
     else:
         show_page(page, as_markdown=arguments.as_markdown)
+
+
+def _drifts(arguments: Arguments) -> bool:
+    """Print what a decision log says, and return whether it drifted."""
+    from foggen_runtime.evaluation.decision_logs import read_decision_log, read_reference, report
+    from foggen_runtime.jsonio import dumps
+
+    reference = read_reference(arguments.against) if arguments.against else None
+    logged = read_decision_log(arguments.records, reference.bundle_sha256 if reference else None)
+    found = report(logged, reference, arguments.tau, arguments.on, arguments.alert)
+    click.echo(dumps(found) if arguments.as_json else _text(found, arguments))
+    return found.alert
+
+
+def _text(report: "LogReport", arguments: Arguments) -> str:
+    lines = [
+        f"{counted(report.decisions, 'decision')} of bundle {report.bundle_sha256[:12]}, "
+        f"{counted(report.others, 'other line')}",
+        f"not answered here when asked: {report.went_share:.2%}",
+        *(f"routed at tau {tau}: {share:.2%}" for tau, share in report.routed_shares.items()),
+    ]
+    if report.drift:
+        drift = report.drift
+        lines.append(
+            f"levels against calibration: chi square {drift.statistic:.2f}, "
+            f"{drift.degrees_of_freedom} degrees of freedom, p = {drift.p_value:.3g}"
+        )
+        lines.append(f"DRIFT: p < {arguments.alert:g}" if report.alert else "no drift")
+    elif arguments.against:
+        lines.append("too few decisions to test for drift")
+    return "\n".join(lines)

@@ -2,14 +2,13 @@
 
 import logging
 import os
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
-from foggen_runtime.commands.command_line import BundleType, Command, exit_codes
+from foggen_runtime.commands.command_line import FILE, BundleType, Command, exit_codes
 from foggen_runtime.commands.options import (
     BundleArguments,
     CloudArguments,
@@ -28,58 +27,18 @@ SERVER_KEY_VARIABLE = "FOGGEN_API_KEY"
 _EXTRA = ("starlette", "uvicorn", "prometheus_client")
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """Where and how to serve."""
-
-    bundle: str
-    host: str
-    port: int
-    api_key_file: Path | None
-    allow_host: tuple[str, ...]
-    queue: int
-    handoffs: int
-    max_body: int
-    max_question: int
-    grace: float
-    max_connections: int | None
-    max_connections_per_address: int | None
-    header_timeout: float
-    body_timeout: float
-    send_timeout: float
-    log_requests: bool
-
-    def api_key(self) -> str | None:
-        """The key that clients must send, from the file or the environment.
-
-        Raises:
-            ConfigError: The file cannot be read, or holds no key.
-        """
-        if self.api_key_file is None:
-            return os.environ.get(SERVER_KEY_VARIABLE) or None
-        try:
-            key = self.api_key_file.read_text(encoding="utf-8-sig").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            kind = type(error).__name__
-            raise ConfigError(
-                f"api_key_file: {self.api_key_file}: cannot be read: {kind}"
-            ) from None
-        if not key:
-            raise ConfigError(f"api_key_file: {self.api_key_file}: must hold a key, is empty")
-        return key
-
-
 @click.command(cls=Command, epilog=exit_codes(2, 3, 9, 130, special={0: "told to stop"}))
 @click.argument("bundle", type=BundleType())
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8080, show_default=True, help="Port; 0 takes a free one.")
 @click.option(
     "--api-key-file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="A file with the key that clients must send.  [default: $FOGGEN_API_KEY]",
 )
 @click.option(
     "--allow-host",
+    "allowed_hosts",
     multiple=True,
     metavar="NAME",
     help="A further name that requests to a loopback address may be for; may be repeated.",
@@ -148,7 +107,6 @@ def serve(**options: Any) -> None:
     policy = take(PolicyArguments, options).to_policy()
     check_cloud(policy, cloud)
     decoding = take(DecodingArguments, options)
-    arguments = take(Arguments, options)
     if missing := [name for name in _EXTRA if find_spec(name) is None]:
         raise ConfigError(f"serve: needs {', '.join(missing)}: pip install 'foggen[serve]'")
     from foggen_runtime.ask.foggen import Foggen
@@ -156,29 +114,37 @@ def serve(**options: Any) -> None:
     from foggen_runtime.serving.settings import Settings
     from foggen_runtime.serving.turns import Turns
 
+    name, log_requests = options.pop("bundle"), options.pop("log_requests")
+    key = _api_key(options.pop("api_key_file"))
     settings = Settings(
-        host=arguments.host,
-        port=arguments.port,
-        api_key=arguments.api_key(),
-        allowed_hosts=arguments.allow_host,
+        api_key=key,
         mode=decoding.mode,
         max_new_tokens=decoding.max_new_tokens,
         hold_options=decoding.hold,
-        queue=arguments.queue,
-        handoffs=arguments.handoffs,
-        max_body=arguments.max_body,
-        max_question=arguments.max_question,
-        grace=arguments.grace,
-        max_connections=arguments.max_connections,
-        max_connections_per_address=arguments.max_connections_per_address,
-        header_timeout=arguments.header_timeout,
-        body_timeout=arguments.body_timeout,
-        send_timeout=arguments.send_timeout,
+        **options,
     )
-    level = logging.INFO if arguments.log_requests else logging.WARNING
+    level = logging.INFO if log_requests else logging.WARNING
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     logging.getLogger("foggen_runtime").setLevel(level)
     listener = open_socket(settings)
-    opened = Foggen.open(arguments.bundle, cloud, bundle.open_options(), policy, Turns())
+    opened = Foggen.open(name, cloud, bundle.open_options(), policy, Turns())
     with listener, opened as foggen:
         Server(foggen, settings, listener).run(announce=click.echo)
+
+
+def _api_key(file: Path | None) -> str | None:
+    """Return the key that clients must send, from the file or the environment.
+
+    Raises:
+        ConfigError: The file cannot be read, or holds no key.
+    """
+    if file is None:
+        return os.environ.get(SERVER_KEY_VARIABLE) or None
+    try:
+        key = file.read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        kind = type(error).__name__
+        raise ConfigError(f"api_key_file: {file}: cannot be read: {kind}") from None
+    if not key:
+        raise ConfigError(f"api_key_file: {file}: must hold a key, is empty")
+    return key

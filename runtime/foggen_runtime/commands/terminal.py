@@ -1,4 +1,4 @@
-"""What a command says besides its result, and how results fit a terminal.
+"""What a command says besides its result.
 
 Results go to standard output. Notes and progress go to standard error, and `--quiet` leaves them
 out; warnings go there too, and stay.
@@ -8,21 +8,16 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from foggen_runtime.commands.command_line import Decorated
 from foggen_runtime.printing import printable_name, printable_text
-
-if TYPE_CHECKING:
-    from foggen_runtime.reports.pages import Page
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _QUIET = "foggen.quiet"
 
 
-def quiet_option(command: Command) -> Command:
+def quiet_option(command: Decorated) -> Decorated:
     """Add `--quiet`."""
     return click.option(
         "-q",
@@ -31,13 +26,6 @@ def quiet_option(command: Command) -> Command:
         expose_value=False,
         callback=lambda ctx, _, value: ctx.meta.__setitem__(_QUIET, value),
         help="Print the result, warnings and errors alone.",
-    )(command)
-
-
-def markdown_option(command: Command) -> Command:
-    """Add `--markdown`."""
-    return click.option(
-        "--markdown", "as_markdown", is_flag=True, help="Print the tables in Markdown."
     )(command)
 
 
@@ -71,11 +59,3 @@ def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
 def terminal_width() -> int | None:
     """Return how many columns the terminal has; None where there is none, or no end to them."""
     return shutil.get_terminal_size((0, 0)).columns or None
-
-
-def show_page(page: "Page", *, as_markdown: bool) -> None:
-    """Print a page: Markdown if asked for, otherwise text that fits the terminal."""
-    from foggen_runtime.reports.pages import markdown, plain
-
-    text = markdown(page) if as_markdown else plain(page, terminal_width())
-    click.echo(printable_text(text), nl=False)

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from foggen_runtime.commands.command_line import BundleType, Command, exit_codes, interruptible
-from foggen_runtime.commands.profile_options import asking_options, launcher_option, rounds_option
+from foggen_runtime.commands.options import asking_options, launcher_option, rounds_option
+from foggen_runtime.commands.outputs import json_option, markdown_option, show_page
 from foggen_runtime.commands.terminal import (
-    markdown_option,
     progress,
     quiet_option,
-    show_page,
     warn,
 )
 from foggen_runtime.errors import ConfigError
@@ -106,7 +105,7 @@ class Arguments:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write there instead of BUNDLE/device.json.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the device profiles as JSON.")
+@json_option("the device profiles as JSON")
 @markdown_option
 @quiet_option
 def tune_command(**options: Any) -> None:

@@ -12,10 +12,11 @@ from typing import Literal
 
 import numpy as np
 
+from foggen_runtime.bundle.manifest import ConfidenceKind
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.evaluation.decisions import ConfidenceKind, Decisions
-from foggen_runtime.evaluation.guarantee import Limit, bounds, grid, within
+from foggen_runtime.evaluation.decisions import Decisions
 from foggen_runtime.evaluation.routing import Point, Prices, routed, sweep
+from foggen_runtime.statistics.guarantee import Limit, bounds, grid, within
 
 TargetName = Literal["max_cloud_share", "min_accuracy", "max_cost", "max_risk"]
 _KEEPING = ("max_risk", "min_accuracy")

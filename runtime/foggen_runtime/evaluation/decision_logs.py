@@ -1,4 +1,4 @@
-"""Decision logs of real use as data: no answer is known to be right, but shares and drift are."""
+"""Decision logs of real use: no answer is known to be right, but shares and drift are."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from foggen_runtime.bundle.manifest import ConfidenceKind, Manifest
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.evaluation.decisions import ConfidenceKind, Float64
+from foggen_runtime.evaluation.calibrating import level_shares
+from foggen_runtime.evaluation.decisions import Decisions
 from foggen_runtime.handoff.decision_log import RECORD_VERSION
 from foggen_runtime.jsonio import parse_json
+from foggen_runtime.statistics.arrays import Float64
+from foggen_runtime.statistics.drift import Drift, level_drift
 
 _UNREADABLE = ("malformed", "context_length")
 
@@ -47,6 +51,76 @@ class LoggedDecisions:
         """Return how many were malformed, and then how many had each level."""
         counts = Counter(self.verbalized.tolist())
         return counts[-np.inf], *(counts[level] for level in levels)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The calibration questions a log is held against."""
+
+    bundle_sha256: str
+    on: ConfidenceKind
+    tau: float
+    levels: tuple[float, ...]
+    shares: tuple[float, ...]
+    questions: int
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """How many were malformed, and then how many had each level."""
+        counts = [round(share * self.questions) for share in self.shares]
+        return self.questions - sum(counts), *counts
+
+
+@dataclass(frozen=True)
+class LogReport:
+    """What `--json` prints of a decision log.
+
+    Attributes:
+        bundle_sha256: The bundle.
+        decisions: Its local decisions in the log.
+        others: Lines passed over.
+        went_share: Share not answered here when they were made.
+        routed_shares: Share that goes to the cloud, by tau.
+        level_counts: How many were malformed, and then how many had each level.
+        drift: The test against the calibration; None without one or with too few decisions.
+        alert: Whether the p-value is below the threshold.
+    """
+
+    bundle_sha256: str
+    decisions: int
+    others: int
+    went_share: float
+    routed_shares: dict[str, float]
+    level_counts: tuple[int, ...] | None
+    drift: Drift | None
+    alert: bool
+    schema_version: int = 1
+
+
+def read_reference(path: Path) -> Reference:
+    """Read a calibrated bundle, or records of its calibration questions.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if not path.is_dir():
+        decisions = Decisions.read(path)
+        header = decisions.header
+        shares = level_shares(decisions)
+        sha256, count = header.bundle_sha256, len(decisions)
+        return Reference(sha256, "verbalized", 0.5, header.levels, shares, count)
+    manifest = Manifest.load(path)
+    calibration = manifest.routing.calibration
+    if calibration is None:
+        raise ConfigError(f"against: must be calibrated, {path} is not")
+    return Reference(
+        manifest.sha256,
+        calibration.on,
+        calibration.tau,
+        manifest.template.level_values,
+        calibration.level_shares,
+        calibration.questions,
+    )
 
 
 def is_decision_log(path: Path) -> bool:
@@ -94,6 +168,40 @@ def read_decision_log(path: Path, bundle_sha256: str | None = None) -> LoggedDec
         )
     except (OSError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: is no decision log: {error}") from error
+
+
+def report(
+    logged: LoggedDecisions,
+    reference: Reference | None,
+    taus: Sequence[float],
+    on: ConfidenceKind | None,
+    alert: float,
+) -> LogReport:
+    """Report a log.
+
+    Args:
+        logged: Its decisions.
+        reference: What they are held against; None for nothing.
+        taus: Where to give the routed share; empty for the calibration's tau.
+        on: Which confidence tau is compared with; None for the calibration's.
+        alert: A p-value below this is drift.
+    """
+    kind = on or (reference.on if reference else "verbalized")
+    taus = taus or [reference.tau if reference else 0.5]
+    drift = counts = None
+    if reference:
+        counts = logged.level_counts(reference.levels)
+        drift = level_drift(reference.counts, counts)
+    return LogReport(
+        logged.bundle_sha256,
+        len(logged),
+        logged.others,
+        logged.went / len(logged),
+        {f"{tau:g}": logged.routed_share(tau, kind) for tau in taus},
+        counts,
+        drift,
+        drift is not None and drift.p_value < alert,
+    )
 
 
 def _documents(lines: Sequence[str], path: Path) -> Iterator[dict[str, Any]]:

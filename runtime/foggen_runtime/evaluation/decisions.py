@@ -1,27 +1,37 @@
 """Recorded decisions as arrays, one element for each question."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
-from foggen_runtime.bundle.manifest import ConfidenceKind as ConfidenceKind
+from foggen_runtime.bundle.manifest import ConfidenceKind
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.evaluation.cloud_answers import CloudAnswers
+from foggen_runtime.evaluation.grading import cloud_is_right
 from foggen_runtime.evaluation.records import SCHEMA_VERSION, Header
-from foggen_runtime.jsonio import FieldError, from_json, parse_json
-
-Bool = npt.NDArray[np.bool_]
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
+from foggen_runtime.jsonio import FieldError, from_json, json_lines, parse_json
+from foggen_runtime.statistics.arrays import Bool, Float64, Int64
+from foggen_runtime.text.questions import Question
 
 _FIELDS: Mapping[ConfidenceKind, str] = {
     "verbalized": "confidence",
     "expected": "expected_confidence",
 }
+
+
+@dataclass(frozen=True)
+class CloudReply:
+    """What another cloud answers to a recorded question, as in a question file."""
+
+    id: str
+    cloud_answer: str | None = None
+    cloud_correct: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.cloud_answer is None and self.cloud_correct is None:
+            raise ValueError("cloud_answer: must be given where cloud_correct is not")
 
 
 @dataclass(frozen=True)
@@ -79,12 +89,13 @@ class Decisions:
         )
 
     @classmethod
-    def read(cls, path: Path, cloud: CloudAnswers | None = None) -> Self:
+    def read(cls, path: Path, cloud: Mapping[str, CloudReply] | None = None) -> Self:
         """Read a record file.
 
         Args:
             path: The file.
-            cloud: What another cloud answers; it replaces what was recorded of the cloud.
+            cloud: What another cloud answers, by the questions' ids; it replaces what was recorded
+                of the cloud.
 
         Raises:
             ConfigError: It cannot be read, is of a newer version, holds no record, or a line is
@@ -109,6 +120,24 @@ class Decisions:
             ) from error
 
 
+def read_cloud_replies(path: Path) -> dict[str, CloudReply]:
+    """Read another cloud's answers; empty lines and fields of other names are passed over.
+
+    Raises:
+        ConfigError: The file cannot be read, or a line is not as it must be.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    replies: dict[str, CloudReply] = {}
+    for number, reply in json_lines(CloudReply, text):
+        if isinstance(reply, str):
+            raise ConfigError(f"{path}:{number}: {reply}")
+        replies[reply.id] = reply
+    return replies
+
+
 def _read_lines(path: Path) -> tuple[Header, list[dict[str, Any]]]:
     try:
         # A JSON string may hold other line breaks; what follows the last one was interrupted.
@@ -131,13 +160,23 @@ def _confidences(rows: Sequence[Mapping[str, Any]], kind: ConfidenceKind) -> Flo
     return np.array([-np.inf if value is None else value for value in values], np.float64)
 
 
-def _verdicts(rows: Sequence[Mapping[str, Any]], cloud: CloudAnswers | None) -> list[bool | None]:
+def _verdicts(
+    rows: Sequence[Mapping[str, Any]], cloud: Mapping[str, CloudReply] | None
+) -> list[bool | None]:
     if cloud is None:
         return [row["cloud_correct"] for row in rows]
-    verdicts = [cloud.is_right(row["id"], row["answer"]) for row in rows]
+    verdicts = [_verdict(row, cloud.get(row["id"])) for row in rows]
     if all(verdict is None for verdict in verdicts):
         raise ConfigError("cloud_answers: must answer some recorded question, answer none")
     return verdicts
+
+
+def _verdict(row: Mapping[str, Any], reply: CloudReply | None) -> bool | None:
+    if reply is None:
+        return None
+    # Records hold no question: a letter is looked for as if there were no options.
+    asked = Question(row["id"], row["id"], row["answer"], cloud_answer=reply.cloud_answer)
+    return cloud_is_right(replace(asked, cloud_correct=reply.cloud_correct))
 
 
 def _share(value: bool | None) -> float:

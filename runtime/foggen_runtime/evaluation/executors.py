@@ -18,8 +18,8 @@ from typing import Protocol
 
 from foggen_runtime.errors import EngineError
 from foggen_runtime.evaluation.answering import Answerer, Job
-from foggen_runtime.evaluation.labelled import LabelledQuestion
 from foggen_runtime.evaluation.records import Record
+from foggen_runtime.text.questions import Question
 
 # A question that this many workers died of is given up.
 MAX_DEATHS = 3
@@ -29,7 +29,7 @@ _WAITING_PER_WORKER = 8
 class Executor(Protocol):
     """Answers questions."""
 
-    def records(self, questions: Sequence[LabelledQuestion]) -> Iterator[Record]:
+    def records(self, questions: Sequence[Question]) -> Iterator[Record]:
         """Yield a record for each question, in their order.
 
         Raises:
@@ -44,7 +44,7 @@ class OneProcess:
     def __init__(self, job: Job) -> None:
         self._job = job
 
-    def records(self, questions: Sequence[LabelledQuestion]) -> Iterator[Record]:
+    def records(self, questions: Sequence[Question]) -> Iterator[Record]:
         """Yield a record for each question."""
         if not questions:
             return
@@ -59,7 +59,7 @@ class ProcessPool:
         self._job = job
         self._workers = workers
 
-    def records(self, questions: Sequence[LabelledQuestion]) -> Iterator[Record]:
+    def records(self, questions: Sequence[Question]) -> Iterator[Record]:
         """Yield a record for each question; a broken pool is replaced by a new one."""
         first, deaths = 0, 0
         while first < len(questions):
@@ -75,7 +75,7 @@ class ProcessPool:
                         "was answered, e.g. for want of memory; fewer workers need less"
                     ) from None
 
-    def _try(self, questions: Sequence[LabelledQuestion]) -> Iterator[Record]:
+    def _try(self, questions: Sequence[Question]) -> Iterator[Record]:
         """Yield records until the end, or until a worker dies."""
         # Threads and locks of onnxruntime do not survive a fork.
         context = multiprocessing.get_context("spawn")
@@ -125,7 +125,7 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _answer(question: LabelledQuestion) -> Record:
+def _answer(question: Question) -> Record:
     if _answerer is None:
         raise EngineError("worker: must have been opened before it is asked, was not")
     return _answerer.answer(question)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.evaluation.bootstrap import Interval, paired_interval
-from foggen_runtime.evaluation.decisions import Decisions, Float64
+from foggen_runtime.evaluation.decisions import Decisions
 from foggen_runtime.evaluation.routing import routed
 from foggen_runtime.evaluation.summary import Threshold
+from foggen_runtime.statistics.arrays import Bool, Float64
+from foggen_runtime.statistics.bootstrap import Interval, paired_interval
 from foggen_runtime.statistics.intervals import interval
 
 
@@ -89,9 +90,7 @@ def _in_order(reference: Decisions, other: Decisions) -> Decisions:
     return other.only(np.array([places[name] for name in reference.ids], np.int64))
 
 
-def _change(
-    before: Float64 | np.typing.NDArray[np.bool_], after: Float64 | np.typing.NDArray[np.bool_]
-) -> Change:
+def _change(before: Float64 | Bool, after: Float64 | Bool) -> Change:
     first, second = before.astype(np.float64), after.astype(np.float64)
     difference = second - first
     return Change(

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from foggen_runtime.evaluation.decisions import Decisions
-from foggen_runtime.evaluation.metrics import Curve
-from foggen_runtime.evaluation.routing import sweep
+from foggen_runtime.evaluation.routing import curve, sweep
 from foggen_runtime.evaluation.summary import Threshold
 from foggen_runtime.reports.drawing import FAINT, Canvas
 from foggen_runtime.statistics.intervals import interval
@@ -59,9 +58,9 @@ def _draw(figure: "Figure", series: Sequence[Series]) -> None:
 
 
 def _draw_risk(axes: "Axes", series: Series, colour: str) -> None:
-    curve = Curve.of(series.decisions, series.threshold.kind)
+    traced = curve(series.decisions, series.threshold.kind)
     routed = np.linspace(0, 1, 401)[:-1]
-    risk = np.interp(routed, curve.routed, curve.kept_errors) / (1 - routed)
+    risk = np.interp(routed, traced.routed, traced.kept_errors) / (1 - routed)
     axes.plot(100 * (1 - routed), 100 * risk, color=colour, label=series.label)
     (point,) = sweep(series.decisions, [series.threshold.tau], series.threshold.kind)
     if point.kept_accuracy is not None:
@@ -74,12 +73,12 @@ def _draw_quality(axes: "Axes", series: Series, colour: str) -> None:
     if not series.decisions.knows_cloud:
         axes.text(0.5, 0.5, "the cloud's answers are not known", ha="center", color=FAINT)
         return
-    curve = Curve.of(series.decisions, series.threshold.kind)
-    shares = np.unique(np.concatenate([curve.routed[:: len(curve.routed) // 200 + 1], [1]]))
-    accuracy = np.interp(shares, curve.routed, curve.accuracy)
+    traced = curve(series.decisions, series.threshold.kind)
+    shares = np.unique(np.concatenate([traced.routed[:: len(traced.routed) // 200 + 1], [1]]))
+    accuracy = np.interp(shares, traced.routed, traced.accuracy)
     label = f"{series.label}, tau {series.threshold.tau:.3g}"
     axes.plot(100 * shares, 100 * accuracy, color=colour, label=label)
-    axes.plot([0, 100], [100 * curve.weak, 100 * curve.strong], ":", color=colour, linewidth=1)
+    axes.plot([0, 100], [100 * traced.weak, 100 * traced.strong], ":", color=colour, linewidth=1)
     (point,) = sweep(series.decisions, [series.threshold.tau], series.threshold.kind)
     axes.plot(100 * point.routed_share, 100 * (point.system_accuracy or 0), "o", color=colour)
 

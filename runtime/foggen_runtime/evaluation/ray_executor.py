@@ -11,8 +11,8 @@ from typing import Any
 from foggen_runtime.errors import ConfigError, EngineError, FoggenError
 from foggen_runtime.evaluation.answering import Answerer, Job
 from foggen_runtime.evaluation.executors import MAX_DEATHS
-from foggen_runtime.evaluation.labelled import LabelledQuestion
 from foggen_runtime.evaluation.records import Record
+from foggen_runtime.text.questions import Question
 
 BATCH = 16
 _WAITING_PER_ACTOR = 2
@@ -24,7 +24,7 @@ class BatchAnswerer:
     def __init__(self, job: Job) -> None:
         self._answerer = Answerer(job)
 
-    def answer(self, questions: Sequence[LabelledQuestion]) -> list[Record] | FoggenError:
+    def answer(self, questions: Sequence[Question]) -> list[Record] | FoggenError:
         """Answer a batch; an error is returned, as Ray would wrap one that is raised."""
         try:
             return [self._answerer.answer(question) for question in questions]
@@ -57,7 +57,7 @@ class RayActors:
         self._ray: Any = ray
         self._job, self._workers, self._kind = job, workers, kind
 
-    def records(self, questions: Sequence[LabelledQuestion]) -> Iterator[Record]:
+    def records(self, questions: Sequence[Question]) -> Iterator[Record]:
         """Yield a record for each question, in their order."""
         if not questions:
             return
@@ -79,9 +79,7 @@ class RayActors:
         )
         return actor.remote(self._job)
 
-    def _answer(
-        self, questions: Sequence[LabelledQuestion], actors: Sequence[Any]
-    ) -> Iterator[Record]:
+    def _answer(self, questions: Sequence[Question], actors: Sequence[Any]) -> Iterator[Record]:
         batches = [questions[start : start + BATCH] for start in range(0, len(questions), BATCH)]
         waiting: deque[tuple[int, Any]] = deque()
         sent = 0
@@ -92,7 +90,7 @@ class RayActors:
             number, reference = waiting.popleft()
             yield from self._take(batches[number], reference)
 
-    def _take(self, batch: Sequence[LabelledQuestion], reference: Any) -> list[Record]:
+    def _take(self, batch: Sequence[Question], reference: Any) -> list[Record]:
         """Return a batch's records."""
         try:
             outcome: list[Record] | FoggenError = self._ray.get(reference)

@@ -13,9 +13,10 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.evaluation.labelled import LabelledQuestion
+from foggen_runtime.evaluation.grading import cloud_is_right, is_right
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.result import Result, Timing
+from foggen_runtime.text.questions import Question
 
 SCHEMA_VERSION = 1
 
@@ -59,10 +60,10 @@ class Record:
     Attributes:
         id: The question's.
         domain: The question's.
-        answer: The right answer.
+        answer: The right answer; None where it is not known, which only `foggen compare` takes.
         local_answer: The bundle's answer; None where there is none.
         local_choice: The option letter in it.
-        local_correct: Whether it is right.
+        local_correct: Whether it is right; None where that is not known.
         cloud_answer: The cloud's answer, where it is known.
         cloud_correct: Whether it is right; None where that is not known.
         confidence: The verbalized level; None when the output was malformed, which defers at any
@@ -75,10 +76,10 @@ class Record:
 
     id: str
     domain: str | None
-    answer: str
+    answer: str | None
     local_answer: str | None
     local_choice: str | None
-    local_correct: bool
+    local_correct: bool | None
     cloud_answer: str | None
     cloud_correct: bool | None
     confidence: float | None
@@ -88,7 +89,7 @@ class Record:
     timing_ms: Timing = field(default_factory=Timing)
 
     @classmethod
-    def of(cls, question: LabelledQuestion, result: Result) -> Self:
+    def of(cls, question: Question, result: Result) -> Self:
         """Judge a result of the route `local_only`."""
         malformed = result.reason in ("malformed", "context_length")
         return cls(
@@ -97,9 +98,9 @@ class Record:
             answer=question.answer,
             local_answer=result.answer,
             local_choice=result.choice,
-            local_correct=question.is_right(result.answer, result.choice),
+            local_correct=is_right(question, result.answer, result.choice),
             cloud_answer=question.cloud_answer,
-            cloud_correct=question.cloud_is_right,
+            cloud_correct=cloud_is_right(question),
             confidence=None if malformed else result.confidence,
             expected_confidence=None if malformed else result.expected_confidence,
             level_probabilities=result.level_probabilities,

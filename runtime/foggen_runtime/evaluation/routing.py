@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from foggen_runtime.bundle.manifest import ConfidenceKind
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.evaluation.decisions import Bool, ConfidenceKind, Decisions, Float64
+from foggen_runtime.evaluation.decisions import Decisions
+from foggen_runtime.statistics.arrays import Bool, Float64
+from foggen_runtime.statistics.curve import Curve
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,11 @@ def sweep(
 def routed(decisions: Decisions, tau: float, kind: ConfidenceKind = "verbalized") -> Bool:
     """Return which questions go to the cloud."""
     return decisions.confidence(kind) < tau
+
+
+def curve(decisions: Decisions, kind: ConfidenceKind = "verbalized") -> Curve:
+    """Return what routing gives at any share of the questions."""
+    return Curve.of(decisions.confidence(kind), decisions.local_correct, decisions.cloud_correct)
 
 
 def _running(values: Float64) -> Float64:

@@ -6,20 +6,24 @@ from statistics import fmean
 
 import numpy as np
 
-from foggen_runtime.evaluation.bootstrap import Interval, intervals
-from foggen_runtime.evaluation.decisions import Bool, ConfidenceKind, Decisions, Float64
-from foggen_runtime.evaluation.metrics import (
+from foggen_runtime.bundle.manifest import ConfidenceKind
+from foggen_runtime.evaluation.decisions import Decisions
+from foggen_runtime.evaluation.routing import Prices, curve, routed, sweep
+from foggen_runtime.statistics.arrays import Bool, Float64
+from foggen_runtime.statistics.bootstrap import Interval, middle, resampled
+from foggen_runtime.statistics.curve import (
     Costs,
-    Curve,
     average_recovered,
-    binned_calibration_error,
-    brier,
     call_share_for,
     incremental_benefit_lift,
     risk_coverage_area,
 )
-from foggen_runtime.evaluation.routing import Prices, sweep
-from foggen_runtime.statistics.scores import auroc, calibration_error
+from foggen_runtime.statistics.scores import (
+    auroc,
+    binned_calibration_error,
+    brier,
+    calibration_error,
+)
 
 SCHEMA_VERSION = 1
 
@@ -136,7 +140,7 @@ def figures(decisions: Decisions, threshold: Threshold) -> Figures:
     confidence = decisions.confidence(threshold.kind)
     formed = np.isfinite(confidence)
     stated, right = confidence[formed], decisions.local_correct[formed]
-    curve = Curve.of(decisions, threshold.kind)
+    traced = curve(decisions, threshold.kind)
     knows = decisions.knows_cloud
     return Figures(
         questions=len(decisions),
@@ -151,14 +155,39 @@ def figures(decisions: Decisions, threshold: Threshold) -> Figures:
         auroc=auroc(confidence.tolist(), decisions.local_correct.tolist()),
         expected_calibration_error=_calibration_error(stated, right, threshold.kind),
         brier=brier(stated, right.astype(np.float64)),
-        risk_coverage_area=risk_coverage_area(curve),
-        average_recovered=average_recovered(curve) if knows else None,
-        call_share_50=call_share_for(curve, 0.5) if knows else None,
-        call_share_80=call_share_for(curve, 0.8) if knows else None,
+        risk_coverage_area=risk_coverage_area(traced),
+        average_recovered=average_recovered(traced) if knows else None,
+        call_share_50=call_share_for(traced, 0.5) if knows else None,
+        call_share_80=call_share_for(traced, 0.8) if knows else None,
         incremental_benefit_lift=(
-            incremental_benefit_lift(curve, point.routed_share, AUTOMIX_COSTS) if knows else None
+            incremental_benefit_lift(traced, point.routed_share, AUTOMIX_COSTS) if knows else None
         ),
     )
+
+
+def intervals(
+    decisions: Decisions, tau: float, kind: ConfidenceKind = "verbalized"
+) -> Mapping[str, Interval]:
+    """Return intervals of the figures that are means over questions, by name.
+
+    They depend on three yes or no facts of each question only, so that the combinations of these
+    are the cells of the bootstrap.
+    """
+    goes = routed(decisions, tau, kind)
+    local, cloud = decisions.local_correct, decisions.cloud_correct
+    known = decisions.knows_cloud
+    facts = np.stack([goes, local, np.nan_to_num(cloud) > 0], axis=1)
+    cells, cell_of = np.unique(facts, axis=0, return_inverse=True)
+    draws = resampled(cell_of.reshape(-1), len(cells))
+    goes_cell, local_cell, cloud_cell = (cells[:, i].astype(np.float64) for i in range(3))
+    share, weak, strong = draws @ goes_cell, draws @ local_cell, draws @ cloud_cell
+    drawn: dict[str, Float64] = {"routed_share": share, "local_accuracy": weak}
+    if known:
+        system = draws @ np.where(goes_cell > 0, cloud_cell, local_cell)
+        drawn["cloud_accuracy"] = strong
+        drawn["system_accuracy"] = system
+        drawn["lift"] = system - ((1 - share) * weak + share * strong)
+    return {name: middle(values) for name, values in drawn.items()}
 
 
 def _calibration_error(stated: Float64, right: Bool, kind: ConfidenceKind) -> float | None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from foggen_runtime.evaluation.bootstrap import Interval
 from foggen_runtime.evaluation.pairing import Pairing
 from foggen_runtime.evaluation.records import Header
 from foggen_runtime.evaluation.routing import Point
 from foggen_runtime.evaluation.summary import DomainMean, Figures, Summary
 from foggen_runtime.reports.pages import Section
+from foggen_runtime.statistics.bootstrap import Interval
 from foggen_runtime.wording import counted
 
 

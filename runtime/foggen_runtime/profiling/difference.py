@@ -1,9 +1,8 @@
 """Two profiles side by side: how much slower one is, with an interval.
 
 Questions of one process share its luck, so the processes are the independent samples: each gives
-one median for each metric. Welch's t interval ("The generalization of Student's problem when
-several different population variances are involved", Biometrika 34, 1947) on the logarithms of
-those medians gives the interval of the ratio of their geometric means.
+one median for each metric. Welch's t interval on the logarithms of those medians gives the interval
+of the ratio of their geometric means.
 """
 
 import dataclasses
@@ -13,19 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from foggen_runtime.profiling.samples import Round
 from foggen_runtime.profiling.schema import Profile
 from foggen_runtime.reports.pages import Page, Section
+from foggen_runtime.statistics.welch import welch_margin
 
-CONFIDENCE = 0.95
 DIFFERENCE_VERSION = 1
 
 Verdict = Literal["slower", "faster", "no difference shown", "one process only"]
-
-_STEPS = 20_000
-_MANY = 1000.0
 
 
 @dataclass(frozen=True)
@@ -99,20 +93,6 @@ def page(found: Difference) -> Page:
     return Page("B against A", (Section("", head, rows, note=note),), items=items)
 
 
-def t_quantile(probability: float, degrees: float) -> float:
-    """Return Student's t at a probability of at least 0.5, to about six digits.
-
-    With t = sqrt(v) tan(x) the density becomes proportional to cos(x) to the power of v - 1, which
-    is smooth on a finite interval and summed there.
-    """
-    degrees = min(degrees, _MANY)
-    x = np.linspace(0, math.pi / 2, _STEPS + 1)
-    height = np.cos(x) ** (degrees - 1)
-    area = np.concatenate([[0.0], np.cumsum((height[1:] + height[:-1]) / 2)])
-    half = area / area[-1] / 2
-    return math.sqrt(degrees) * math.tan(float(np.interp(probability - 0.5, half, x)))
-
-
 def _metrics(profile: Profile) -> dict[str, tuple[str, Callable[[Round], list[float | None]]]]:
     """Return each metric's unit and how to read a process's values."""
 
@@ -145,7 +125,7 @@ def _change(metric: str, unit: str, a: Sequence[float], b: Sequence[float]) -> C
     means = [statistics.fmean(logs) for logs in (logs_a, logs_b)]
     sign = -1 if unit == "t/s" else 1
     distance = sign * (means[1] - means[0])
-    margin = _margin(logs_a, logs_b)
+    margin = welch_margin(logs_a, logs_b)
     low, high = (None, None) if margin is None else (distance - margin, distance + margin)
     return Change(
         metric,
@@ -157,20 +137,6 @@ def _change(metric: str, unit: str, a: Sequence[float], b: Sequence[float]) -> C
         None if high is None else math.exp(high),
         _verdict(low, high),
     )
-
-
-def _margin(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Return half the width of Welch's interval for the difference of two means."""
-    if min(len(a), len(b)) < 2:
-        return None
-    errors = [statistics.variance(values) / len(values) for values in (a, b)]
-    total = sum(errors)
-    if total == 0:
-        return 0.0
-    degrees = total**2 / sum(
-        error**2 / (len(values) - 1) for error, values in zip(errors, (a, b), strict=True)
-    )
-    return t_quantile((1 + CONFIDENCE) / 2, degrees) * math.sqrt(total)
 
 
 def _verdict(low: float | None, high: float | None) -> Verdict:

@@ -1,38 +1,77 @@
-"""A profile to read, in tables."""
+"""A profile to read: in tables, and with plots as HTML."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from foggen_runtime.profiling.samples import Conditions, Reading
+from foggen_runtime.profiling.samples import Conditions, QuestionSample, Reading, Round
 from foggen_runtime.profiling.schema import Distribution, Profile
+from foggen_runtime.profiling.summary import OUTCOMES
+from foggen_runtime.reports.html_page import Bar, Figure, Strip, bars, html_page, strips
 from foggen_runtime.reports.pages import Page, Section
 from foggen_runtime.wording import counted
 
 NOT_AVAILABLE = "not available"
-
-
-def sections(profile: Profile) -> tuple[Section, ...]:
-    """Return the tables of a profile."""
-    return (
-        _device(profile),
-        _questions(profile),
-        _outcomes(profile),
-        _process(profile),
-        _throughput(profile),
-        _memory(profile),
-        *_operators(profile),
-        _conditions(profile),
-    )
-
-
-def title(profile: Profile) -> str:
-    """Name what was profiled and where."""
-    where = profile.device.board or profile.device.cpu
-    return f"{profile.bundle.name} ({profile.bundle.recipe}) on {where}"
+_DRAWN_OPERATORS = 8
 
 
 def page(profile: Profile) -> Page:
     """Return the profile in tables."""
-    return Page(title(profile), sections(profile))
+    where = profile.device.board or profile.device.cpu
+    return Page(
+        f"{profile.bundle.name} ({profile.bundle.recipe}) on {where}",
+        (
+            _device(profile),
+            _questions(profile),
+            _outcomes(profile),
+            _process(profile),
+            _throughput(profile),
+            _memory(profile),
+            *_operators(profile),
+            _conditions(profile),
+        ),
+    )
+
+
+def html(profile: Profile) -> str:
+    """Return the profile as an HTML file: when it was made, plots, and the tables."""
+    return html_page(replace(page(profile), items=(profile.created,)), tuple(_figures(profile)))
+
+
+def _figures(profile: Profile) -> Iterator[Figure]:
+    yield Figure(
+        strips(tuple(_question_strips(profile.rounds))),
+        "Questions, milliseconds; each dot is one, the line is the median",
+    )
+    decisions = [
+        Strip(f"process {number}", _present(measured.questions, "decision"))
+        for number, measured in enumerate(profile.rounds, start=1)
+    ]
+    yield Figure(strips(decisions), "Decisions, milliseconds, process by process: do they drift?")
+    phases = [
+        Bar(name.replace("_", " "), figures.p50, f"{figures.p50:.1f}")
+        for name, figures in profile.summary.process_ms.items()
+        if name != "wall"
+    ]
+    yield Figure(bars(phases), "Life of a process, median milliseconds")
+    for name, traced in profile.operators.items():
+        slowest = [
+            Bar(time.operator, time.milliseconds, f"{time.milliseconds:.2f} ({time.share:.0%})")
+            for time in traced.operators[:_DRAWN_OPERATORS]
+        ]
+        yield Figure(bars(slowest), f"Operators of a {name} pass, milliseconds")
+
+
+def _question_strips(rounds: Sequence[Round]) -> Iterator[Strip]:
+    samples = [sample for measured in rounds for sample in measured.questions]
+    for outcome in OUTCOMES:
+        group = [sample for sample in samples if sample.outcome == outcome]
+        for phase in ("decision", "letter", "total"):
+            yield Strip(f"{outcome}, {phase}", _present(group, phase))
+
+
+def _present(samples: Sequence[QuestionSample], phase: str) -> list[float]:
+    values = (getattr(sample, f"{phase}_ms") for sample in samples)
+    return [value for value in values if value is not None]
 
 
 def _device(profile: Profile) -> Section:

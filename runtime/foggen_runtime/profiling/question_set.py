@@ -1,18 +1,17 @@
 """The questions a profile asks: built in, from a file, or of a given length in tokens."""
 
-import json
 from collections.abc import Callable
-from importlib.resources import files
 from itertools import cycle, islice
 
-_BUILT_IN = "questions.jsonl"
+from foggen_runtime.text.questions import shipped_questions
+
 _FILLER = ("the", "day", "after", "it", "was", "a", "quiet", "morning", "in", "town", "and")
 
 
 def built_in_questions() -> tuple[str, ...]:
     """Return the multiple-choice questions that ship with the runtime."""
-    text = files(__package__).joinpath(_BUILT_IN).read_text(encoding="utf-8")
-    return tuple(json.loads(line)["question"] for line in text.splitlines())
+    shipped = shipped_questions("foggen_runtime.profiling", "questions.jsonl")
+    return tuple(question.question for question in shipped)
 
 
 def repeated(questions: tuple[str, ...], count: int) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from foggen_runtime.errors import EngineError
 from foggen_runtime.jsonio import FieldError, dumps, from_json
 from foggen_runtime.model.device import describe_device
 from foggen_runtime.model.kernel_files import KernelFiles
+from foggen_runtime.model.versions import installed_version, onnxruntime_version
 from foggen_runtime.profiling.question_set import padded, repeated
 from foggen_runtime.profiling.request import (
     CloudAccess,
@@ -30,8 +31,8 @@ from foggen_runtime.profiling.schema import (
     Profile,
     ProfiledBundle,
     Settings,
+    Software,
 )
-from foggen_runtime.profiling.software import software
 from foggen_runtime.profiling.summary import summarize
 from foggen_runtime.text.tokenizer import QuestionTokenizer
 
@@ -102,7 +103,7 @@ def profile_bundle(plan: Plan, progress: Callable[[], None] = lambda: None) -> P
     return Profile(
         schema_version=PROFILE_VERSION,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        software=software(),
+        software=Software(installed_version("foggen"), onnxruntime_version()),
         bundle=_bundle(plan.bundle),
         device=describe_device(KernelFiles(plan.root)),
         settings=plan.settings,

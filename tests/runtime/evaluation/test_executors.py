@@ -15,12 +15,12 @@ from foggen_runtime.errors import EngineError
 from foggen_runtime.evaluation import executors
 from foggen_runtime.evaluation.answering import Answerer, Job
 from foggen_runtime.evaluation.executors import MAX_DEATHS, OneProcess, ProcessPool
-from foggen_runtime.evaluation.labelled import LabelledQuestion, read_labelled
 from foggen_runtime.evaluation.records import Record
 from foggen_runtime.model.decoding import Decoding
+from foggen_runtime.text.questions import Question, read_questions
 from tests.conftest import TINY, BundleOf
 
-QUESTIONS = read_labelled(TINY / "heldout.jsonl").questions[:20]
+QUESTIONS = read_questions(TINY / "heldout.jsonl", labelled=True).questions[:20]
 FATAL = QUESTIONS[7].id
 
 
@@ -49,7 +49,7 @@ class DyingAnswerer(Answerer):
         super().__init__(job)
         self._deaths = job.deaths
 
-    def answer(self, question: LabelledQuestion) -> Record:
+    def answer(self, question: Question) -> Record:
         if question.id == FATAL and self._deaths and (left := self._deaths.read_bytes()):
             self._deaths.write_bytes(left[1:])
             os.kill(os.getpid(), signal.SIGKILL)

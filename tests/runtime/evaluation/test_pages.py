@@ -1,10 +1,9 @@
-"""Tables, pictures and the HTML page."""
+"""Tables and pictures."""
 
 import xml.etree.ElementTree as ET
 
 import pytest
 
-from foggen_runtime.evaluation.html_page import html_page
 from foggen_runtime.evaluation.pairing import pair
 from foggen_runtime.evaluation.pictures import Series, picture
 from foggen_runtime.evaluation.routing import sweep
@@ -15,7 +14,7 @@ from foggen_runtime.evaluation.tables import (
     summary_tables,
     sweep_table,
 )
-from foggen_runtime.reports.pages import Page, Section, markdown
+from foggen_runtime.reports.pages import Page, markdown
 from tests.support.recorded import LEVELS, random_decisions, recorded
 
 DATA = random_decisions(200, seed=1)
@@ -44,15 +43,6 @@ def test_a_comparison_shows_flips() -> None:
     pairing = pair(DATA, other, Threshold(0.5))
     decisions, _ = pairing_tables(pairing)
     assert decisions.rows[0][1] == str(pairing.flips.count)
-
-
-def test_text_is_escaped() -> None:
-    page = Page("<h>", (Section("a & b", ("<x>",), (("1 | 2",),)),))
-    assert "1 \\| 2" in markdown(page)
-    shown = html_page(page, "<?xml?><svg></svg>")
-    assert "<title>&lt;h&gt;</title>" in shown
-    assert "<th>&lt;x&gt;</th>" in shown
-    assert "<?xml" not in shown
 
 
 def test_pictures_are_drawn_and_repeat() -> None:

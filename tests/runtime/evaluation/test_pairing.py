@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from foggen_runtime import ConfigError
-from foggen_runtime.evaluation.bootstrap import paired_interval
 from foggen_runtime.evaluation.pairing import pair
 from foggen_runtime.evaluation.summary import Threshold
-from tests.support.recorded import HEADER, random_decisions, recorded
+from tests.support.recorded import HEADER, recorded
 
 FIRST = recorded([0.0, 0.25, 0.75, 1.0], [False, True, True, True], [True] * 4)
 SECOND = recorded([0.0, 0.75, 0.5, 0.25], [False, False, True, True], [True] * 4)
@@ -36,14 +35,3 @@ def test_other_questions_are_refused() -> None:
         pair(FIRST, other, Threshold(0.5))
     with pytest.raises(ConfigError, match="must hold the same questions"):
         pair(FIRST, SECOND.only(np.array([0, 1, 2])), Threshold(0.5))
-
-
-def test_the_paired_interval_is_scipys() -> None:
-    stats = pytest.importorskip("scipy.stats")
-    first, second = random_decisions(600, 1), random_decisions(600, 2)
-    differences = second.local_correct.astype(np.float64) - first.local_correct
-    expected = stats.bootstrap(
-        (differences,), np.mean, n_resamples=2000, method="percentile", rng=1
-    ).confidence_interval
-    found = paired_interval(differences)
-    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.006)

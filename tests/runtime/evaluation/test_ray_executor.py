@@ -13,15 +13,15 @@ from foggen_runtime import EngineOptions, OpenOptions
 from foggen_runtime.errors import EngineError, FoggenError
 from foggen_runtime.evaluation.answering import Job
 from foggen_runtime.evaluation.executors import MAX_DEATHS, OneProcess
-from foggen_runtime.evaluation.labelled import LabelledQuestion, read_labelled
 from foggen_runtime.evaluation.ray_executor import BatchAnswerer, RayActors
 from foggen_runtime.evaluation.records import Record
 from foggen_runtime.model.decoding import Decoding
+from foggen_runtime.text.questions import Question, read_questions
 from tests.conftest import TINY, BundleOf
 
 pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore::Warning")]
 
-QUESTIONS = read_labelled(TINY / "heldout.jsonl").questions[:100]
+QUESTIONS = read_questions(TINY / "heldout.jsonl", labelled=True).questions[:100]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,7 +50,7 @@ class Dying(BatchAnswerer):
         super().__init__(job)
         self._deaths = job.deaths
 
-    def answer(self, questions: Sequence[LabelledQuestion]) -> list[Record] | FoggenError:
+    def answer(self, questions: Sequence[Question]) -> list[Record] | FoggenError:
         fatal = QUESTIONS[40].id in [question.id for question in questions]
         if fatal and self._deaths and (left := self._deaths.read_bytes()):
             self._deaths.write_bytes(left[1:])

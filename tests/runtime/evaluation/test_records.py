@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from foggen_runtime import ConfigError
-from foggen_runtime.evaluation.cloud_answers import CloudAnswers
-from foggen_runtime.evaluation.decisions import Decisions
+from foggen_runtime.evaluation.decisions import Decisions, read_cloud_replies
 from foggen_runtime.evaluation.records import Record, RecordWriter, Tokens
 from tests.support.recorded import HEADER
 
@@ -115,12 +114,12 @@ def test_another_clouds_answers_replace_the_recorded_ones(tmp_path: Path) -> Non
         '{"id": "a", "cloud_answer": "The answer is B."}\n{"id": "b", "cloud_correct": true}\n',
         encoding="utf-8",
     )
-    found = Decisions.read(path, CloudAnswers.read(answers)).cloud_correct
+    found = Decisions.read(path, read_cloud_replies(answers)).cloud_correct
     assert found[:2].tolist() == [0, 1]
     assert np.isnan(found[2])
     answers.write_text('{"id": "z", "cloud_answer": "A"}\n', encoding="utf-8")
     with pytest.raises(ConfigError, match="cloud_answers: must answer some"):
-        Decisions.read(path, CloudAnswers.read(answers))
+        Decisions.read(path, read_cloud_replies(answers))
     answers.write_text('{"id": "z"}\n', encoding="utf-8")
     with pytest.raises(ConfigError, match=r"cloud.jsonl:1: cloud_answer: must be given"):
-        CloudAnswers.read(answers)
+        read_cloud_replies(answers)

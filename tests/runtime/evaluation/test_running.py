@@ -8,14 +8,14 @@ import pytest
 
 from foggen_runtime import ConfigError
 from foggen_runtime.cloud.completions import CloudAnswer
-from foggen_runtime.evaluation.labelled import LabelledQuestion
 from foggen_runtime.evaluation.records import Record, RecordWriter
 from foggen_runtime.evaluation.running import record_all, remaining
 from foggen_runtime.result import BundleRef, Result
+from foggen_runtime.text.questions import Question
 from tests.support.recorded import HEADER
 
 QUESTIONS = tuple(
-    LabelledQuestion(str(i), f"Which?\nA) {i}\nB) {i + 1}", "B", cloud_correct=[True, None][i % 2])
+    Question(str(i), f"Which?\nA) {i}\nB) {i + 1}", "B", cloud_correct=[True, None][i % 2])
     for i in range(6)
 )
 
@@ -23,7 +23,7 @@ QUESTIONS = tuple(
 class Echo:
     """Answers every question with B."""
 
-    def records(self, questions: Sequence[LabelledQuestion]) -> Iterator[Record]:
+    def records(self, questions: Sequence[Question]) -> Iterator[Record]:
         blank = Result("B", "local", "confident", 0.5, "default", BundleRef("tiny", "0" * 64))
         for question in questions:
             yield Record.of(question, blank)

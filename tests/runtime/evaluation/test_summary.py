@@ -5,9 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from foggen_runtime.evaluation.bootstrap import intervals
-from foggen_runtime.evaluation.metrics import binned_calibration_error
-from foggen_runtime.evaluation.summary import Threshold, summarize
+from foggen_runtime.evaluation.summary import Threshold, intervals, summarize
+from foggen_runtime.statistics.scores import binned_calibration_error
 from tests.support.recorded import random_decisions, recorded
 
 DATA = random_decisions(800, seed=9)

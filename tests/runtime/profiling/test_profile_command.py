@@ -157,12 +157,14 @@ def test_a_launcher_starts_each_process(tiny_bundle: BundleOf, tmp_path: Path) -
     [
         (("--output", "no/p.json"), 2, "output: its directory must exist, no does not"),
         (("--cloud-url", "http://127.0.0.1:1/v1"), 2, "--cloud-url and --cloud-model go together"),
+        (("--threads", "0"), 2, "--threads: must be at least 1, is 0"),
+        (("--tau", "2"), 2, "--tau: must be within [0, 1], is 2.0"),
+        (("--max-new-tokens", "0"), 2, "--max-new-tokens: must be at least 1, is 0"),
         (("--pp", "5000"), 7, "pp5000: must fit the bundle's context of 2048 tokens"),
         (("--launcher", "/no/such/program"), 7, "cannot start /no/such/program"),
         (("--launcher", "false"), 7, "the measuring process failed: exit status 1"),
         (("--launcher", "true"), 7, "the measuring process printed no report"),
         (("--data", "nowhere.jsonl"), 2, "nowhere.jsonl: cannot be read"),
-        (("--host", "a", "--adb", "b"), 2, "only one of --host and --adb"),
     ],
 )
 def test_failures_are_named(

@@ -2,9 +2,11 @@
 
 import random
 
+import numpy as np
 import pytest
 
-from foggen_runtime.statistics.scores import auroc, calibration_error
+from foggen_runtime.statistics.scores import auroc, brier, calibration_error
+from tests.support.recorded import random_decisions
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -43,3 +45,11 @@ def test_gaps_of_different_levels_do_not_cancel() -> None:
 
 def test_calibration_error_needs_answers() -> None:
     assert calibration_error([], []) is None
+
+
+def test_brier_is_scikit_learns() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    decisions = random_decisions(500, seed=1)
+    correct = decisions.local_correct.astype(np.float64)
+    expected = metrics.brier_score_loss(decisions.local_correct, decisions.verbalized)
+    assert brier(decisions.verbalized, correct) == pytest.approx(expected)

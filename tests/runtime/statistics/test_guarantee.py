@@ -1,16 +1,31 @@
 """The risk bound holds as often as it says, and no less often."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from foggen_runtime import ConfigError
-from foggen_runtime.evaluation import guarantee
-from foggen_runtime.evaluation.guarantee import Bound, Limit, risk_bounds, within
+from foggen_runtime.statistics import guarantee
+from foggen_runtime.statistics.arrays import Bool, Float64
+from foggen_runtime.statistics.guarantee import Bound, Limit, bounds, within
 from foggen_runtime.statistics.intervals import upper_bound
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SIMULATIONS = 3000
 MAX_RISK, CERTAINTY = 0.1, 0.9
+
+
+def risk_bounds(
+    confidence: Float64, correct: Bool, candidates: Sequence[float], certainty: float
+) -> tuple[Bound, ...]:
+    """Bound the share of wrong answers among those kept at each candidate."""
+    kept = [confidence >= tau for tau in candidates]
+    counts = [
+        (tau, int(stays.sum()), int((stays & ~correct).sum()))
+        for tau, stays in zip(candidates, kept, strict=True)
+    ]
+    return bounds(counts, certainty)
 
 
 def violations(questions: int, true_risk: float) -> int:
@@ -20,8 +35,8 @@ def violations(questions: int, true_risk: float) -> int:
     for _ in range(SIMULATIONS):
         confidence = random.choice(LEVELS, questions)
         correct = random.random(questions) >= true_risk
-        bounds = risk_bounds(confidence, correct, LEVELS, CERTAINTY)
-        accepted += any(bound.bound <= MAX_RISK for bound in bounds)
+        found = risk_bounds(confidence, correct, LEVELS, CERTAINTY)
+        accepted += any(bound.bound <= MAX_RISK for bound in found)
     return accepted
 
 
@@ -60,23 +75,23 @@ def risk(limit: float) -> Limit:
 
 
 def test_thresholds_within_the_limit_are_returned() -> None:
-    bounds = [
+    found = [
         Bound(0.5, 200, 2, 0.05),
         Bound(0.25, 300, 9, 0.08),
         Bound(0, 400, 90, 0.3),
     ]
-    assert [bound.tau for bound in within(bounds, risk(0.1), 0.95)] == [0.5, 0.25]
+    assert [bound.tau for bound in within(found, risk(0.1), 0.95)] == [0.5, 0.25]
 
 
 def test_what_the_data_cannot_support_is_refused_with_what_would_do() -> None:
     confidence, correct = np.ones(20), np.array([True] * 19 + [False])
-    bounds = risk_bounds(confidence, correct, [1.0], 0.95)
+    found = risk_bounds(confidence, correct, [1.0], 0.95)
     with pytest.raises(
         ConfigError, match=r"max_risk: 0.1 .* 1 wrong of 20 kept answers; about \d+ kept"
     ):
-        within(bounds, risk(0.1), 0.95)
+        within(found, risk(0.1), 0.95)
     with pytest.raises(ConfigError, match="no amount of such data would do"):
-        within(bounds, risk(0.04), 0.95)
+        within(found, risk(0.04), 0.95)
 
 
 def test_a_threshold_that_keeps_nothing_bounds_nothing() -> None:

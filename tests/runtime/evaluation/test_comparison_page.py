@@ -6,25 +6,20 @@ from xml.etree import ElementTree
 
 import pytest
 
-from foggen_runtime.comparison.counting import Comparison, compare
-from foggen_runtime.comparison.page import page as page_of
-from foggen_runtime.comparison.page import picture
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.evaluation.comparison import Comparison, compare
+from foggen_runtime.evaluation.comparison_page import page as page_of
+from foggen_runtime.evaluation.comparison_page import picture
 from foggen_runtime.reports.pages import markdown
-from foggen_runtime.text.questions import Question
 from tests.support.answers import answers, with_flips
 
-QUESTIONS = [
-    Question("1?", domain="a|b", answer="A"),
-    Question("2?", domain="a|b", answer="A"),
-    Question("3?", domain="c\nd", answer="A"),
-]
+KNOWN = [("A", "a|b"), ("A", "a|b"), ("A", "c\nd")]
 
 
 @pytest.fixture
 def comparison() -> Comparison:
-    reference = answers("fp32", [0, 2, 2], "AAB")
-    return compare(QUESTIONS, reference, answers("int4", [2, 2, 1], "ABB"), tau=0.5)
+    reference = answers("fp32", [0, 2, 2], "AAB", KNOWN)
+    return compare(reference, answers("int4", [2, 2, 1], "ABB", KNOWN), tau=0.5)
 
 
 def row(page: str, name: str) -> list[str]:
@@ -87,9 +82,8 @@ def test_what_is_unknown_is_left_out() -> None:
 
 
 def test_a_domain_without_known_answers_has_a_dash() -> None:
-    questions = [QUESTIONS[0], Question("2?", domain="x")]
-    one = answers("fp32", [0, 2])
-    assert row(markdown(page_of(compare(questions, one, one, 0.5))), "x")[-2:] == ["-", "-"]
+    one = answers("fp32", [0, 2], known=[KNOWN[0], (None, "x")])
+    assert row(markdown(page_of(compare(one, one, 0.5))), "x")[-2:] == ["-", "-"]
 
 
 def test_bundles_of_one_recipe_are_a_and_b(comparison: Comparison) -> None:
@@ -113,7 +107,7 @@ def test_svg_shows_levels_and_flips_the_same_every_time(comparison: Comparison) 
 def test_malformed_output_is_drawn_where_there_is_any() -> None:
     pytest.importorskip("matplotlib")
     reference, other = answers("fp32", [1]), answers("int4", [None], "-")
-    drawn = picture(compare(QUESTIONS[:1], reference, other, 0.6), "svg").decode()
+    drawn = picture(compare(reference, other, 0.6), "svg").decode()
     assert "<!-- malformed -->" in drawn
     assert "<!-- 0.6 -->" in drawn
 

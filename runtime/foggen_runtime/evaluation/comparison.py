@@ -1,4 +1,4 @@
-"""How far the decisions of two bundles agree, over the same questions."""
+"""Two evaluations of the same questions, paired: how far the decisions of two bundles agree."""
 
 import dataclasses
 import math
@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Self
 
-from foggen_runtime.comparison.verdicts import Answers, BundleFacts, Verdict
+from foggen_runtime.bundle.manifest import ConfidenceKind
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.evaluation.answering import BundleFacts, Evaluation
+from foggen_runtime.evaluation.records import Record
 from foggen_runtime.statistics.intervals import interval, upper_bound
 from foggen_runtime.statistics.scores import auroc, calibration_error
-from foggen_runtime.text.questions import Question
 
 SCHEMA_VERSION = 1
 
-_Pair = tuple[Answers, Answers]  # the reference, the other
+_Pairs = Sequence[tuple[Record, Record]]  # what the reference said to a question, and the other
+_Kinds = tuple[ConfidenceKind, ConfidenceKind]  # which confidence of each tau is compared with
 _Score = Callable[[Sequence[float], Sequence[bool]], float | None]
 
 
@@ -153,123 +155,130 @@ def check_comparable(reference: Sequence[str], other: Sequence[str], tau: float)
         raise ConfigError(f"tau: must be within [0, 1], is {tau}")
 
 
-def compare(
-    questions: Sequence[Question], reference: Answers, other: Answers, tau: float
-) -> Comparison:
+def compare(reference: Evaluation, other: Evaluation, tau: float) -> Comparison:
     """Compare what two bundles said to the same questions, of which there is at least one.
 
     Raises:
         ConfigError: The bundles have other levels, or tau is not within [0, 1].
     """
     check_comparable(reference.levels, other.levels, tau)
-    pair = (reference, other)
-    whole = _domain_row(None, questions, pair, tau)
-    taus = sorted({float(level) for level in reference.levels})
+    both = tuple(zip(reference.records, other.records, strict=True))
+    kinds = (reference.bundle.tau_on, other.bundle.tau_on)
+    values = [float(level) for level in reference.levels]
+    flips = _flips(both, kinds, tau)
     return Comparison(
         reference=reference.bundle,
         other=other.bundle,
         tau=tau,
         levels=reference.levels,
-        questions=whole.questions,
-        flips=whole.flips,
-        flip_rate_upper_bound=upper_bound(whole.flips.count, whole.flips.total),
-        flips_by_tau=tuple(TauFlips(each, _flips(pair, each)) for each in taus),
-        confusion=_confusion(pair),
-        expected_confidence_change=_expected_confidence_change(pair),
-        answer_agreement=whole.answer_agreement,
-        deferred=Rates.of(*(_deferred(answers, tau) for answers in pair)),
-        accuracy=whole.accuracy,
-        auroc=_figures(auroc, questions, pair),
-        ece=_figures(calibration_error, questions, pair),
-        domains=_domain_rows(questions, pair, tau),
+        questions=len(both),
+        flips=flips,
+        flip_rate_upper_bound=upper_bound(flips.count, flips.total),
+        flips_by_tau=tuple(TauFlips(each, _flips(both, kinds, each)) for each in sorted({*values})),
+        confusion=_confusion(both, values),
+        expected_confidence_change=_expected_confidence_change(both),
+        answer_agreement=_answer_agreement(both),
+        deferred=Rates.of(*zip(*_deferred(both, kinds, tau), strict=True)),
+        accuracy=_accuracy(both),
+        auroc=_figures(auroc, both),
+        ece=_figures(calibration_error, both),
+        domains=_domain_rows(both, kinds, tau),
     )
 
 
-def _deferred(answers: Answers, tau: float) -> list[bool]:
-    return [confidence < tau for confidence in answers.compared]
+def _deferred(both: _Pairs, kinds: _Kinds, tau: float) -> list[tuple[bool, bool]]:
+    return [(compared(one, kinds[0]) < tau, compared(other, kinds[1]) < tau) for one, other in both]
 
 
-def _flips(pair: _Pair, tau: float) -> Rate:
-    first, second = (_deferred(answers, tau) for answers in pair)
-    return Rate.of([a != b for a, b in zip(first, second, strict=True)])
+def compared(record: Record, kind: ConfidenceKind) -> float:
+    """Return what tau is compared with; malformed output is below every tau."""
+    if record.confidence is None:
+        return -math.inf
+    return record.confidence if kind == "verbalized" else record.expected_confidence or 0.0
 
 
-def _confusion(pair: _Pair) -> tuple[tuple[int, ...], ...]:
-    none = len(pair[0].levels)
-    counts = [[0] * (none + 1) for _ in range(none + 1)]
-    for one, other in _both(pair):
-        row = none if one.level is None else one.level
-        column = none if other.level is None else other.level
+def _flips(both: _Pairs, kinds: _Kinds, tau: float) -> Rate:
+    return Rate.of([first != second for first, second in _deferred(both, kinds, tau)])
+
+
+def _confusion(both: _Pairs, levels: Sequence[float]) -> tuple[tuple[int, ...], ...]:
+    counts = [[0] * (len(levels) + 1) for _ in range(len(levels) + 1)]
+    for pair in both:
+        row, column = (
+            len(levels) if record.confidence is None else levels.index(record.confidence)
+            for record in pair
+        )
         counts[row][column] += 1
     return tuple(tuple(row) for row in counts)
 
 
-def _expected_confidence_change(pair: _Pair) -> float | None:
+def _expected_confidence_change(both: _Pairs) -> float | None:
+    """Compare where both gave a level: without one, a record has no expected confidence."""
     changes = [
         abs(other.expected_confidence - one.expected_confidence)
-        for one, other in _both(pair)
-        if one.level is not None and other.level is not None
+        for one, other in both
         if one.expected_confidence is not None and other.expected_confidence is not None
     ]
     return fmean(changes) if changes else None
 
 
-def _domain_rows(questions: Sequence[Question], pair: _Pair, tau: float) -> tuple[DomainRow, ...]:
-    domains = dict.fromkeys(question.domain for question in questions)
-    if not any(domains):
-        return ()
-    rows = []
-    for domain in domains:
-        chosen = [i for i, question in enumerate(questions) if question.domain == domain]
-        asked = [questions[i] for i in chosen]
-        reference, other = (answers.only(chosen) for answers in pair)
-        rows.append(_domain_row(domain, asked, (reference, other), tau))
-    return tuple(rows)
-
-
-def _domain_row(
-    domain: str | None, questions: Sequence[Question], pair: _Pair, tau: float
-) -> DomainRow:
+def _answer_agreement(both: _Pairs) -> Rate | None:
     agreements = [
-        one.agrees(other)
-        for one, other in _both(pair)
-        if one.answer is not None or other.answer is not None
+        agree(one, other)
+        for one, other in both
+        if one.local_answer is not None or other.local_answer is not None
     ]
-    right = [_right(questions, answers) for answers in pair]
-    return DomainRow(
-        domain=domain,
-        questions=len(questions),
-        flips=_flips(pair, tau),
-        answer_agreement=Rate.of(agreements) if agreements else None,
-        accuracy=Rates.of(*right) if right[0] else None,
-    )
+    return Rate.of(agreements) if agreements else None
 
 
-def _right(questions: Sequence[Question], answers: Answers) -> list[bool]:
-    """Return whether the local answer is right, for questions whose answer is known."""
-    return [
-        verdict.choice == question.answer
-        for question, verdict in zip(questions, answers.verdicts, strict=True)
-        if question.answer is not None
-    ]
+def agree(one: Record, other: Record) -> bool:
+    """Whether the answers are the same: by letter, or by text where neither has one."""
+    if one.local_choice or other.local_choice:
+        return one.local_choice == other.local_choice
+    return one.local_answer is not None and one.local_answer == other.local_answer
 
 
-def _figures(score: _Score, questions: Sequence[Question], pair: _Pair) -> Figures | None:
+def _accuracy(both: _Pairs) -> Rates | None:
+    known = [pair for pair in both if pair[0].answer is not None]
+    if not known:
+        return None
+    return Rates.of(*([bool(record.local_correct) for record in side] for side in _sides(known)))
+
+
+def _figures(score: _Score, both: _Pairs) -> Figures | None:
     """Score the verbalized confidence of each bundle where there is one, against the answers."""
-    if all(question.answer is None for question in questions):
+    known = [pair for pair in both if pair[0].answer is not None]
+    if not known:
         return None
     scores = []
-    for answers in pair:
-        confidences = zip(questions, answers.confidences, strict=True)
-        known = [confidence for question, confidence in confidences if question.answer is not None]
+    for side in _sides(known):
         stated = [
-            (confidence, is_right)
-            for confidence, is_right in zip(known, _right(questions, answers), strict=True)
-            if confidence > -math.inf
+            (record.confidence, bool(record.local_correct))
+            for record in side
+            if record.confidence is not None
         ]
         scores.append(score([c for c, _ in stated], [is_right for _, is_right in stated]))
     return Figures.of(*scores)
 
 
-def _both(pair: _Pair) -> Iterator[tuple[Verdict, Verdict]]:
-    return zip(pair[0].verdicts, pair[1].verdicts, strict=True)
+def _sides(both: _Pairs) -> Iterator[tuple[Record, ...]]:
+    return zip(*both, strict=True)
+
+
+def _domain_rows(both: _Pairs, kinds: _Kinds, tau: float) -> tuple[DomainRow, ...]:
+    domains = dict.fromkeys(record.domain for record, _ in both)
+    if not any(domains):
+        return ()
+    rows = []
+    for domain in domains:
+        chosen = [pair for pair in both if pair[0].domain == domain]
+        rows.append(
+            DomainRow(
+                domain=domain,
+                questions=len(chosen),
+                flips=_flips(chosen, kinds, tau),
+                answer_agreement=_answer_agreement(chosen),
+                accuracy=_accuracy(chosen),
+            )
+        )
+    return tuple(rows)

@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from foggen_runtime.comparison.counting import Comparison, DomainRow, Figures, Rate, Rates
+from foggen_runtime.evaluation.comparison import Comparison, DomainRow, Figures, Rate, Rates
 from foggen_runtime.reports.drawing import FAINT, INK, Canvas
 from foggen_runtime.reports.pages import Page, Section
 from foggen_runtime.wording import counted

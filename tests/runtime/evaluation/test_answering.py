@@ -1,5 +1,6 @@
-"""What is taken from a bundle's results."""
+"""What is recorded of a bundle's results."""
 
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,14 +10,16 @@ import pytest
 
 from foggen_runtime import EngineError, EngineOptions, Foggen, OpenOptions, Result
 from foggen_runtime.bundle.manifest import Manifest, RoutingInfo
-from foggen_runtime.comparison.verdicts import Verdict, answer_all
+from foggen_runtime.evaluation.answering import evaluate
+from foggen_runtime.evaluation.comparison import compared
+from foggen_runtime.evaluation.records import Record
 from foggen_runtime.model.kv_cache import Float32
 from foggen_runtime.result import BundleRef
 from foggen_runtime.text.questions import Question, read_questions
 from tests.conftest import TINY, BundleOf
 from tests.support.calibrations import calibration
 
-QUESTIONS = read_questions(TINY / "heldout.jsonl")[::40]
+QUESTIONS = read_questions(TINY / "heldout.jsonl").questions[::40]
 
 
 @pytest.fixture
@@ -40,21 +43,26 @@ def result(reason: str, confidence: float | None) -> Result:
     )
 
 
-def test_a_level_is_kept_by_its_index() -> None:
-    assert Verdict.of(result("mode", 0.5), (0.0, 0.5)) == Verdict(1, 0.6, "B", "B")
+def test_an_answer_is_recorded_with_its_confidence() -> None:
+    record = Record.of(Question("1", "Why?"), result("mode", 0.5))
+    assert (record.confidence, record.expected_confidence) == (0.5, 0.6)
+    assert (record.local_answer, record.local_choice) == ("B", "B")
+    assert (record.answer, record.local_correct, record.cloud_correct) == (None, None, None)
+    assert Record.of(Question("1", "Why?", "B"), result("mode", 0.5)).local_correct is True
 
 
 @pytest.mark.parametrize(("reason", "confidence"), [("malformed", 0.5), ("context_length", None)])
-def test_without_a_meaningful_level_there_is_none(reason: str, confidence: float | None) -> None:
-    assert Verdict.of(result(reason, confidence), (0.0, 0.5)).level is None
+def test_malformed_output_has_no_confidence(reason: str, confidence: float | None) -> None:
+    record = Record.of(Question("1", "Why?"), result(reason, confidence))
+    assert (record.confidence, record.expected_confidence) == (None, None)
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.25, 0.5, 0.75, 1.0])
 def test_decisions_are_those_of_asking(foggen: Foggen, tau: float) -> None:
-    found = answer_all(foggen, QUESTIONS, lambda: None)
+    found = evaluate(foggen, QUESTIONS, lambda: None)
     kept = [foggen.ask(question.question, tau).source == "local" for question in QUESTIONS]
     assert found.bundle.tau_on == "verbalized"
-    assert [confidence >= tau for confidence in found.compared] == kept
+    assert [compared(record, found.bundle.tau_on) >= tau for record in found.records] == kept
 
 
 @pytest.mark.parametrize("tau", [0.7, 0.95])
@@ -66,26 +74,27 @@ def test_decisions_on_expected_confidence_are_those_of_asking(
     replace(manifest, routing=RoutingInfo(0.5, calibration(0.5, "expected"))).save(directory)
     options = OpenOptions(engine=EngineOptions(threads=1, spinning=False))
     with Foggen.open(directory, options=options) as opened:
-        found = answer_all(opened, QUESTIONS, lambda: None)
+        found = evaluate(opened, QUESTIONS, lambda: None)
         kept = [opened.ask(question.question, tau).source == "local" for question in QUESTIONS]
     assert found.bundle.tau_on == "expected"
-    assert [confidence >= tau for confidence in found.compared] == kept
-    assert [confidence >= tau for confidence in found.confidences] != kept
+    assert [compared(record, found.bundle.tau_on) >= tau for record in found.records] == kept
+    assert [compared(record, "verbalized") >= tau for record in found.records] != kept
 
 
 def test_every_question_is_answered_here_and_counted(foggen: Foggen) -> None:
     calls: list[int] = []
-    found = answer_all(foggen, QUESTIONS, lambda: calls.append(1))
-    assert len(calls) == len(found.verdicts) == len(QUESTIONS)
-    assert all(verdict.choice for verdict in found.verdicts)
-    assert len({verdict.level for verdict in found.verdicts}) > 1
+    found = evaluate(foggen, QUESTIONS, lambda: calls.append(1))
+    assert len(calls) == len(found.records) == len(QUESTIONS)
+    assert all(record.local_choice for record in found.records)
+    assert len({record.confidence for record in found.records}) > 1
     assert (found.bundle.recipe, found.levels) == ("int4", ("0.0", "0.25", "0.5", "0.75", "1.0"))
     assert found.bundle.sha256 == foggen.model.bundle.manifest.sha256
 
 
 def test_a_question_that_is_too_long_defers(foggen: Foggen) -> None:
-    (verdict,) = answer_all(foggen, [Question("word " * 5000)], lambda: None).verdicts
-    assert verdict == Verdict(None)
+    (record,) = evaluate(foggen, [Question("1", "word " * 5000)], lambda: None).records
+    assert compared(record, "verbalized") == compared(record, "expected") == -math.inf
+    assert record.local_answer is None
 
 
 def test_a_failing_model_is_no_deferral(foggen: Foggen) -> None:
@@ -94,6 +103,4 @@ def test_a_failing_model_is_no_deferral(foggen: Foggen) -> None:
 
     foggen.model.engine.forward = fail  # type: ignore[method-assign]
     with pytest.raises(EngineError, match="question q7: no memory"):
-        answer_all(foggen, [Question("Why?", id="q7")], lambda: None)
-    with pytest.raises(EngineError, match="question 1: no memory"):
-        answer_all(foggen, [Question("Why?")], lambda: None)
+        evaluate(foggen, [Question("q7", "Why?")], lambda: None)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from foggen_runtime.evaluation.drift import chi_square_tail, level_drift
+from foggen_runtime.statistics.drift import chi_square_tail, level_drift
 
 SHARES = (0.02, 0.1, 0.3, 0.08, 0.1, 0.4)
 

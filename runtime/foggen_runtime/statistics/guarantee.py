@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from foggen_runtime.errors import ConfigError
-from foggen_runtime.evaluation.decisions import Bool, Float64
 from foggen_runtime.statistics.intervals import total_needed, upper_bound
 
 
@@ -71,25 +70,6 @@ def bounds(counts: Sequence[tuple[float, int, int]], certainty: float) -> tuple[
         Bound(tau, total, count, upper_bound(count, total, each) if total else 1.0)
         for tau, total, count in counts
     )
-
-
-def risk_bounds(
-    confidence: Float64, correct: Bool, candidates: Sequence[float], certainty: float
-) -> tuple[Bound, ...]:
-    """Return bounds on the share of wrong answers among those kept.
-
-    Args:
-        confidence: (questions,) of the calibration questions.
-        correct: (questions,) whether the local answer is right.
-        candidates: The thresholds, chosen without the data.
-        certainty: With which all of them hold at once.
-    """
-    kept = [confidence >= tau for tau in candidates]
-    counts = [
-        (tau, int(stays.sum()), int((stays & ~correct).sum()))
-        for tau, stays in zip(candidates, kept, strict=True)
-    ]
-    return bounds(counts, certainty)
 
 
 def within(candidates: Sequence[Bound], limit: Limit, certainty: float) -> tuple[Bound, ...]:

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from foggen_runtime.evaluation.metrics import (
+from foggen_runtime.evaluation.routing import curve
+from foggen_runtime.statistics.curve import (
     Costs,
-    Curve,
     average_recovered,
-    brier,
     call_share_for,
     incremental_benefit_lift,
     recovered,
@@ -20,39 +19,39 @@ FOUR = recorded([0.0, 0.25, 0.75, 1.0], [False, False, True, True], [True, True,
 
 
 def test_accuracy_follows_what_is_routed() -> None:
-    curve = Curve.of(FOUR)
-    assert curve.routed.tolist() == [0, 0.25, 0.5, 0.75, 1]
-    assert curve.accuracy.tolist() == [0.5, 0.75, 1.0, 1.0, 0.75]
+    traced = curve(FOUR)
+    assert traced.routed.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert traced.accuracy.tolist() == [0.5, 0.75, 1.0, 1.0, 0.75]
 
 
 def test_between_levels_ties_are_routed_at_random() -> None:
     tied = recorded([0.5, 0.5], [False, True], [True, True])
-    assert Curve.of(tied).accuracy_at(0.5) == pytest.approx(0.75)
+    assert curve(tied).accuracy_at(0.5) == pytest.approx(0.75)
 
 
 def test_recovered_gap_is_routellms() -> None:
     """PGR by hand: weak .5, strong .75; at shares .1 to 1 the accuracy is piecewise linear."""
-    curve = Curve.of(FOUR)
+    traced = curve(FOUR)
     accuracies = [0.6, 0.7, 0.8, 0.9, 1.0, 1.0, 1.0, 0.95, 0.85, 0.75]
     by_hand = [(accuracy - 0.5) / 0.25 for accuracy in accuracies]
-    assert [recovered(curve, i / 10) for i in range(1, 11)] == pytest.approx(by_hand)
-    assert average_recovered(curve) == pytest.approx(sum(by_hand) / 10)
+    assert [recovered(traced, i / 10) for i in range(1, 11)] == pytest.approx(by_hand)
+    assert average_recovered(traced) == pytest.approx(sum(by_hand) / 10)
 
 
 def test_call_share_is_the_least_that_recovers_enough() -> None:
-    curve = Curve.of(FOUR)
-    assert call_share_for(curve, 0.5) == pytest.approx(0.125)
-    assert call_share_for(curve, 1.0) == pytest.approx(0.25)
-    assert call_share_for(curve, 2.0) == pytest.approx(0.5)
-    assert call_share_for(curve, 2.5) is None
+    traced = curve(FOUR)
+    assert call_share_for(traced, 0.5) == pytest.approx(0.125)
+    assert call_share_for(traced, 1.0) == pytest.approx(0.25)
+    assert call_share_for(traced, 2.0) == pytest.approx(0.5)
+    assert call_share_for(traced, 2.5) is None
 
 
 def test_a_cloud_that_is_no_better_recovers_nothing() -> None:
-    curve = Curve.of(recorded([0.0, 1.0], [True, True], [True, True]))
-    assert recovered(curve, 0.5) is None
-    assert average_recovered(curve) is None
-    assert call_share_for(curve, 0.5) is None
-    assert incremental_benefit_lift(curve, 0.5, Costs(1, 50)) is None
+    traced = curve(recorded([0.0, 1.0], [True, True], [True, True]))
+    assert recovered(traced, 0.5) is None
+    assert average_recovered(traced) is None
+    assert call_share_for(traced, 0.5) is None
+    assert incremental_benefit_lift(traced, 0.5, Costs(1, 50)) is None
 
 
 def test_incremental_benefit_is_automix() -> None:
@@ -61,8 +60,8 @@ def test_incremental_benefit_is_automix() -> None:
     AutoMix's system pays the local model for every question, and so does always asking after it:
     IBC = .5 / 25 against .25 / 49.
     """
-    curve = Curve.of(FOUR)
-    lift = incremental_benefit_lift(curve, 0.5, Costs(local=1, cloud=50))
+    traced = curve(FOUR)
+    lift = incremental_benefit_lift(traced, 0.5, Costs(local=1, cloud=50))
     assert lift == pytest.approx((0.5 / 25) / (0.25 / 49) - 1)
 
 
@@ -75,18 +74,10 @@ def test_risk_coverage_area_is_the_mean_risk_over_coverage() -> None:
         order = np.lexsort((random.random(len(decisions)), -decisions.verbalized))
         wrong = np.cumsum(~decisions.local_correct[order])
         areas.append(np.mean(wrong / np.arange(1, len(decisions) + 1)))
-    assert risk_coverage_area(Curve.of(decisions)) == pytest.approx(np.mean(areas), abs=1e-3)
+    assert risk_coverage_area(curve(decisions)) == pytest.approx(np.mean(areas), abs=1e-3)
 
 
 def test_a_perfect_order_has_the_least_risk_coverage_area() -> None:
     """Errors come only in the last half: the integral of (c - 1/2) / c from 1/2 to 1."""
     perfect = recorded([0.0, 1.0], [False, True], [True, True])
-    assert risk_coverage_area(Curve.of(perfect)) == pytest.approx(0.5 - 0.5 * np.log(2))
-
-
-def test_brier_is_scikit_learns() -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
-    decisions = random_decisions(500, seed=1)
-    correct = decisions.local_correct.astype(np.float64)
-    expected = metrics.brier_score_loss(decisions.local_correct, decisions.verbalized)
-    assert brier(decisions.verbalized, correct) == pytest.approx(expected)
+    assert risk_coverage_area(curve(perfect)) == pytest.approx(0.5 - 0.5 * np.log(2))

@@ -6,30 +6,29 @@ from dataclasses import replace
 
 import pytest
 
-from foggen_runtime.comparison.counting import Comparison, Figures, Rate, Rates, compare
-from foggen_runtime.comparison.verdicts import Verdict
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.evaluation.comparison import Comparison, Figures, Rate, Rates, agree, compare
+from foggen_runtime.evaluation.records import Record
 from foggen_runtime.jsonio import dumps
 from foggen_runtime.statistics.intervals import interval, upper_bound
-from foggen_runtime.text.questions import Question
-from tests.support.answers import answers
+from tests.support.answers import answers, record
 
-#         flips at tau 0.5:  no no  yes  no   yes   no
-REFERENCE = answers("fp32", [0, 2, 1, 1, 2, None], "ABCD-A")
-OTHER = answers("int4", [0, 2, 0, 2, None, None], "ABDA--")
-QUESTIONS = [
-    Question("1?", domain="sums", answer="A"),
-    Question("2?", domain="myths", answer="A"),
-    Question("3?", domain="sums", answer="C"),
-    Question("4?", domain="sums"),
-    Question("5?", domain="myths", answer="E"),
-    Question("6?", answer="A"),
+KNOWN: list[tuple[str | None, str | None]] = [
+    ("A", "sums"),
+    ("A", "myths"),
+    ("C", "sums"),
+    (None, "sums"),
+    ("E", "myths"),
+    ("A", None),
 ]
+#         flips at tau 0.5:  no no  yes  no   yes   no
+REFERENCE = answers("fp32", [0, 2, 1, 1, 2, None], "ABCD-A", KNOWN)
+OTHER = answers("int4", [0, 2, 0, 2, None, None], "ABDA--", KNOWN)
 
 
 @pytest.fixture(scope="module")
 def comparison() -> Comparison:
-    return compare(QUESTIONS, REFERENCE, OTHER, tau=0.5)
+    return compare(REFERENCE, OTHER, tau=0.5)
 
 
 def rate(count: int, total: int) -> Rate:
@@ -48,39 +47,43 @@ def test_flips_are_counted_at_every_level_as_tau(comparison: Comparison) -> None
 
 
 def test_levels_of_the_same_value_are_one_tau() -> None:
-    one = answers("fp32", [0, 1], names=("1", "1.0"))
-    assert [row.tau for row in compare(QUESTIONS[:2], one, one, 1).flips_by_tau] == [1.0]
+    one = replace(answers("fp32", [2, 2]), levels=("1", "1.0"))
+    assert [row.tau for row in compare(one, one, 1).flips_by_tau] == [1.0]
 
 
 def test_malformed_output_defers_even_at_tau_0() -> None:
     malformed, sure = answers("fp32", [None], "-"), answers("int4", [0])
-    assert compare(QUESTIONS[:1], malformed, sure, tau=0).flips.count == 1
-    assert compare(QUESTIONS[:1], malformed, malformed, tau=0).flips.count == 0
+    assert compare(malformed, sure, tau=0).flips.count == 1
+    assert compare(malformed, malformed, tau=0).flips.count == 0
 
 
 def test_tau_itself_is_confident_enough() -> None:
     below, at = answers("fp32", [1]), answers("int4", [2])
-    assert compare(QUESTIONS[:1], below, at, tau=1.0).flips.count == 1
-    assert compare(QUESTIONS[:1], below, at, tau=0.5).flips.count == 0
-    assert compare(QUESTIONS[:1], below, at, tau=0.51).flips.count == 1
+    assert compare(below, at, tau=1.0).flips.count == 1
+    assert compare(below, at, tau=0.5).flips.count == 0
+    assert compare(below, at, tau=0.51).flips.count == 1
+
+
+def on_expected(confidence: float) -> Record:
+    """Return a record of level 0.5 whose expected confidence is another."""
+    return replace(record(0.5), expected_confidence=confidence)
 
 
 def test_tau_is_compared_with_what_each_bundle_was_calibrated_on() -> None:
-    questions = [Question(f"{i}?") for i in range(3)]
     stated = answers("fp32", [1, 1, 1])
     expected = replace(
         stated,
         bundle=replace(stated.bundle, tau_on="expected"),
-        verdicts=(Verdict(1, 0.49), Verdict(1, 0.51), Verdict(None, 0.9)),
+        records=(on_expected(0.49), on_expected(0.51), record(None)),
     )
     for pair in ((stated, expected), (expected, stated)):
-        found = compare(questions, *pair, tau=0.5)
+        found = compare(*pair, tau=0.5)
         assert found.flips == rate(2, 3)
         assert [row.flips.count for row in found.flips_by_tau] == [1, 2, 0]
-    assert compare(questions, expected, expected, tau=0.5).deferred.other == rate(2, 3)
+    assert compare(expected, expected, tau=0.5).deferred.other == rate(2, 3)
     # A level of 0.5 alone would keep all but the malformed one.
     verbalized = replace(expected, bundle=stated.bundle)
-    assert compare(questions, stated, verbalized, tau=0.5).flips == rate(1, 3)
+    assert compare(stated, verbalized, tau=0.5).flips == rate(1, 3)
 
 
 def test_confusion_has_a_row_for_each_level_of_the_reference(comparison: Comparison) -> None:
@@ -98,33 +101,38 @@ def test_expected_confidence_changes_where_both_gave_a_level(comparison: Compari
 
 def test_malformed_output_has_no_expected_confidence_to_compare() -> None:
     sure = answers("fp32", [2])
-    malformed = replace(sure, verdicts=(Verdict(None, 0.1),))
-    assert compare(QUESTIONS[:1], sure, malformed, 0.5).expected_confidence_change is None
+    malformed = answers("int4", [None])
+    assert compare(sure, malformed, 0.5).expected_confidence_change is None
 
 
 def test_answers_agree_among_those_of_either(comparison: Comparison) -> None:
     assert comparison.answer_agreement == rate(2, 5)
     nothing = answers("fp32", [None], "-")
-    assert compare(QUESTIONS[:1], nothing, nothing, 0.5).answer_agreement is None
+    assert compare(nothing, nothing, 0.5).answer_agreement is None
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "agree"),
+    ("one", "other", "same"),
     [
         (("B) Paris", "B"), ("B", "B"), True),
         (("B", "B"), ("C", "C"), False),
         (("Paris", None), ("Paris", None), True),
         (("Paris", None), ("Rome", None), False),
         (("Paris", None), ("B", "B"), False),
+        (("B", None), ("B", "B"), False),
         (("Paris", None), (None, None), False),
         ((None, None), (None, None), False),
     ],
 )
 def test_answers_are_compared_by_letter_or_by_text(
-    one: tuple[str | None, str | None], other: tuple[str | None, str | None], agree: bool
+    one: tuple[str | None, str | None], other: tuple[str | None, str | None], same: bool
 ) -> None:
-    assert Verdict(0, 0.0, *one).agrees(Verdict(0, 0.0, *other)) is agree
-    assert Verdict(0, 0.0, *other).agrees(Verdict(0, 0.0, *one)) is agree
+    first, second = (
+        replace(record(0.0), local_answer=text, local_choice=letter)
+        for text, letter in (one, other)
+    )
+    assert agree(first, second) is same
+    assert agree(second, first) is same
 
 
 def test_deferrals_of_both(comparison: Comparison) -> None:
@@ -148,14 +156,14 @@ def test_auroc_and_ece_are_of_known_answers_with_a_level(comparison: Comparison)
 
 
 def test_without_known_answers_there_is_no_accuracy() -> None:
-    comparison = compare(QUESTIONS[3:4], answers("fp32", [1]), answers("int4", [1]), 0.5)
+    comparison = compare(answers("fp32", [1]), answers("int4", [1]), 0.5)
     assert (comparison.accuracy, comparison.auroc, comparison.ece) == (None, None, None)
 
 
 def test_a_figure_that_is_undefined_for_one_has_no_change() -> None:
-    right, mixed = answers("fp32", [1, 1], "AA"), answers("int4", [1, 1], "AB")
-    assert compare(QUESTIONS[:2], right, mixed, 0.5).auroc == Figures(None, 0.5, None)
-    assert compare(QUESTIONS[:2], mixed, right, 0.5).auroc == Figures(0.5, None, None)
+    right, mixed = (answers("x", [1, 1], letters, KNOWN[:2]) for letters in ("AA", "AB"))
+    assert compare(right, mixed, 0.5).auroc == Figures(None, 0.5, None)
+    assert compare(mixed, right, 0.5).auroc == Figures(0.5, None, None)
 
 
 def test_domains_in_the_order_of_the_file(comparison: Comparison) -> None:
@@ -171,7 +179,7 @@ def test_domains_in_the_order_of_the_file(comparison: Comparison) -> None:
 
 def test_a_file_without_domains_has_no_rows() -> None:
     one = answers("fp32", [1])
-    assert compare([Question("1?")], one, one, 0.5).domains == ()
+    assert compare(one, one, 0.5).domains == ()
 
 
 def test_json_has_every_figure_and_its_version_first(comparison: Comparison) -> None:
@@ -185,13 +193,13 @@ def test_json_has_every_figure_and_its_version_first(comparison: Comparison) -> 
 
 
 def test_other_levels_are_refused() -> None:
-    other = answers("int4", [0], names=("0.0", "1.0"))
+    other = replace(answers("int4", [0]), levels=("0.0", "1.0"))
     with pytest.raises(ConfigError, match=r"reference has 0\.0, 0\.5, 1\.0, the other 0\.0, 1\.0"):
-        compare(QUESTIONS[:1], answers("fp32", [0]), other, 0.5)
+        compare(answers("fp32", [0]), other, 0.5)
 
 
 @pytest.mark.parametrize("tau", [-0.1, 1.1, math.nan])
 def test_an_impossible_tau_is_refused(tau: float) -> None:
     one = answers("fp32", [0])
     with pytest.raises(ConfigError, match=rf"tau: must be within \[0, 1\], is {tau}"):
-        compare(QUESTIONS[:1], one, one, tau)
+        compare(one, one, tau)

@@ -5,10 +5,11 @@ expectation: between two levels, shares and accuracies change linearly.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
-from foggen_runtime.evaluation.decisions import ConfidenceKind, Decisions, Float64
+from foggen_runtime.statistics.arrays import Bool, Float64
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,20 @@ class Curve:
     kept_errors: Float64
 
     @classmethod
-    def of(cls, decisions: Decisions, kind: ConfidenceKind = "verbalized") -> "Curve":
-        """Sort by confidence, and sum over groups of equal confidence."""
-        confidence = decisions.confidence(kind)
+    def of(cls, confidence: Float64, local_correct: Bool, cloud_correct: Float64) -> Self:
+        """Sort by confidence, and sum over groups of equal confidence.
+
+        Args:
+            confidence: (questions,) minus infinity where the output was malformed.
+            local_correct: (questions,) whether the local answer is right.
+            cloud_correct: (questions,) 1 where the cloud's is, 0 where not, not-a-number where
+                that is not known.
+        """
         _, group = np.unique(confidence, return_inverse=True)
-        total = len(decisions)
+        total = len(confidence)
         sizes = np.bincount(group)
-        local = np.bincount(group, decisions.local_correct)
-        cloud = np.bincount(group, decisions.cloud_correct)
+        local = np.bincount(group, local_correct)
+        cloud = np.bincount(group, cloud_correct)
         routed = np.concatenate([[0.0], np.cumsum(sizes)]) / total
         kept = np.concatenate([[0.0], np.cumsum(cloud - local)]) + local.sum()
         wrong = (sizes - local).sum() - np.concatenate([[0.0], np.cumsum(sizes - local)])
@@ -130,21 +137,3 @@ def risk_coverage_area(curve: Curve) -> float:
         if constant and start > 0:
             area += constant * float(np.log(end / start))
     return float(area)
-
-
-def binned_calibration_error(confidence: Float64, correct: Float64, bins: int = 10) -> float | None:
-    """Return the expected calibration error of a continuous confidence, in bins of equal width.
-
-    ECE = sum over bins of (bin's size / all) * |bin's accuracy - bin's mean confidence|, after
-    Guo et al., arXiv 1706.04599. None without answers.
-    """
-    if not len(confidence):
-        return None
-    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    gaps = np.bincount(place, correct - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(confidence))
-
-
-def brier(confidence: Float64, correct: Float64) -> float | None:
-    """Return the mean squared difference of confidence and correctness (Brier, 1950)."""
-    return float(np.mean((confidence - correct) ** 2)) if len(confidence) else None

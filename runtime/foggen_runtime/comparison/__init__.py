@@ -1,1 +1,0 @@
-"""Two bundles over the same questions."""
