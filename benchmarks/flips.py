@@ -12,8 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.machine import write_results
-from foggen_exporter.bundle_files import GRAPH_FILE
-from foggen_exporter.recipes import RECIPES
+from foggen_exporter.bundle.contents import GRAPH_FILE
+from foggen_exporter.recipes.recipe import RECIPES
 from foggen_runtime import EngineOptions, Foggen, OpenOptions, Result
 from foggen_runtime.statistics.intervals import upper_bound
 from tests.support.export import export_bundle

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.machine import RESULTS, machine_kind, write_results
 from benchmarks.workspace import Workspace, workspace_argument
-from foggen_exporter.recipes import RECIPES
+from foggen_exporter.recipes.recipe import RECIPES
 from foggen_runtime.jsonio import from_json
 
 QUESTION = "Which planet is the largest?\nA) Mars\nB) Jupiter\nC) Venus\nD) Earth"

@@ -16,11 +16,11 @@ from pathlib import Path
 from benchmarks.machine import machine, write_results
 from benchmarks.prompts import Prompts
 from benchmarks.workspace import REPOSITORY, Workspace, workspace_argument
-from foggen_exporter.checkpoint import Checkpoint
 from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
-from foggen_exporter.recipes import RECIPES
-from foggen_exporter.template import load_template
+from foggen_exporter.recipes.recipe import RECIPES
+from foggen_exporter.text.reply_template import load_template
+from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.decide.plain import greedy_steps
 from foggen_runtime.model.engine import EngineOptions

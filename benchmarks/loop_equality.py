@@ -15,12 +15,12 @@ from pathlib import Path
 
 from benchmarks.inner_loop import InnerLoop, Outcome
 from benchmarks.machine import machine, write_results
-from foggen_exporter.checkpoint import Checkpoint
 from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
-from foggen_exporter.extra_graphs import LOOP_FILE
-from foggen_exporter.recipes import RECIPES
-from foggen_exporter.template import load_template
+from foggen_exporter.graphs.extra_graphs import LOOP_FILE
+from foggen_exporter.recipes.recipe import RECIPES
+from foggen_exporter.text.reply_template import load_template
+from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.model.decoding import Decoding
 from foggen_runtime.model.engine import EngineOptions

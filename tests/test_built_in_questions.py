@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from foggen_exporter.calibration import MAX_QUESTIONS, CalibrationSet
+from foggen_exporter.calibration.calibration import MAX_QUESTIONS, CalibrationSet
 from foggen_runtime.statistics.intervals import total_needed
 from foggen_runtime.text.choice import question_options
 from foggen_runtime.text.questions import Question, judging_questions, shipped_questions

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, Qwen3ForCausalLM
 
-from foggen_exporter.template import load_template
+from foggen_exporter.text.reply_template import load_template
 from foggen_runtime import Decoding, EngineOptions, Foggen, OpenOptions, Result
 from foggen_runtime.decide.plain import Decision
 from foggen_runtime.model.decoding import DecodingMode

@@ -21,11 +21,11 @@ from benchmarks.emulation.machines import MACHINES, NATIVE, TINY, Asker, Emulati
 from benchmarks.emulation.report import Report, Row
 from benchmarks.machine import machine_kind, write_results
 from benchmarks.workspace import REPOSITORY
-from foggen_exporter.checkpoint import Checkpoint
 from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
-from foggen_exporter.recipes import RECIPES, Recipe
-from foggen_exporter.template import load_template
+from foggen_exporter.recipes.recipe import RECIPES, Recipe
+from foggen_exporter.text.reply_template import load_template
+from foggen_exporter.weights.checkpoint import Checkpoint
 
 TAU = 0.5
 QUESTIONS = 1200

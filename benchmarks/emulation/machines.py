@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.emulation.arm64_root import CPUS, Arm64Root
 from benchmarks.emulation.decisions import Decided
 from benchmarks.workspace import REPOSITORY
-from foggen_exporter.bundle_files import CARD_FILE
+from foggen_exporter.bundle.contents import CARD_FILE
 from foggen_runtime.bundle.manifest import Manifest
 from foggen_runtime.errors import BundleError
 from foggen_runtime.files import sha256_file, write_text_atomically

@@ -9,33 +9,33 @@ import numpy as np
 import onnx
 from transformers import AutoConfig
 
-from foggen_exporter.activations import CalibrationPrompts, layer_inputs
 from foggen_exporter.architectures.qwen3 import Qwen3Graph, graph_inputs, graph_outputs
-from foggen_exporter.block_quantization import Float32
-from foggen_exporter.budget import WeightSizes, choose_finer
-from foggen_exporter.bundle_files import (
+from foggen_exporter.bundle.contents import (
     GRAPH_FILE,
     MIN_ONNXRUNTIME,
     copy_configuration,
     file_infos,
     save_manifest,
 )
-from foggen_exporter.calibration import calibration_prompts
-from foggen_exporter.calibration_cost import cost_sentence, layer_tokens, token_seconds
-from foggen_exporter.checkpoint import ARCHITECTURES, TensorSource
-from foggen_exporter.conversation import Conversation, Speaker
-from foggen_exporter.damage import DamageSearch, damage_steps
+from foggen_exporter.bundle.prefix import layer_caches
+from foggen_exporter.calibration.activations import CalibrationPrompts, layer_inputs
+from foggen_exporter.calibration.budget import WeightSizes, choose_finer
+from foggen_exporter.calibration.calibration import calibration_prompts
+from foggen_exporter.calibration.cost import cost_sentence, layer_tokens, token_seconds
+from foggen_exporter.calibration.damage import DamageSearch, damage_steps
+from foggen_exporter.calibration.probes import probe_set, probing_questions
+from foggen_exporter.calibration.smoothing import layer_scales
 from foggen_exporter.export_settings import ExportSettings, Origin
-from foggen_exporter.extra_graphs import GENAI_GRAPH_FILE, LOOP_FILE, ExtraGraphs
-from foggen_exporter.folding import Channels, Exponents, FoldedCheckpoint
-from foggen_exporter.graph import GraphBuilder, WeightFile
-from foggen_exporter.loop_tables import LoopTables
+from foggen_exporter.graphs.builder import GraphBuilder, WeightFile
+from foggen_exporter.graphs.extra_graphs import GENAI_GRAPH_FILE, LOOP_FILE, ExtraGraphs
+from foggen_exporter.graphs.loop_tables import LoopTables
 from foggen_exporter.plan import check_matrices, positions
-from foggen_exporter.prefix import layer_caches
-from foggen_exporter.probes import probe_set, probing_questions
-from foggen_exporter.prompt import head_info
-from foggen_exporter.smoothing import layer_scales
-from foggen_exporter.tokenizer_files import write_tokenizer
+from foggen_exporter.recipes.block_quantization import Float32
+from foggen_exporter.text.conversation import Conversation, Speaker
+from foggen_exporter.text.prompt import head_info
+from foggen_exporter.text.tokenizer_files import write_tokenizer
+from foggen_exporter.weights.checkpoint import ARCHITECTURES, TensorSource
+from foggen_exporter.weights.folding import Channels, Exponents, FoldedCheckpoint
 from foggen_runtime.bundle.manifest import (
     FORMAT_VERSION,
     GraphInfo,

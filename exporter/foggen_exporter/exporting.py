@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from foggen_exporter.bundle_directory import bundle_directory, remove_leftovers
-from foggen_exporter.bundle_files import BundleExport
-from foggen_exporter.calibration import CalibrationSet
-from foggen_exporter.checkpoint import Checkpoint, TensorSource
+from foggen_exporter.bundle.contents import BundleExport
+from foggen_exporter.bundle.directory import bundle_directory, remove_leftovers
+from foggen_exporter.calibration.calibration import CalibrationSet
 from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
-from foggen_exporter.hub import resolve_checkpoint
 from foggen_exporter.judging import Judging, Wishes
-from foggen_exporter.lora import MergedCheckpoint
 from foggen_exporter.optimum_export import OptimumCheckpoint, OptimumExport, check_settings
-from foggen_exporter.recipes import find_recipe
-from foggen_exporter.template import load_template
+from foggen_exporter.recipes.recipe import find_recipe
+from foggen_exporter.text.reply_template import load_template
+from foggen_exporter.weights.checkpoint import Checkpoint, TensorSource
+from foggen_exporter.weights.locating import resolve_checkpoint
+from foggen_exporter.weights.lora import MergedCheckpoint
 from foggen_runtime.bundle.bundle import BUNDLE
 from foggen_runtime.bundle.manifest import Manifest
 from foggen_runtime.commands.terminal import is_quiet, note, warn

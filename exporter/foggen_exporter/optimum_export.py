@@ -17,22 +17,22 @@ import onnx
 from transformers import AutoConfig, PretrainedConfig
 
 from foggen_exporter.architectures.qwen3_config import eos_token_ids
-from foggen_exporter.bundle_files import (
+from foggen_exporter.bundle.contents import (
     GRAPH_FILE,
     MIN_ONNXRUNTIME,
     copy_configuration,
     file_infos,
     save_manifest,
 )
-from foggen_exporter.checkpoint import inner_class
-from foggen_exporter.checkpoint_files import read_configs, weight_files
-from foggen_exporter.conversation import Conversation, Speaker
 from foggen_exporter.export_settings import ExportSettings, Origin
-from foggen_exporter.optimum_graph import GraphShape, store_graph
+from foggen_exporter.graphs.optimum_graph import GraphShape, store_graph
 from foggen_exporter.plan import check_all_blocks, positions
-from foggen_exporter.tensor_files import DTYPES, TensorFiles
-from foggen_exporter.tensor_names import check_merged, merged
-from foggen_exporter.tokenizer_files import write_tokenizer
+from foggen_exporter.text.conversation import Conversation, Speaker
+from foggen_exporter.text.tokenizer_files import write_tokenizer
+from foggen_exporter.weights.checkpoint import inner_class
+from foggen_exporter.weights.checkpoint_files import read_configs, weight_files
+from foggen_exporter.weights.tensor_files import DTYPES, TensorFiles
+from foggen_exporter.weights.tensor_names import check_merged, merged
 from foggen_runtime.bundle.manifest import (
     FORMAT_VERSION,
     GraphInfo,

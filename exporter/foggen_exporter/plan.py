@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from foggen_exporter.architectures.qwen3_config import Qwen3Config
 from foggen_exporter.architectures.qwen3_matrices import layer_matrices
-from foggen_exporter.matmul import check_blocks
-from foggen_exporter.recipes import Recipe
+from foggen_exporter.graphs.matmul import check_blocks
+from foggen_exporter.recipes.recipe import Recipe
 from foggen_runtime.bundle.manifest import PromptInfo, TemplateInfo
 from foggen_runtime.decide.trie import TemplateTrie
 from foggen_runtime.errors import CheckpointError, ConfigError

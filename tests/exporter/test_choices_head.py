@@ -7,12 +7,12 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from foggen_exporter.checkpoint import Checkpoint
 from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
-from foggen_exporter.prompt import head_info
-from foggen_exporter.recipes import find_recipe
-from foggen_exporter.template import load_template
+from foggen_exporter.recipes.recipe import find_recipe
+from foggen_exporter.text.prompt import head_info
+from foggen_exporter.text.reply_template import load_template
+from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_runtime import Foggen
 from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.cli import foggen

@@ -20,14 +20,14 @@ from peft import LoraConfig, get_peft_model
 from transformers import Qwen3ForCausalLM
 
 from foggen_exporter import cli
-from foggen_exporter.checkpoint import Checkpoint
+from foggen_exporter.bundle.prefix import prefix_snapshot
 from foggen_exporter.cli import export_command
 from foggen_exporter.export_settings import HeadKind
 from foggen_exporter.packaging import android
 from foggen_exporter.packaging import cli as packaging_cli
 from foggen_exporter.packaging.targets import TARGETS
-from foggen_exporter.prefix import prefix_snapshot
-from foggen_exporter.recipes import BLOCK_SIZES, RECIPES
+from foggen_exporter.recipes.recipe import BLOCK_SIZES, RECIPES
+from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_exporter.workstation import MODULES
 from foggen_runtime import Foggen
 from foggen_runtime.bundle.bundle import Bundle

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from foggen_exporter.bundle_directory import bundle_directory
-from foggen_exporter.calibration import CalibrationSet
-from foggen_exporter.checkpoint import Checkpoint
+from foggen_exporter.bundle.directory import bundle_directory
+from foggen_exporter.bundle.prefix import prefix_snapshot
+from foggen_exporter.calibration.calibration import CalibrationSet
 from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
-from foggen_exporter.prefix import prefix_snapshot
-from foggen_exporter.recipes import RECIPES, find_recipe
-from foggen_exporter.template import load_template
+from foggen_exporter.recipes.recipe import RECIPES, find_recipe
+from foggen_exporter.text.reply_template import load_template
+from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_runtime import EngineOptions, Foggen, OpenOptions
 from foggen_runtime.bundle.bundle import BUNDLE, Bundle
 from foggen_runtime.bundle.manifest import Manifest

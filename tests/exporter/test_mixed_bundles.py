@@ -11,14 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from foggen_exporter.architectures.qwen3_matrices import layer_matrices
-from foggen_exporter.budget import WeightSizes
-from foggen_exporter.calibration import CalibrationSet
-from foggen_exporter.checkpoint import Checkpoint
+from foggen_exporter.calibration.budget import WeightSizes
+from foggen_exporter.calibration.calibration import CalibrationSet
 from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
-from foggen_exporter.graph import ALIGNMENT
-from foggen_exporter.recipes import EMBEDDING_GROUP, Recipe, find_recipe
-from foggen_exporter.template import load_template
+from foggen_exporter.graphs.builder import ALIGNMENT
+from foggen_exporter.recipes.recipe import EMBEDDING_GROUP, Recipe, find_recipe
+from foggen_exporter.text.reply_template import load_template
+from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.cli import foggen
 from foggen_runtime.model.decoding import Decoding

@@ -21,12 +21,12 @@ from transformers import (
 
 from foggen_exporter.cli import export_command
 from foggen_exporter.export_settings import ExportSettings, Origin
+from foggen_exporter.graphs.optimum_graph import GraphShape
 from foggen_exporter.optimum_export import OptimumCheckpoint, OptimumExport, export_graph
-from foggen_exporter.optimum_graph import GraphShape
-from foggen_exporter.prompt import prompt_info
-from foggen_exporter.recipes import find_recipe
-from foggen_exporter.template import load_template
-from foggen_exporter.tokenizer_files import load_tokenizer
+from foggen_exporter.recipes.recipe import find_recipe
+from foggen_exporter.text.prompt import prompt_info
+from foggen_exporter.text.reply_template import load_template
+from foggen_exporter.text.tokenizer_files import load_tokenizer
 from foggen_runtime import Decoding, EngineOptions, Foggen, OpenOptions
 from foggen_runtime.bundle.manifest import GraphInfo, Manifest
 from foggen_runtime.decide.trie import TemplateTrie, read_levels

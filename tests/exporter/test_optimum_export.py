@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from foggen_exporter.checkpoint import Checkpoint
 from foggen_exporter.cli import export_command
 from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.optimum_export import OptimumCheckpoint, OptimumExport
-from foggen_exporter.recipes import find_recipe
-from foggen_exporter.template import load_template
+from foggen_exporter.recipes.recipe import find_recipe
+from foggen_exporter.text.reply_template import load_template
+from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_runtime import CheckpointError, ConfigError, Decoding, Foggen, OpenOptions
 from foggen_runtime.bundle.manifest import Manifest
 from foggen_runtime.model.engine import EngineOptions

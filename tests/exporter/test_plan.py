@@ -24,8 +24,8 @@ from tests.support.checkpoints import (
 
 TINY_CHECKPOINT = TINY / "checkpoint"
 LONG_STEPS = (
-    "foggen_exporter.layers.Layer.__init__",
-    "foggen_exporter.graph.WeightFile.__init__",
+    "foggen_exporter.architectures.layers.Layer.__init__",
+    "foggen_exporter.graphs.builder.WeightFile.__init__",
     "foggen_exporter.optimum_export.export_graph",
 )
 Damage = Callable[[Path], object]

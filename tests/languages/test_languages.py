@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from foggen_exporter.checkpoint import Checkpoint
 from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
-from foggen_exporter.extra_graphs import LOOP_FILE
-from foggen_exporter.recipes import find_recipe
-from foggen_exporter.template import load_template
+from foggen_exporter.graphs.extra_graphs import LOOP_FILE
+from foggen_exporter.recipes.recipe import find_recipe
+from foggen_exporter.text.reply_template import load_template
+from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_runtime import EngineOptions, Foggen, OpenOptions
 from foggen_runtime.decide.plain import greedy_steps
 from foggen_runtime.model.telemetry import OFF_VARIABLE

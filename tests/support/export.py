@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from foggen_exporter.checkpoint import Checkpoint
 from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
-from foggen_exporter.recipes import find_recipe
-from foggen_exporter.template import load_template
+from foggen_exporter.recipes.recipe import find_recipe
+from foggen_exporter.text.reply_template import load_template
+from foggen_exporter.weights.checkpoint import Checkpoint
 
 
 def export_bundle(checkpoint: Path, directory: Path, quant: str) -> Path:

@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 
 from foggen_exporter.architectures.qwen3 import Qwen3Graph, graph_inputs, graph_outputs
-from foggen_exporter.checkpoint import TensorSource
-from foggen_exporter.graph import GraphBuilder, WeightFile
-from foggen_exporter.recipes import Recipe
+from foggen_exporter.graphs.builder import GraphBuilder, WeightFile
+from foggen_exporter.recipes.recipe import Recipe
+from foggen_exporter.weights.checkpoint import TensorSource
 from foggen_runtime.bundle.manifest import GraphInfo, HeadInfo, ModelInfo
 from foggen_runtime.model.engine import Engine, EngineOptions
 from foggen_runtime.model.kv_cache import KvCache

@@ -11,21 +11,21 @@ import numpy as np
 import onnx
 
 from foggen_exporter.architectures.qwen3_config import Qwen3Config
-from foggen_exporter.block_quantization import Float32
-from foggen_exporter.checkpoint import EMBEDDING, LM_HEAD, TensorSource
-from foggen_exporter.error_feedback import InputSample
-from foggen_exporter.graph import MICROSOFT, GraphBuilder, tensor_info
-from foggen_exporter.integer_matmul import integer_product, quantize_rows, scale_rows
-from foggen_exporter.matmul import (
+from foggen_exporter.graphs.builder import MICROSOFT, GraphBuilder, tensor_info
+from foggen_exporter.graphs.integer_matmul import integer_product, quantize_rows, scale_rows
+from foggen_exporter.graphs.matmul import (
     emit_embedding,
     emit_head,
     emit_matmul,
     emit_stored_matmul,
     store_embedding,
 )
-from foggen_exporter.matrix import Matrix
-from foggen_exporter.recipes import Recipe
-from foggen_exporter.row_chunks import RowChunks, SingleRows
+from foggen_exporter.graphs.matrix import Matrix
+from foggen_exporter.recipes.block_quantization import Float32
+from foggen_exporter.recipes.error_feedback import InputSample
+from foggen_exporter.recipes.recipe import Recipe
+from foggen_exporter.weights.checkpoint import EMBEDDING, LM_HEAD, TensorSource
+from foggen_exporter.weights.row_chunks import RowChunks, SingleRows
 
 # The embedding's rows are also read as they are: an error there counts for any input of the head.
 _TIED_DAMPING = 0.3

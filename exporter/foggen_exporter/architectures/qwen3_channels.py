@@ -1,7 +1,7 @@
 """Where Qwen3's channels may be scaled without changing what it computes."""
 
 from foggen_exporter.architectures.qwen3_config import Qwen3Config
-from foggen_exporter.folding import Channels
+from foggen_exporter.weights.folding import Channels
 
 
 def layer_channels(config: Qwen3Config, index: int) -> tuple[Channels, ...]:

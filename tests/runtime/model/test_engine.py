@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foggen_exporter.checkpoint import Checkpoint
-from foggen_exporter.recipes import find_recipe
+from foggen_exporter.recipes.recipe import find_recipe
+from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_runtime.bundle.manifest import ModelInfo
 from foggen_runtime.errors import BundleError, ConfigError
 from foggen_runtime.model.engine import EngineOptions

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tokenizers import AddedToken, Tokenizer
 
-from foggen_exporter.token_tables import token_tables, write_tables
+from foggen_exporter.text.token_tables import token_tables, write_tables
 from foggen_runtime.bundle.manifest import TOKEN_TABLES_FILE
 from foggen_runtime.errors import BundleError
 from foggen_runtime.text.added_tokens import is_control

@@ -1,0 +1,94 @@
+"""The layers of a checkpoint in fp32, with the weights of one in memory at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from foggen_exporter.architectures.qwen3 import Qwen3Graph, layer_infos
+from foggen_exporter.graphs.builder import GraphBuilder, tensor_info
+from foggen_exporter.recipes.block_quantization import Float32
+from foggen_exporter.weights.checkpoint import EMBEDDING, TensorSource
+from foggen_runtime.model.quiet_onnxruntime import ort
+
+
+@dataclass(frozen=True)
+class LayerCache:
+    """Keys and values of one layer, each (num_key_value_heads, tokens, head_dim)."""
+
+    key: Float32
+    value: Float32
+
+
+@dataclass(frozen=True)
+class LayerOutput:
+    """What a layer makes of some tokens.
+
+    Attributes:
+        hidden: (1, tokens, hidden_size), the input of the next layer.
+        cache: Of the past and these tokens.
+        inputs: What each matrix of the layer was multiplied with, (tokens, columns), by the
+            matrix's name. The last layer, which knows only the tail after attention, adds the
+            output head's: `logits`.
+    """
+
+    hidden: Float32
+    cache: LayerCache
+    inputs: dict[str, Float32]
+
+
+class Layer:
+    """One decoder layer in a session of its own."""
+
+    def __init__(self, graph: Qwen3Graph, index: int) -> None:
+        self._config = graph.config
+        self._past = [f"past_key_values.{index}.{part}" for part in ("key", "value")]
+        g = GraphBuilder(weights=None)
+        normed, residual = graph.emit_single_layer(g, index)
+        inputs, outputs = layer_infos(self._config, index, residual)
+        self._tapped = {
+            node.output[0]: node.input[0] for node in g.nodes if node.output[0].endswith("_proj")
+        }
+        if index == self._config.num_hidden_layers - 1:
+            self._tapped["logits"] = normed
+        taps = [
+            tensor_info(value, np.float32, [1, f"{name}.rows", f"{name}.columns"])
+            for name, value in self._tapped.items()
+        ]
+        model = g.model(inputs, [*outputs, *taps], "").SerializeToString()
+        del g  # its weights are in the model now
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False  # it would take more than it gives out
+        # Layers come and go: one that waits must not keep a processor from the one that runs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def run(self, hidden: Float32, past: LayerCache | None = None) -> LayerOutput:
+        """Run tokens, (1, tokens, hidden_size), after a past."""
+        config = self._config
+        empty = np.zeros((config.num_key_value_heads, 0, config.head_dim), np.float32)
+        past = past or LayerCache(empty, empty)
+        feeds: dict[str, npt.NDArray[np.generic]] = {
+            "hidden": hidden,
+            "attention_mask": np.ones((1, past.key.shape[1] + hidden.shape[1]), np.int64),
+            **dict(zip(self._past, (past.key[None], past.value[None]), strict=True)),
+        }
+        after, key, value, *taps = self._session.run(None, feeds)
+        inputs = {name: rows[0] for name, rows in zip(self._tapped, taps, strict=True)}
+        return LayerOutput(after, LayerCache(key[0], value[0]), inputs)
+
+
+def embed(source: TensorSource, ids: Sequence[int], tensor: str = EMBEDDING) -> Float32:
+    """Return the rows of some tokens in the embedding, or the head: (1, tokens, hidden_size)."""
+    return source.take(tensor, ids)[None]
+
+
+def embed_all(
+    source: TensorSource, sequences: Sequence[Sequence[int]], tensor: str = EMBEDDING
+) -> list[Float32]:
+    """Return the rows of several sequences' tokens, each as `embed` does, read at once."""
+    rows = embed(source, [token for ids in sequences for token in ids], tensor)
+    ends = np.cumsum([len(ids) for ids in sequences])
+    return np.split(rows, ends[:-1], axis=1)

@@ -1,0 +1,1 @@
+"""What quantizing goes by: activations, and what rounding does to decisions."""

@@ -1,0 +1,67 @@
+"""What calibrating will cost, said before it begins."""
+
+import time
+from collections.abc import Sequence
+
+from foggen_exporter.architectures.layers import Layer, embed
+from foggen_exporter.architectures.qwen3 import Qwen3Graph
+from foggen_exporter.architectures.qwen3_config import Qwen3Config
+from foggen_exporter.calibration.damage import damage_steps
+from foggen_exporter.recipes.recipe import Recipe, find_recipe
+from foggen_exporter.weights.checkpoint import TensorSource
+from foggen_runtime.wording import counted
+
+# The recipes do more than run the layers: so many times as long where it took longest.
+_MOST = 4
+
+
+def layer_tokens(
+    recipe: Recipe, config: Qwen3Config, lengths: Sequence[int], probes: Sequence[int]
+) -> int:
+    """Return how many tokens go through an fp32 layer, counted once for each layer.
+
+    Args:
+        recipe: What is calibrated.
+        config: The model's shape.
+        lengths: The tokens of each calibration prompt.
+        probes: The tokens of each probe, for recipes of mixed bits.
+    """
+    mixed = recipe.finer is not None
+    runs = recipe.smoothing + recipe.error_feedback * (1 + mixed)
+    tokens = sum(lengths) * config.num_hidden_layers * runs
+    if mixed:
+        tokens += sum(probes) * damage_steps(config)
+    return tokens
+
+
+def token_seconds(source: TensorSource, ids: Sequence[int]) -> float:
+    """Time the first layer in fp32 on this machine: seconds for each of some tokens."""
+    graph = Qwen3Graph(source, find_recipe("fp32"), positions=len(ids), tail=len(ids))
+    layer, hidden = Layer(graph, 0), embed(source, ids)
+    layer.run(hidden)
+    started = time.perf_counter()
+    layer.run(hidden)
+    return (time.perf_counter() - started) / len(ids)
+
+
+def cost_sentence(questions: int, tokens: int, seconds: float) -> str:
+    """Say what goes through the layers, and between what times it will take.
+
+    Args:
+        questions: How many questions calibrate.
+        tokens: What `layer_tokens` counts.
+        seconds: For one token through one layer, as measured just now.
+    """
+    least = tokens * seconds
+    return (
+        f"Calibrating on {counted(questions, 'question')}: {counted(tokens, 'token')} through a "
+        f"layer in fp32, about {_duration(least)} to {_duration(_MOST * least)}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in two digits at most, as no more is known of it."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

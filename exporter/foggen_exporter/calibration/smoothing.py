@@ -1,0 +1,49 @@
+"""Moving outliers from activations into weights (SmoothQuant).
+
+A channel that is far larger than its neighbours takes all the steps of a row's scale, where
+activations are rounded by row; in blocks of weights, a channel that is multiplied with it is
+rounded no finer than others, though its errors count most. Dividing it where it is written, by the
+power of two nearest to sqrt(largest activation / largest weight), and multiplying the weights that
+read it (arXiv 2211.10438, strength 0.5) mends both, and costs nothing on the device.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from foggen_exporter.architectures.qwen3_channels import layer_channels
+from foggen_exporter.recipes.block_quantization import Float32
+from foggen_exporter.weights.checkpoint import TensorSource
+from foggen_exporter.weights.folding import Channels, Exponents
+
+# Channels that calibration never saw in use must not be blown up without bounds.
+_SMALLEST_SHARE = 1e-5
+
+
+def layer_scales(
+    source: TensorSource, index: int, inputs: Mapping[str, Float32]
+) -> dict[Channels, Exponents]:
+    """Return the powers of two to divide a layer's channels by.
+
+    Args:
+        source: The checkpoint.
+        index: Which layer.
+        inputs: What its matrices were multiplied with in calibration, by their names.
+    """
+    return {
+        channels: _exponents(source, channels, inputs[channels.matrix])
+        for channels in layer_channels(source.config, index)
+    }
+
+
+def _exponents(source: TensorSource, channels: Channels, rows: Float32) -> Exponents:
+    weights = [np.abs(source.tensor(reader)).max(axis=0) for reader in channels.readers]
+    activations = _bounded(channels.largest(np.maximum(rows.max(axis=0), -rows.min(axis=0))))
+    ratios = activations / _bounded(channels.largest(np.max(weights, axis=0)))
+    exponents: Exponents = np.rint(np.log2(ratios) / 2).astype(np.int32)
+    return exponents
+
+
+def _bounded(largest: Float32) -> Float32:
+    smallest = max(float(largest.max()) * _SMALLEST_SHARE, float(np.finfo(np.float32).tiny))
+    return np.maximum(largest, np.float32(smallest))

@@ -1,0 +1,1 @@
+"""What tokenizer and chat template say of how the model is talked to."""

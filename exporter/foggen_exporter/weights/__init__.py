@@ -1,0 +1,1 @@
+"""Reading checkpoints, with an adapter merged or channels folded."""

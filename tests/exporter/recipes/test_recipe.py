@@ -1,0 +1,64 @@
+"""Recipes: which matrix is stored how."""
+
+import pytest
+
+from foggen_exporter.recipes.recipe import BLOCK_SIZES, RECIPES, find_recipe
+from foggen_runtime.bundle.manifest import WeightFormat
+from foggen_runtime.errors import ConfigError
+
+INT4 = [name for name, recipe in RECIPES.items() if recipe.layers.bits == 4]
+
+
+def test_an_unknown_recipe_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"quant: must be one of fp32, int8, .*, is 'int3'"):
+        find_recipe("int3")
+
+
+@pytest.mark.parametrize("name", INT4)
+@pytest.mark.parametrize("size", BLOCK_SIZES)
+def test_other_blocks_hold_for_layers_and_embedding(name: str, size: int) -> None:
+    changed = find_recipe(name).with_blocks(size, symmetric=True)
+    expected = WeightFormat(4, size, symmetric=True, accuracy_level=4)
+    assert (changed.layers, changed.embedding) == (expected, expected)
+    assert changed.finer is None or changed.finer.block_size == size
+    kept = find_recipe(name).with_blocks(size, symmetric=False)
+    assert (kept.layers.symmetric, kept.embedding.block_size) == (False, size)
+
+
+def test_nothing_asked_changes_nothing() -> None:
+    for recipe in RECIPES.values():
+        assert recipe.with_blocks(None, symmetric=False) == recipe
+
+
+def test_without_a_size_only_the_zero_points_go() -> None:
+    changed = find_recipe("int4").with_blocks(None, symmetric=True)
+    assert (changed.layers.block_size, changed.layers.symmetric) == (128, True)
+
+
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - set(INT4)))
+def test_recipes_without_blocks_of_4_bits_take_no_others(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"block_size: {name} has no blocks of 4 bits"):
+        find_recipe(name).with_blocks(32, symmetric=True)
+    with pytest.raises(ConfigError, match=f"symmetric: {name} has no blocks of 4 bits"):
+        find_recipe(name).with_blocks(None, symmetric=True)
+
+
+def test_a_block_size_that_is_not_built_is_refused() -> None:
+    with pytest.raises(ConfigError, match="block_size: must be one of 32, 64, 128, is 256"):
+        find_recipe("int4").with_blocks(256, symmetric=False)
+
+
+def test_finer_groups_are_stored_finer_and_recorded() -> None:
+    recipe = find_recipe("int4-mixed")
+    finer = recipe.with_finer(frozenset({"layers.3.o_proj", "layers.0.down_proj"}))
+    assert finer.form("layers.3.o_proj").bits == finer.form("layers.0.down_proj").bits == 8
+    assert finer.form("layers.3.down_proj").bits == finer.embedding.bits == 4
+    names = ["layers", "embedding", "layers.0.down_proj", "layers.3.o_proj"]
+    assert list(finer.groups) == names
+    assert [form.bits for form in finer.groups.values()] == [4, 4, 8, 8]
+    assert recipe.with_finer(frozenset({"embedding"})).groups["embedding"].bits == 8
+
+
+def test_a_recipe_of_one_format_has_no_finer_one() -> None:
+    with pytest.raises(ValueError, match="finer: int4 has no finer format"):
+        find_recipe("int4").with_finer(frozenset())
