@@ -17,7 +17,7 @@ from benchmarks.inner_loop import InnerLoop, Outcome
 from benchmarks.machine import machine, write_results
 from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
-from foggen_exporter.graphs.extra_graphs import LOOP_FILE
+from foggen_exporter.graphs.loop import LOOP_FILE
 from foggen_exporter.recipes.recipe import RECIPES
 from foggen_exporter.text.reply_template import load_template
 from foggen_exporter.weights.checkpoint import Checkpoint

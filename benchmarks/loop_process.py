@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.inner_loop import InnerLoop
 from benchmarks.peers.measuring import peak_rss_mb
-from foggen_exporter.graphs.extra_graphs import LOOP_FILE
+from foggen_exporter.graphs.loop import LOOP_FILE
 from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.model.decoding import Decoding
 from foggen_runtime.model.engine import EngineOptions

@@ -20,7 +20,7 @@ import pytest
 from foggen_exporter.packaging.requirements import read_constraints
 from foggen_exporter.text.reply_template import load_template
 from foggen_exporter.text.token_tables import token_tables
-from foggen_exporter.weights.lora_config import LoraConfig
+from foggen_exporter.weights.lora import LoraConfig
 from foggen_runtime.bundle.download import Download, DownloadOptions
 from foggen_runtime.bundle.manifest import Manifest
 from foggen_runtime.cloud.completions import StreamReader, read_completion

@@ -9,7 +9,13 @@ import numpy as np
 import onnx
 from transformers import AutoConfig
 
-from foggen_exporter.architectures.qwen3 import Qwen3Graph, graph_inputs, graph_outputs
+from foggen_exporter.architectures.channels import Channels, Exponents
+from foggen_exporter.architectures.decoder import (
+    DecoderGraph,
+    TensorSource,
+    graph_inputs,
+    graph_outputs,
+)
 from foggen_exporter.bundle.contents import (
     GRAPH_FILE,
     MIN_ONNXRUNTIME,
@@ -27,15 +33,15 @@ from foggen_exporter.calibration.probes import probe_set, probing_questions
 from foggen_exporter.calibration.smoothing import layer_scales
 from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.graphs.builder import GraphBuilder, WeightFile
-from foggen_exporter.graphs.extra_graphs import GENAI_GRAPH_FILE, LOOP_FILE, ExtraGraphs
-from foggen_exporter.graphs.loop_tables import LoopTables
+from foggen_exporter.graphs.genai import GENAI_GRAPH_FILE, write_genai
+from foggen_exporter.graphs.loop import LOOP_FILE, write_loop
+from foggen_exporter.graphs.loop_parts import LoopTables
 from foggen_exporter.plan import check_matrices, positions
 from foggen_exporter.recipes.block_quantization import Float32
 from foggen_exporter.text.conversation import Conversation, Speaker
 from foggen_exporter.text.prompt import head_info
 from foggen_exporter.text.tokenizer_files import write_tokenizer
-from foggen_exporter.weights.checkpoint import ARCHITECTURES, TensorSource
-from foggen_exporter.weights.folding import Channels, Exponents, FoldedCheckpoint
+from foggen_exporter.weights.folding import FoldedCheckpoint
 from foggen_runtime.bundle.manifest import (
     FORMAT_VERSION,
     GraphInfo,
@@ -82,7 +88,7 @@ class Export:
         speaker = Speaker(
             source.directory,
             origin.adapter,
-            AutoConfig.for_model(ARCHITECTURES[source.architecture].model_type),
+            AutoConfig.for_model(config.model_type),
             config.vocab_size,
             config.eos_token_ids,
         )
@@ -177,7 +183,7 @@ class Export:
         """How many rows of the output head are stored beside the embedding's."""
         if self._head:
             return len(self._head.token_ids)
-        return self._source.config.vocab_size if self._source.lm_head == "untied" else 0
+        return 0 if self._source.tied else self._source.config.vocab_size
 
     def _weight_sizes(self) -> WeightSizes:
         return WeightSizes.of(self._source, self._recipe, self._positions, self._head_rows)
@@ -197,7 +203,7 @@ class Export:
     def _write_graph(self, prompts: CalibrationPrompts | None) -> Iterator[str]:
         config = self._source.config
         head_ids = self._head.token_ids if self._head else None
-        graph = Qwen3Graph(
+        graph = DecoderGraph(
             self._source, self._recipe, self._positions, self._tail, head_ids=head_ids
         )
         layers = layer_inputs(self._source, prompts) if prompts else ()
@@ -219,14 +225,15 @@ class Export:
 
     def _write_extra_graphs(self) -> Iterator[str]:
         """Write the other graphs over the same weights."""
-        extra = ExtraGraphs(self._directory / GRAPH_FILE, self._model_info())
+        graph, model = self._directory / GRAPH_FILE, self._model_info()
         if self._settings.loop:
             yield "loop"
-            snapshot = SNAPSHOT_FILE if self._settings.prefix_snapshot else None
-            extra.write_loop(self._template, self._prompt, snapshot)
+            snapshot = self._directory / SNAPSHOT_FILE if self._settings.prefix_snapshot else None
+            write_loop(graph, model, self._template, self._prompt, snapshot)
         if self._settings.genai:
             yield "genai"
-            extra.write_genai(self._source.config.hidden_size)
+            config = self._source.config
+            write_genai(graph, model, config.genai_type, config.hidden_size)
 
     def _manifest(self) -> Manifest:
         return Manifest(

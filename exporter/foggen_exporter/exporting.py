@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from foggen_exporter.architectures.decoder import TensorSource
 from foggen_exporter.bundle.contents import BundleExport
 from foggen_exporter.bundle.directory import bundle_directory, remove_leftovers
 from foggen_exporter.calibration.calibration import CalibrationSet
@@ -22,7 +23,7 @@ from foggen_exporter.judging import Judging, Wishes
 from foggen_exporter.optimum_export import OptimumCheckpoint, OptimumExport, check_settings
 from foggen_exporter.recipes.recipe import find_recipe
 from foggen_exporter.text.reply_template import load_template
-from foggen_exporter.weights.checkpoint import Checkpoint, TensorSource
+from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_exporter.weights.locating import resolve_checkpoint
 from foggen_exporter.weights.lora import MergedCheckpoint
 from foggen_runtime.bundle.bundle import BUNDLE

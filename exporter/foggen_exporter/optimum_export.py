@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from transformers import AutoConfig, PretrainedConfig
 
-from foggen_exporter.architectures.qwen3_config import eos_token_ids
+from foggen_exporter.architectures.config import eos_token_ids
 from foggen_exporter.bundle.contents import (
     GRAPH_FILE,
     MIN_ONNXRUNTIME,

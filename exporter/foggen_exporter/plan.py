@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from foggen_exporter.architectures.qwen3_config import Qwen3Config
-from foggen_exporter.architectures.qwen3_matrices import layer_matrices
+from foggen_exporter.architectures.config import DecoderConfig
 from foggen_exporter.graphs.matmul import check_blocks
 from foggen_exporter.recipes.recipe import Recipe
 from foggen_runtime.bundle.manifest import PromptInfo, TemplateInfo
@@ -49,13 +48,13 @@ def positions(
     return wanted if limit is None else min(wanted, limit)
 
 
-def check_matrices(config: Qwen3Config, recipe: Recipe) -> None:
+def check_matrices(config: DecoderConfig, recipe: Recipe) -> None:
     """Check that a recipe's blocks divide the matrices of a checkpoint.
 
     Raises:
         CheckpointError: One is not divided.
     """
-    inputs = {name: columns for name, (_, columns) in layer_matrices(config, 0).items()}
+    inputs = {name: columns for name, (_, columns) in config.matrix_shapes(0).items()}
     forms = {form.block_size: form for form in (recipe.layers, recipe.finer) if form}
     for form in forms.values():
         check_all_blocks(inputs, form.block_size)

@@ -10,7 +10,6 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from foggen_exporter.architectures.qwen3_matrices import layer_matrices
 from foggen_exporter.calibration.budget import WeightSizes
 from foggen_exporter.calibration.calibration import CalibrationSet
 from foggen_exporter.export import Export
@@ -136,7 +135,7 @@ class KnownDamage:
         yield "damage"
         config = self.source.config
         layers = range(config.num_hidden_layers)
-        names = [name for index in layers for name in layer_matrices(config, index)]
+        names = [name for index in layers for name in config.matrix_shapes(index)]
         return {name: 1.0 if name in HARMED else 1e-3 for name in (EMBEDDING_GROUP, *names)}
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
-from foggen_exporter.graphs.extra_graphs import LOOP_FILE
+from foggen_exporter.graphs.loop import LOOP_FILE
 from foggen_exporter.recipes.recipe import find_recipe
 from foggen_exporter.text.reply_template import load_template
 from foggen_exporter.weights.checkpoint import Checkpoint

@@ -6,10 +6,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from foggen_exporter.architectures.qwen3 import Qwen3Graph, graph_inputs, graph_outputs
+from foggen_exporter.architectures.decoder import (
+    DecoderGraph,
+    TensorSource,
+    graph_inputs,
+    graph_outputs,
+)
 from foggen_exporter.graphs.builder import GraphBuilder, WeightFile
 from foggen_exporter.recipes.recipe import Recipe
-from foggen_exporter.weights.checkpoint import TensorSource
 from foggen_runtime.bundle.manifest import GraphInfo, HeadInfo, ModelInfo
 from foggen_runtime.model.engine import Engine, EngineOptions
 from foggen_runtime.model.kv_cache import KvCache
@@ -39,7 +43,7 @@ def export_graph(
     directory.mkdir(parents=True, exist_ok=True)
     with WeightFile(directory / "model.onnx.data") as weights:
         g = GraphBuilder(weights)
-        for _ in Qwen3Graph(source, recipe, POSITIONS, tail, head_ids=head_ids).emit(g):
+        for _ in DecoderGraph(source, recipe, POSITIONS, tail, head_ids=head_ids).emit(g):
             pass
     config = source.config
     model = g.model(graph_inputs(config), graph_outputs(config, head_ids), "test")

@@ -1,15 +1,16 @@
 """The layers of a checkpoint in fp32, with the weights of one in memory at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from foggen_exporter.architectures.qwen3 import Qwen3Graph, layer_infos
+from foggen_exporter.architectures.config import EMBEDDING
+from foggen_exporter.architectures.decoder import DecoderGraph, TensorSource, layer_infos
 from foggen_exporter.graphs.builder import GraphBuilder, tensor_info
 from foggen_exporter.recipes.block_quantization import Float32
-from foggen_exporter.weights.checkpoint import EMBEDDING, TensorSource
+from foggen_exporter.recipes.recipe import find_recipe
 from foggen_runtime.model.quiet_onnxruntime import ort
 
 
@@ -41,22 +42,29 @@ class LayerOutput:
 class Layer:
     """One decoder layer in a session of its own."""
 
-    def __init__(self, graph: Qwen3Graph, index: int) -> None:
-        self._config = graph.config
+    def __init__(
+        self, graph: DecoderGraph, index: int, inputs: Mapping[str, Float32] | None = None
+    ) -> None:
+        """Emit and open it.
+
+        Args:
+            graph: The model, in fp32 but for what is to be tried.
+            index: Which layer.
+            inputs: Rows that its matrices are multiplied with in calibration, by their names.
+        """
+        self._config = graph.source.config
         self._past = [f"past_key_values.{index}.{part}" for part in ("key", "value")]
         g = GraphBuilder(weights=None)
-        normed, residual = graph.emit_single_layer(g, index)
-        inputs, outputs = layer_infos(self._config, index, residual)
-        self._tapped = {
-            node.output[0]: node.input[0] for node in g.nodes if node.output[0].endswith("_proj")
-        }
+        layer = graph.emit_layer(g, index, inputs or {})
+        given, outputs = layer_infos(self._config, index, layer.residual)
+        self._tapped = dict(layer.read)
         if index == self._config.num_hidden_layers - 1:
-            self._tapped["logits"] = normed
+            self._tapped["logits"] = layer.normed
         taps = [
             tensor_info(value, np.float32, [1, f"{name}.rows", f"{name}.columns"])
             for name, value in self._tapped.items()
         ]
-        model = g.model(inputs, [*outputs, *taps], "").SerializeToString()
+        model = g.model(given, [*outputs, *taps], "").SerializeToString()
         del g  # its weights are in the model now
         options = ort.SessionOptions()
         options.log_severity_level = 3
@@ -80,15 +88,36 @@ class Layer:
         return LayerOutput(after, LayerCache(key[0], value[0]), inputs)
 
 
-def embed(source: TensorSource, ids: Sequence[int], tensor: str = EMBEDDING) -> Float32:
-    """Return the rows of some tokens in the embedding, or the head: (1, tokens, hidden_size)."""
-    return source.take(tensor, ids)[None]
+def fp32_graph(source: TensorSource, positions: int, tail: int) -> DecoderGraph:
+    """Return a model whose layers are to run as they are in the checkpoint.
+
+    Args:
+        source: The checkpoint.
+        positions: How many tokens there are at most.
+        tail: How many last rows go on after the last layer's attention.
+    """
+    return DecoderGraph(source, find_recipe("fp32"), positions, tail)
 
 
-def embed_all(
-    source: TensorSource, sequences: Sequence[Sequence[int]], tensor: str = EMBEDDING
+def embed(source: TensorSource, ids: Sequence[int]) -> Float32:
+    """Return the first layer's `hidden` for some tokens: (1, tokens, hidden_size)."""
+    return as_hidden(source, source.take(EMBEDDING, ids))
+
+
+def embed_all(source: TensorSource, sequences: Sequence[Sequence[int]]) -> list[Float32]:
+    """Return what `embed` does for each of several sequences."""
+    return [as_hidden(source, rows) for rows in take_all(source, EMBEDDING, sequences)]
+
+
+def as_hidden(source: TensorSource, rows: Float32) -> Float32:
+    """Return what rows of the embedding, (tokens, hidden_size), are to the first layer."""
+    return rows[None] * np.float32(source.config.embedding_scale)
+
+
+def take_all(
+    source: TensorSource, tensor: str, sequences: Sequence[Sequence[int]]
 ) -> list[Float32]:
-    """Return the rows of several sequences' tokens, each as `embed` does, read at once."""
-    rows = embed(source, [token for ids in sequences for token in ids], tensor)
+    """Return a tensor's rows for each of several sequences of tokens, read at once."""
+    rows = source.take(tensor, [token for ids in sequences for token in ids])
     ends = np.cumsum([len(ids) for ids in sequences])
-    return np.split(rows, ends[:-1], axis=1)
+    return np.split(rows, ends[:-1])

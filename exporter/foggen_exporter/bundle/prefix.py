@@ -9,17 +9,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from foggen_exporter.architectures.layers import Layer, LayerCache, embed
-from foggen_exporter.architectures.qwen3 import Qwen3Graph
+from foggen_exporter.architectures.decoder import TensorSource
+from foggen_exporter.architectures.layers import Layer, LayerCache, embed, fp32_graph
 from foggen_exporter.recipes.block_quantization import Float32
-from foggen_exporter.recipes.recipe import find_recipe
-from foggen_exporter.weights.checkpoint import TensorSource
 
 
 def layer_caches(source: TensorSource, ids: Sequence[int]) -> Iterator[LayerCache]:
     """Run tokens through the fp32 layers, with the weights of one layer in memory at a time."""
     hidden = embed(source, ids)
-    graph = Qwen3Graph(source, find_recipe("fp32"), positions=len(ids), tail=len(ids))
+    graph = fp32_graph(source, positions=len(ids), tail=len(ids))
     for index in range(source.config.num_hidden_layers):
         output = Layer(graph, index).run(hidden)
         hidden = output.hidden

@@ -5,11 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foggen_exporter.architectures.layers import Layer, LayerCache, embed, embed_all
-from foggen_exporter.architectures.qwen3 import Qwen3Graph
+from foggen_exporter.architectures.decoder import TensorSource
+from foggen_exporter.architectures.layers import Layer, LayerCache, embed, embed_all, fp32_graph
 from foggen_exporter.recipes.block_quantization import Float32
-from foggen_exporter.recipes.recipe import find_recipe
-from foggen_exporter.weights.checkpoint import TensorSource
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ def layer_inputs(source: TensorSource, prompts: CalibrationPrompts) -> Iterator[
     prefix = embed(source, prompts.prefix_ids)
     states = embed_all(source, prompts.suffixes)
     longest = len(prompts.prefix_ids) + max(len(suffix) for suffix in prompts.suffixes)
-    graph = Qwen3Graph(source, find_recipe("fp32"), positions=longest, tail=prompts.tail)
+    graph = fp32_graph(source, positions=longest, tail=prompts.tail)
     for index in range(source.config.num_hidden_layers):
         layer = Layer(graph, index)
         first = layer.run(prefix)

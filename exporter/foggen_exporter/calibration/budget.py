@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foggen_exporter.architectures.qwen3_matrices import layer_matrices, vector_lengths
+from foggen_exporter.architectures.decoder import TensorSource
 from foggen_exporter.graphs.builder import ALIGNMENT
 from foggen_exporter.recipes.recipe import EMBEDDING_GROUP, Recipe
-from foggen_exporter.weights.checkpoint import TensorSource
 from foggen_runtime.bundle.manifest import WeightFormat
 from foggen_runtime.errors import ConfigError
 
@@ -47,13 +46,13 @@ class WeightSizes:
         config = source.config
         usual, finer = {}, {}
         for index in range(config.num_hidden_layers):
-            for name, shape in layer_matrices(config, index).items():
+            for name, shape in config.matrix_shapes(index).items():
                 usual[name] = _pages(shape, recipe.layers)
                 finer[name] = _pages(shape, recipe.finer)
         shapes = [(rows, config.hidden_size) for rows in (config.vocab_size, head_rows)]
         usual[EMBEDDING_GROUP] = sum(_pages(shape, recipe.embedding) for shape in shapes)
         finer[EMBEDDING_GROUP] = sum(_pages(shape, recipe.finer) for shape in shapes)
-        rest = sum(_page_count(4 * length) for length in vector_lengths(config, positions))
+        rest = sum(_page_count(4 * length) for length in config.vector_lengths(positions))
         return cls(usual, finer, rest)
 
     @property

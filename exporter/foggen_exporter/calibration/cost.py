@@ -3,12 +3,11 @@
 import time
 from collections.abc import Sequence
 
-from foggen_exporter.architectures.layers import Layer, embed
-from foggen_exporter.architectures.qwen3 import Qwen3Graph
-from foggen_exporter.architectures.qwen3_config import Qwen3Config
+from foggen_exporter.architectures.config import DecoderConfig
+from foggen_exporter.architectures.decoder import TensorSource
+from foggen_exporter.architectures.layers import Layer, embed, fp32_graph
 from foggen_exporter.calibration.damage import damage_steps
-from foggen_exporter.recipes.recipe import Recipe, find_recipe
-from foggen_exporter.weights.checkpoint import TensorSource
+from foggen_exporter.recipes.recipe import Recipe
 from foggen_runtime.wording import counted
 
 # The recipes do more than run the layers: so many times as long where it took longest.
@@ -16,7 +15,7 @@ _MOST = 4
 
 
 def layer_tokens(
-    recipe: Recipe, config: Qwen3Config, lengths: Sequence[int], probes: Sequence[int]
+    recipe: Recipe, config: DecoderConfig, lengths: Sequence[int], probes: Sequence[int]
 ) -> int:
     """Return how many tokens go through an fp32 layer, counted once for each layer.
 
@@ -36,7 +35,7 @@ def layer_tokens(
 
 def token_seconds(source: TensorSource, ids: Sequence[int]) -> float:
     """Time the first layer in fp32 on this machine: seconds for each of some tokens."""
-    graph = Qwen3Graph(source, find_recipe("fp32"), positions=len(ids), tail=len(ids))
+    graph = fp32_graph(source, positions=len(ids), tail=len(ids))
     layer, hidden = Layer(graph, 0), embed(source, ids)
     layer.run(hidden)
     started = time.perf_counter()

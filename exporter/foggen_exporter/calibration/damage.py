@@ -12,10 +12,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from foggen_exporter.architectures.layers import Layer, LayerCache, embed, embed_all
-from foggen_exporter.architectures.qwen3 import Qwen3Graph
-from foggen_exporter.architectures.qwen3_config import Qwen3Config
-from foggen_exporter.architectures.qwen3_matrices import layer_matrices
+from foggen_exporter.architectures.config import EMBEDDING, LM_HEAD, DecoderConfig
+from foggen_exporter.architectures.decoder import DecoderGraph, TensorSource
+from foggen_exporter.architectures.layers import (
+    Layer,
+    LayerCache,
+    as_hidden,
+    embed,
+    fp32_graph,
+    take_all,
+)
 from foggen_exporter.calibration.probes import Choice, ProbeSet
 from foggen_exporter.recipes.block_quantization import (
     BlockFormat,
@@ -23,8 +29,7 @@ from foggen_exporter.recipes.block_quantization import (
     dequantize_blocks,
     quantize_blocks,
 )
-from foggen_exporter.recipes.recipe import EMBEDDING_GROUP, Recipe, find_recipe
-from foggen_exporter.weights.checkpoint import LM_HEAD, TensorSource
+from foggen_exporter.recipes.recipe import EMBEDDING_GROUP, Recipe
 from foggen_runtime.bundle.manifest import WeightFormat
 
 Float64 = npt.NDArray[np.float64]
@@ -34,10 +39,10 @@ _HEAD_INPUTS = "logits"
 _REFERENCE = "fp32"
 
 
-def damage_steps(config: Qwen3Config) -> int:
+def damage_steps(config: DecoderConfig) -> int:
     """Return how many names `DamageSearch.steps` yields: passes of all probes through a layer."""
     layers = range(config.num_hidden_layers)
-    counts = [len(layer_matrices(config, index)) for index in layers]
+    counts = [len(config.matrix_shapes(index)) for index in layers]
     return sum(2 + sum(counts[: index + 1]) for index in layers)
 
 
@@ -72,11 +77,15 @@ class DamageSearch:
         probes = self.probes
         longest = max(len(probe.ids) for probe in probes.probes)
         positions = len(probes.prefix_ids) + longest
-        graph = Qwen3Graph(self.source, find_recipe("fp32"), positions, probes.rows)
-        embedded = embed_all(self.source, [probe.ids for probe in probes.probes])
-        rounded = [_rounded(rows[0], self.recipe.embedding)[None] for rows in embedded]
-        states: States = {_REFERENCE: embedded, EMBEDDING_GROUP: rounded}
+        graph = fp32_graph(self.source, positions, probes.rows)
+        rows = take_all(self.source, EMBEDDING, [probe.ids for probe in probes.probes])
+        rounded = [_rounded(some, self.recipe.embedding) for some in rows]
+        states: States = {
+            group: [as_hidden(self.source, some) for some in embedded]
+            for group, embedded in ((_REFERENCE, rows), (EMBEDDING_GROUP, rounded))
+        }
         prefix = embed(self.source, probes.prefix_ids)
+        calibration: Mapping[str, Float32] = {}
         for index in self._layers:
             layer = Layer(graph, index)
             first = layer.run(prefix)
@@ -86,12 +95,12 @@ class DamageSearch:
                 yield f"damage of {group}, layer {index}"
                 after[group] = _run(layer, states.pop(group), first.cache)
             del layer
-            calibrated = graph  # the last layer's inputs go before the next one's come
-            calibrated = replace(graph, inputs=next(inputs, {}))
-            for matrix in layer_matrices(self.source.config, index):
+            del calibration  # the last layer's go before the next one's come
+            calibration = next(inputs, {})
+            for matrix in self.source.config.matrix_shapes(index):
                 yield f"damage of {matrix}"
-                one = _rounding(calibrated, matrix, self.recipe.layers)
-                after[matrix] = _run(Layer(one, index), before, first.cache)
+                one = _rounding(graph, matrix, self.recipe.layers)
+                after[matrix] = _run(Layer(one, index, calibration), before, first.cache)
             states = after
         return self._damage(states)
 
@@ -122,9 +131,9 @@ class DamageSearch:
     def _heads(self) -> list[list[Float32]]:
         """Return the output head's rows for each of each probe's choices, (tokens, hidden_size)."""
         choices = [choice for probe in self.probes.probes for choice in probe.choices]
-        read = embed_all(self.source, [choice.tokens for choice in choices], LM_HEAD)
+        read = take_all(self.source, LM_HEAD, [choice.tokens for choice in choices])
         heads = iter(read)
-        return [[next(heads)[0] for _ in probe.choices] for probe in self.probes.probes]
+        return [[next(heads) for _ in probe.choices] for probe in self.probes.probes]
 
     def _shares(
         self, normed: list[Float32], heads: Sequence[Sequence[Float32]]
@@ -139,8 +148,8 @@ class DamageSearch:
         ]
 
 
-def _rounding(graph: Qwen3Graph, matrix: str, form: WeightFormat) -> Qwen3Graph:
-    """Return the graph with one matrix rounded, by its calibration inputs if there are any."""
+def _rounding(graph: DecoderGraph, matrix: str, form: WeightFormat) -> DecoderGraph:
+    """Return the graph with one matrix rounded."""
     return replace(graph, recipe=replace(graph.recipe, matrices={matrix: form}))
 
 

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from foggen_exporter.architectures.qwen3_channels import layer_channels
+from foggen_exporter.architectures.channels import Channels, Exponents
+from foggen_exporter.architectures.decoder import TensorSource
 from foggen_exporter.recipes.block_quantization import Float32
-from foggen_exporter.weights.checkpoint import TensorSource
-from foggen_exporter.weights.folding import Channels, Exponents
 
 # Channels that calibration never saw in use must not be blown up without bounds.
 _SMALLEST_SHARE = 1e-5
@@ -32,7 +31,7 @@ def layer_scales(
     """
     return {
         channels: _exponents(source, channels, inputs[channels.matrix])
-        for channels in layer_channels(source.config, index)
+        for channels in source.config.layer_channels(index)
     }
 
 

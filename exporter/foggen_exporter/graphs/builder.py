@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 OPSET = 21
 IR_VERSION = 10
 MICROSOFT = "com.microsoft"
+TAIL_START = "tail_start"  # the initializer that says how many last rows go on to the logits
 
 # Page-aligned weights can be mapped and shared between processes.
 ALIGNMENT = 4096
@@ -102,6 +103,11 @@ class GraphBuilder:
         if self.weights is None or array.nbytes < _INLINE_BYTES:
             return self.constant(name, array, array.dtype)
         return self.streamed_weight(name, array.shape, array.dtype, [array])
+
+    def add_weights(self, arrays: Mapping[str, Array]) -> None:
+        """Add weights by their names."""
+        for name, array in arrays.items():
+            self.weight(name, array)
 
     def streamed_weight(
         self,

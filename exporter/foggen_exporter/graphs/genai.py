@@ -7,16 +7,31 @@ writes (`onnxruntime_genai.models.builder`).
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import onnx
 
-from foggen_exporter.architectures.qwen3 import TAIL_START
-from foggen_exporter.weights.checkpoint import ARCHITECTURES
+from foggen_exporter.graphs.builder import TAIL_START
 from foggen_runtime.bundle.manifest import ModelInfo
 
 GENAI_GRAPH_FILE = "model_genai.onnx"
 GENAI_CONFIG_FILE = "genai_config.json"
+
+
+def write_genai(graph: Path, model: ModelInfo, genai_type: str, hidden_size: int) -> None:
+    """Write the graph of one row of logits and its description beside a bundle's own graph.
+
+    Args:
+        graph: The bundle's model.onnx.
+        model: Its shape.
+        genai_type: What onnxruntime-genai calls the family.
+        hidden_size: How wide its residual stream is.
+    """
+    whole = onnx.load_model(graph, load_external_data=False)
+    onnx.save_model(one_row_graph(whole), graph.with_name(GENAI_GRAPH_FILE))
+    config = genai_config(model, genai_type, hidden_size)
+    graph.with_name(GENAI_CONFIG_FILE).write_text(config, encoding="utf-8")
 
 
 def one_row_graph(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -37,7 +52,7 @@ def one_row_graph(graph: onnx.ModelProto) -> onnx.ModelProto:
     return single
 
 
-def genai_config(model: ModelInfo, hidden_size: int) -> str:
+def genai_config(model: ModelInfo, genai_type: str, hidden_size: int) -> str:
     """Return the text of `genai_config.json`: greedy search, one cache buffer."""
     names: Mapping[str, Mapping[str, str]] = {
         "inputs": {
@@ -55,7 +70,7 @@ def genai_config(model: ModelInfo, hidden_size: int) -> str:
     first_end = model.eos_token_ids[0]
     document = {
         "model": {
-            "type": ARCHITECTURES[model.architecture].model_type,
+            "type": genai_type,
             "bos_token_id": first_end,
             "eos_token_id": list(model.eos_token_ids),
             "pad_token_id": first_end,

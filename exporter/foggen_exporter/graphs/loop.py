@@ -14,7 +14,7 @@
 The body is the nodes of model.onnx as exported, so the loop follows any recipe, and its weights are
 the same bytes of the same file. The cache rolls back by a shorter length, as in the host's loop:
 attention reads no further. It begins with room for the longest way to the answer's first token, and
-grows from there. `loop_parts.py` holds the text of each part.
+grows from there. `loop_parts.py` holds each part.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,10 +33,13 @@ from foggen_exporter.graphs.loop_parts import (
     NEXT_TOKEN,
     READ_LEVEL,
     SKIP_PREFIX,
+    LoopTables,
+    padded,
     parsed,
 )
-from foggen_exporter.graphs.loop_tables import LoopTables, padded
 from foggen_runtime.bundle.manifest import ModelInfo, PromptInfo, TemplateInfo
+
+LOOP_FILE = "loop.onnx"
 
 # What a pass hands to the next beside the KV cache. Each is called `first_…` before the loop,
 # `now_…` in a pass, `read_…` or `step_…` in a branch, `next_…` after it, and by its bare name after
@@ -240,6 +243,26 @@ class LoopGraph:
             inputs = [prefix, "padding"]
             caches.append(g.op("Concat", inputs, f"first_{name}", {"axis": 2}))
         return caches
+
+
+def write_loop(
+    graph: Path, model: ModelInfo, template: TemplateInfo, prompt: PromptInfo, snapshot: Path | None
+) -> None:
+    """Write the loop inside the model beside a bundle's own graph.
+
+    Args:
+        graph: The bundle's model.onnx.
+        model: Its shape.
+        template: What the model writes.
+        prompt: Whose prefix the snapshot holds.
+        snapshot: The prefix snapshot's file, if there is one.
+
+    Raises:
+        ConfigError: The template branches off its draft.
+    """
+    whole = onnx.load_model(graph, load_external_data=False)
+    loop = LoopGraph(whole, model, template, prompt, snapshot)
+    onnx.save_model(loop.build(), graph.with_name(LOOP_FILE))
 
 
 def _state(prefix: str) -> list[onnx.ValueInfoProto]:

@@ -1,18 +1,19 @@
 """Emitting matrix products, embeddings and output heads in the format a recipe asks for."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from foggen_exporter.graphs.builder import MICROSOFT, Attributes, GraphBuilder
+from foggen_exporter.graphs.builder import MICROSOFT, Array, Attributes, GraphBuilder
 from foggen_exporter.graphs.integer_matmul import emit_integer_matmul
 from foggen_exporter.graphs.matrix import Matrix
 from foggen_exporter.recipes.block_quantization import (
     BlockFormat,
     Float32,
     QuantizedBlocks,
+    joined,
     quantize_blocks,
 )
 from foggen_exporter.recipes.error_feedback import FeedbackQuantizer
@@ -155,7 +156,7 @@ def _add_weight(
         return None
     check_blocks(matrix.name, matrix.shape[1], form.block_size)
     quantize = _quantizer(matrix, BlockFormat(form.bits, form.block_size, bool(form.symmetric)))
-    whole = _joined(quantize(chunk) for chunk in matrix.chunks())
+    whole = joined(map(quantize, matrix.chunks()))
     _add_blocks(g, matrix, whole, shape)
     return whole
 
@@ -163,10 +164,10 @@ def _add_weight(
 def _add_blocks(
     g: GraphBuilder, matrix: Matrix, blocks: QuantizedBlocks, shape: tuple[int, ...]
 ) -> None:
-    g.weight(f"{matrix.name}.weight", blocks.packed.reshape(shape))
-    g.weight(f"{matrix.name}.scales", blocks.scales)
+    parts: dict[str, Array] = {"weight": blocks.packed.reshape(shape), "scales": blocks.scales}
     if blocks.zero_points is not None:
-        g.weight(f"{matrix.name}.zero_points", blocks.zero_points)
+        parts["zero_points"] = blocks.zero_points
+    g.add_weights({f"{matrix.name}.{part}": array for part, array in parts.items()})
 
 
 def _quantizer(matrix: Matrix, form: BlockFormat) -> Callable[[Float32], QuantizedBlocks]:
@@ -177,13 +178,3 @@ def _quantizer(matrix: Matrix, form: BlockFormat) -> Callable[[Float32], Quantiz
 
 def _scale_inputs(name: str, form: WeightFormat) -> list[str]:
     return [f"{name}.scales"] + ([] if form.symmetric else [f"{name}.zero_points"])
-
-
-def _joined(parts: Iterable[QuantizedBlocks]) -> QuantizedBlocks:
-    chunks = list(parts)
-    zero_points = [chunk.zero_points for chunk in chunks if chunk.zero_points is not None]
-    return QuantizedBlocks(
-        np.concatenate([chunk.packed for chunk in chunks]),
-        np.concatenate([chunk.scales for chunk in chunks]),
-        np.concatenate(zero_points) if zero_points else None,
-    )

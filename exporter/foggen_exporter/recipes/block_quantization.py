@@ -6,7 +6,7 @@ scale and, when asymmetric, one zero point per block. Without zero points the ze
 middle: 8 for 4 bits, 128 for 8 bits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +72,17 @@ def quantize_blocks(matrix: Float32, form: BlockFormat) -> QuantizedBlocks:
     np.rint(steps, out=steps)
     np.clip(steps, 0, form.largest, out=steps)
     return pack_blocks(steps.astype(np.uint8), (scales, zeros), form)
+
+
+def joined(parts: Iterable[QuantizedBlocks]) -> QuantizedBlocks:
+    """Put quantized matrices one below the other."""
+    chunks = list(parts)
+    zero_points = [chunk.zero_points for chunk in chunks if chunk.zero_points is not None]
+    return QuantizedBlocks(
+        np.concatenate([chunk.packed for chunk in chunks]),
+        np.concatenate([chunk.scales for chunk in chunks]),
+        np.concatenate(zero_points) if zero_points else None,
+    )
 
 
 def block_grid(blocks: Float32, form: BlockFormat) -> tuple[Float32, Float32]:

@@ -2,89 +2,21 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Self
 
-from foggen_exporter.architectures.qwen3_config import Qwen3Config, expected_tensors
+from foggen_exporter.architectures.config import EMBEDDING, LM_HEAD
+from foggen_exporter.architectures.decoder import Decoder, TensorSource
+from foggen_exporter.architectures.registry import ARCHITECTURES
+from foggen_exporter.recipes.block_quantization import Float32
 from foggen_exporter.weights.checkpoint_files import read_configs, weight_files
-from foggen_exporter.weights.tensor_files import Float32Array, TensorEntry, TensorFiles, same_values
+from foggen_exporter.weights.tensor_files import TensorEntry, TensorFiles, row_chunks, same_values
 from foggen_exporter.weights.tensor_names import check_merged, merged
 from foggen_runtime.errors import CheckpointError
 
-EMBEDDING = "model.embed_tokens.weight"
-LM_HEAD = "lm_head.weight"
-
 _LAYER = re.compile(r"model\.layers\.(\d+)\.")
-
-HeadKind = Literal["tied", "untied"]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """How the checkpoints of one architecture are read.
-
-    Attributes:
-        model_type: What transformers calls it.
-        read_config: Reads a parsed `config.json`.
-        expected_tensors: Gives the shapes of all tensors, by what `config.json` calls each size.
-    """
-
-    model_type: str
-    read_config: Callable[[Mapping[str, object]], Qwen3Config]
-    expected_tensors: Callable[[Qwen3Config], dict[str, dict[str, int]]]
-
-
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "Qwen3ForCausalLM": Architecture("qwen3", Qwen3Config.from_config, expected_tensors),
-}
-
-
-class TensorSource(Protocol):
-    """What exporting reads from: a checkpoint, or one with an adapter merged into it.
-
-    `lm_head` is "tied" where the output projection's weights are the embedding's;
-    `lm_head.weight` can be read either way.
-    """
-
-    @property
-    def directory(self) -> Path:
-        """Where the tokenizer files are."""
-
-    @property
-    def architecture(self) -> str:
-        """The class name in `config.json`, a key of `ARCHITECTURES`."""
-
-    @property
-    def config(self) -> Qwen3Config:
-        """The model's shape."""
-
-    @property
-    def lm_head(self) -> HeadKind:
-        """Whether the output projection shares the embedding's weights."""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Sentences to show to the user."""
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape."""
-
-    def tensor(self, name: str) -> Float32Array:
-        """Read a whole tensor."""
-
-    def rows(self, name: str, start: int, stop: int) -> Float32Array:
-        """Read rows `start` to `stop` of a tensor, along its first axis."""
-
-    def take(self, name: str, indices: Sequence[int]) -> Float32Array:
-        """Read single rows of a tensor, in the order of `indices`."""
-
-    def check_finite(self) -> None:
-        """Read all weights once, and check that they are finite."""
-
-    def weights_sha256(self) -> str:
-        """Hash the weights, however they are spread over files."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +25,8 @@ class Checkpoint:
 
     directory: Path
     architecture: str
-    config: Qwen3Config
-    lm_head: HeadKind
+    config: Decoder
+    tied: bool
     warnings: tuple[str, ...]
     files: TensorFiles
 
@@ -108,11 +40,11 @@ class Checkpoint:
         """
         document = read_configs(directory)
         architecture = _architecture_name(document)
-        config = ARCHITECTURES[architecture].read_config(document)
+        config = ARCHITECTURES[architecture].from_config(document)
         files = TensorFiles(weight_files(directory), merged)
         check_merged(directory, files.entries)
         _check_layer_count(config, files)
-        expected = ARCHITECTURES[architecture].expected_tensors(config)
+        expected = config.expected_tensors()
         if LM_HEAD not in files.entries:
             if not config.tie_word_embeddings:
                 raise CheckpointError(
@@ -122,39 +54,45 @@ class Checkpoint:
             del expected[LM_HEAD]
         _check_tensors(directory, files.entries, expected)
         files.check_dtypes()
-        head, warnings = _judge_head(files, config)
-        return cls(directory, architecture, config, head, warnings, files)
+        tied, warnings = _judge_head(files, config)
+        return cls(directory, architecture, config, tied, warnings, files)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape."""
         return self.files.entries[self._stored(name)].shape
 
-    def rows(self, name: str, start: int, stop: int) -> Float32Array:
+    def rows(self, name: str, start: int, stop: int) -> Float32:
         """Read rows `start` to `stop` of a tensor as float32.
 
         Raises:
             CheckpointError: The file cannot be read any more, or a value is NaN or infinite.
         """
-        return self.files.rows(self._stored(name), start, stop)
+        return self.config.as_computed(name, self.files.rows(self._stored(name), start, stop))
 
-    def take(self, name: str, indices: Sequence[int]) -> Float32Array:
+    def take(self, name: str, indices: Sequence[int]) -> Float32:
         """Read single rows of a tensor as float32; raises as `rows` does."""
-        return self.files.take(self._stored(name), indices)
+        return self.config.as_computed(name, self.files.take(self._stored(name), indices))
+
+    def chunks(self, names: Sequence[str]) -> Iterator[Float32]:
+        """Read matrices one below the other, some rows at a time; raises as `rows` does."""
+        return row_chunks(
+            self.files.rows, {self._stored(name): self.shape(name)[0] for name in names}
+        )
 
     def check_finite(self) -> None:
         """Read all weights once; raises as `rows` does."""
         self.files.check_finite()
 
-    def tensor(self, name: str) -> Float32Array:
+    def tensor(self, name: str) -> Float32:
         """Read a whole tensor as float32; raises as `rows` does."""
-        return self.files.tensor(self._stored(name))
+        return self.rows(name, 0, self.shape(name)[0])
 
     def weights_sha256(self) -> str:
         """Hash names, dtypes, shapes and bytes of all tensors, however they are sharded."""
         return self.files.sha256()
 
     def _stored(self, name: str) -> str:
-        return EMBEDDING if name == LM_HEAD and self.lm_head == "tied" else name
+        return EMBEDDING if name == LM_HEAD and self.tied else name
 
 
 @dataclass(frozen=True)
@@ -178,7 +116,7 @@ class DerivedCheckpoint(ABC):
         return self.base.architecture
 
     @property
-    def config(self) -> Qwen3Config:
+    def config(self) -> Decoder:
         """The base's configuration."""
         return self.base.config
 
@@ -187,7 +125,7 @@ class DerivedCheckpoint(ABC):
         return self.base.shape(name)
 
     @abstractmethod
-    def rows(self, name: str, start: int, stop: int) -> Float32Array:
+    def rows(self, name: str, start: int, stop: int) -> Float32:
         """Read rows `start` to `stop` of a tensor as float32."""
 
     def check_finite(self) -> None:
@@ -195,12 +133,16 @@ class DerivedCheckpoint(ABC):
         self.base.check_finite()
 
     @abstractmethod
-    def take(self, name: str, indices: Sequence[int]) -> Float32Array:
+    def take(self, name: str, indices: Sequence[int]) -> Float32:
         """Read single rows of a tensor as float32, in the order of `indices`."""
 
-    def tensor(self, name: str) -> Float32Array:
+    def tensor(self, name: str) -> Float32:
         """Read a whole tensor as float32; raises as `rows` does."""
         return self.rows(name, 0, self.shape(name)[0])
+
+    def chunks(self, names: Sequence[str]) -> Iterator[Float32]:
+        """Read matrices one below the other, some rows at a time; raises as `rows` does."""
+        return row_chunks(self.rows, {name: self.shape(name)[0] for name in names})
 
 
 def inner_class(name: str) -> str:
@@ -220,7 +162,7 @@ def _architecture_name(document: Mapping[str, object]) -> str:
     )
 
 
-def _check_layer_count(config: Qwen3Config, files: TensorFiles) -> None:
+def _check_layer_count(config: Decoder, files: TensorFiles) -> None:
     """Hold the count against the weights, before the tensors of so many layers are named."""
     found = len({layer[1] for name in files.entries if (layer := _LAYER.match(name))})
     if config.num_hidden_layers != found:
@@ -250,15 +192,18 @@ def _check_tensors(
             )
 
 
-def _judge_head(files: TensorFiles, config: Qwen3Config) -> tuple[HeadKind, tuple[str, ...]]:
-    """Decide by the weights, as transformers 5 does: the flag only says whether one may lack."""
+def _judge_head(files: TensorFiles, config: Decoder) -> tuple[bool, tuple[str, ...]]:
+    """Decide whether the head is tied, and what to say of it.
+
+    The weights decide, as in transformers 5: the flag only says whether one may lack.
+    """
     if LM_HEAD not in files.entries:
-        return "tied", ()
+        return True, ()
     if same_values(files.rows, (EMBEDDING, LM_HEAD), files.entries[LM_HEAD].shape):
-        return "tied", ()
+        return True, ()
     if not config.tie_word_embeddings:
-        return "untied", ()
-    return "untied", (
+        return False, ()
+    return False, (
         f"config.json says tie_word_embeddings, but {LM_HEAD} differs from {EMBEDDING}: "
         "both are exported, as transformers 5 loads them; transformers 4 would drop the former",
     )

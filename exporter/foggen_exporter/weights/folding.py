@@ -7,44 +7,11 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
-from foggen_exporter.weights.checkpoint import DerivedCheckpoint, HeadKind, TensorSource
-from foggen_exporter.weights.tensor_files import Float32Array
-
-Exponents = npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class Channels:
-    """Channels between the tensors that write them and those that read them.
-
-    Attributes:
-        matrix: The name of the matrix product that reads them, e.g. `layers.0.o_proj`.
-        writer: The tensor whose rows, or entries, write them.
-        readers: The tensors whose columns read them.
-        heads: (key/value heads, query heads to each) where each key/value head's channels are read
-            once for every query head of its group; None where each is read once.
-    """
-
-    matrix: str
-    writer: str
-    readers: tuple[str, ...]
-    heads: tuple[int, int] | None = None
-
-    def largest(self, read: Float32Array) -> Float32Array:
-        """Return the largest of what is read, (read channels,), for each written channel."""
-        if self.heads is None:
-            return read
-        largest: Float32Array = read.reshape(*self.heads, -1).max(axis=1).reshape(-1)
-        return largest
-
-    def spread(self, written: Exponents) -> Exponents:
-        """Return what is written, (written channels,), for each read channel."""
-        if self.heads is None:
-            return written
-        groups, queries = self.heads
-        return np.repeat(written.reshape(groups, 1, -1), queries, axis=1).reshape(-1)
+from foggen_exporter.architectures.channels import Channels, Exponents
+from foggen_exporter.architectures.decoder import TensorSource
+from foggen_exporter.recipes.block_quantization import Float32
+from foggen_exporter.weights.checkpoint import DerivedCheckpoint
 
 
 @dataclass(frozen=True)
@@ -65,27 +32,28 @@ class FoldedCheckpoint(DerivedCheckpoint):
     @classmethod
     def of(cls, base: TensorSource, scales: Mapping[Channels, Exponents]) -> Self:
         """Fold by the powers of two that written channels are divided by."""
-        rows_down = {channels.writer: down for channels, down in scales.items()}
+        rows_down: dict[str, Exponents] = {}
         columns_up: dict[str, Exponents] = {}
         for channels, down in scales.items():
+            rows_down |= dict.fromkeys(channels.writers, down)
             columns_up |= dict.fromkeys(channels.readers, channels.spread(down))
         return cls(base, rows_down, columns_up)
 
     @property
-    def lm_head(self) -> HeadKind:
-        """Whether the output projection shares the embedding's weights, which are not folded."""
-        return self.base.lm_head
+    def tied(self) -> bool:
+        """Whether the output projection's weights are the embedding's, which are not folded."""
+        return self.base.tied
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences to show to the user."""
         return self.base.warnings
 
-    def rows(self, name: str, start: int, stop: int) -> Float32Array:
+    def rows(self, name: str, start: int, stop: int) -> Float32:
         """Read rows `start` to `stop` of a folded tensor as float32."""
         return self._folded(name, self.base.rows(name, start, stop), slice(start, stop))
 
-    def take(self, name: str, indices: Sequence[int]) -> Float32Array:
+    def take(self, name: str, indices: Sequence[int]) -> Float32:
         """Read single rows of a folded tensor as float32."""
         return self._folded(name, self.base.take(name, indices), list(indices))
 
@@ -98,7 +66,7 @@ class FoldedCheckpoint(DerivedCheckpoint):
         parts = [self.base.weights_sha256(), scales]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def _folded(self, name: str, rows: Float32Array, which: slice | list[int]) -> Float32Array:
+    def _folded(self, name: str, rows: Float32, which: slice | list[int]) -> Float32:
         if name in self.rows_down:
             down = -self.rows_down[name][which]
             rows = np.ldexp(rows, down.reshape(-1, *[1] * (rows.ndim - 1)))

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from foggen_exporter.recipes.block_quantization import Float32
 from foggen_runtime.errors import CheckpointError
 
-Float32Array = NDArray[np.float32]
-
 _CHUNK_BYTES = 16 << 20
+_CHUNK_ROWS = 8192
 DTYPES: Mapping[str, np.dtype[Any]] = {
     # safetensors finds numpy's bfloat16 by name, which importing ml_dtypes registers.
     "BF16": np.dtype(ml_dtypes.bfloat16),
@@ -81,7 +81,7 @@ class TensorFiles:
                     f"is {entry.dtype}; quantized weights are not read"
                 )
 
-    def rows(self, name: str, start: int, stop: int) -> Float32Array:
+    def rows(self, name: str, start: int, stop: int) -> Float32:
         """Read some rows of a tensor as float32.
 
         Raises:
@@ -97,7 +97,7 @@ class TensorFiles:
             _check_finite(name, part)
         return read
 
-    def take(self, name: str, indices: Sequence[int]) -> Float32Array:
+    def take(self, name: str, indices: Sequence[int]) -> Float32:
         """Read single rows of a tensor as float32, in the order of `indices`; raises as `rows`."""
         entry = self.entries[name]
         read = np.empty((len(indices), *entry.shape[1:]), np.float32)
@@ -114,7 +114,7 @@ class TensorFiles:
             for chunk in self._all_chunks(name) if entry.dtype in DTYPES else ():
                 _check_finite(name, chunk)
 
-    def tensor(self, name: str) -> Float32Array:
+    def tensor(self, name: str) -> Float32:
         """Read a whole tensor as float32; raises as `rows` does."""
         return self.rows(name, 0, self.entries[name].shape[0])
 
@@ -153,8 +153,22 @@ def rows_per_chunk(shape: tuple[int, ...], itemsize: int) -> int:
     return max(1, _CHUNK_BYTES // max(1, row_bytes))
 
 
+def row_chunks(
+    rows: Callable[[str, int, int], Float32], counts: Mapping[str, int]
+) -> Iterator[Float32]:
+    """Read tensors one below the other, some rows at a time.
+
+    Args:
+        rows: Reads rows of a tensor, from one up to another.
+        counts: How many rows each tensor has.
+    """
+    for name, count in counts.items():
+        for start in range(0, count, _CHUNK_ROWS):
+            yield rows(name, start, min(start + _CHUNK_ROWS, count))
+
+
 def same_values(
-    rows: Callable[[str, int, int], Float32Array], names: tuple[str, str], shape: tuple[int, ...]
+    rows: Callable[[str, int, int], Float32], names: tuple[str, str], shape: tuple[int, ...]
 ) -> bool:
     """Compare two tensors of one shape value by value, a chunk of rows at a time."""
     one, other = names

@@ -7,10 +7,8 @@ import pytest
 import torch
 from transformers import Qwen3ForCausalLM
 
-from foggen_exporter.architectures.layers import Layer, embed
-from foggen_exporter.architectures.qwen3 import Qwen3Graph
+from foggen_exporter.architectures.layers import Layer, embed, fp32_graph
 from foggen_exporter.calibration.activations import CalibrationPrompts, layer_inputs
-from foggen_exporter.recipes.recipe import find_recipe
 from foggen_exporter.weights.checkpoint import Checkpoint
 from tests.support.checkpoints import write_checkpoint
 from tests.support.outliers import (
@@ -67,7 +65,7 @@ def test_outliers_of_the_first_tokens_are_theirs_alone(tmp_path: Path) -> None:
     expected = logits(clean)
     assert (logits(injected) - expected).abs().max() < 1e-5 * expected.abs().max()
     source = Checkpoint.open(injected)
-    graph = Qwen3Graph(source, find_recipe("fp32"), positions=50, tail=50)
+    graph = fp32_graph(source, positions=50, tail=50)
     hidden = Layer(graph, 0).run(embed(source, prompts[0])).hidden
     rows = np.abs(Layer(graph, 1).run(hidden).inputs["layers.1.down_proj"])
     median = np.median(rows[:, :256])

@@ -11,9 +11,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Qwen3ForCausalLM
 
+from foggen_exporter.architectures.decoder import TensorSource
 from foggen_exporter.bundle.prefix import prefix_snapshot
 from foggen_exporter.recipes.recipe import find_recipe
-from foggen_exporter.weights.checkpoint import Checkpoint, TensorSource
+from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_exporter.weights.lora import MergedCheckpoint
 from tests.support.checkpoints import (
     TinyQwen3,

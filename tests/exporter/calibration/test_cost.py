@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from foggen_exporter.architectures.qwen3_config import Qwen3Config
+from foggen_exporter.architectures.qwen3 import Qwen3
 from foggen_exporter.calibration.cost import cost_sentence, layer_tokens, token_seconds
 from foggen_exporter.calibration.damage import damage_steps
 from foggen_exporter.recipes.recipe import RECIPES
@@ -10,7 +10,7 @@ from foggen_exporter.weights.checkpoint import Checkpoint
 from tests.support.checkpoints import TinyQwen3, random_model, write_checkpoint
 from tests.support.random_bundle import random_ids
 
-CONFIG = Qwen3Config.from_config(random_model(TinyQwen3()).config.to_dict())
+CONFIG = Qwen3.from_config(random_model(TinyQwen3()).config.to_dict())
 LENGTHS, PROBES = [10, 20, 30], [10, 10]
 
 

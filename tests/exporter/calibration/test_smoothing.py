@@ -6,13 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from foggen_exporter.architectures.qwen3_channels import layer_channels
+from foggen_exporter.architectures.channels import Channels, Exponents
 from foggen_exporter.bundle.prefix import prefix_snapshot
 from foggen_exporter.calibration.activations import CalibrationPrompts, layer_inputs
 from foggen_exporter.calibration.smoothing import layer_scales
 from foggen_exporter.recipes.recipe import find_recipe
 from foggen_exporter.weights.checkpoint import Checkpoint
-from foggen_exporter.weights.folding import Channels, Exponents, FoldedCheckpoint
+from foggen_exporter.weights.folding import FoldedCheckpoint
 from tests.support.checkpoints import write_checkpoint
 from tests.support.outliers import Outliers, add_outliers
 from tests.support.random_bundle import export_graph, random_ids
@@ -94,7 +94,7 @@ def test_activations_become_even(base: Checkpoint, folded: FoldedCheckpoint) -> 
 
 
 def test_a_shared_value_channel_takes_the_largest_of_its_query_heads() -> None:
-    channels = Channels("o", "v", ("o",), heads=(2, 2))
+    channels = Channels("o", ("v",), ("o",), heads=(2, 2))
     read = np.array([1, 5, 3, 2, 0, 0, 7, 1], np.float32)  # 2 x 2 heads of 2 channels
     assert channels.largest(read).tolist() == [3, 5, 7, 1]
     written = np.array([1, 2, 3, 4], np.int32)
@@ -102,7 +102,7 @@ def test_a_shared_value_channel_takes_the_largest_of_its_query_heads() -> None:
 
 
 def test_channels_out_of_use_keep_bounded_weights(base: Checkpoint) -> None:
-    channels = layer_channels(base.config, 0)
+    channels = base.config.layer_channels(0)
     inputs = {
         name.matrix: np.zeros((3, base.shape(name.readers[0])[1]), np.float32) for name in channels
     }
@@ -116,7 +116,7 @@ def test_rows_and_columns_of_one_tensor_are_both_folded(
     base: Checkpoint, folded: FoldedCheckpoint, scales: dict[Channels, Exponents]
 ) -> None:
     name = "model.layers.0.self_attn.v_proj.weight"
-    qkv, o, *_ = layer_channels(base.config, 0)
+    qkv, o, *_ = base.config.layer_channels(0)
     expected = np.ldexp(np.ldexp(base.tensor(name), scales[qkv]), -scales[o][:, None])
     assert np.array_equal(folded.tensor(name), expected)
     assert np.array_equal(folded.rows(name, 3, 9), expected[3:9])

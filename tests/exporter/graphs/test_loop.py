@@ -12,8 +12,8 @@ import pytest
 
 from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
-from foggen_exporter.graphs.extra_graphs import LOOP_FILE, ExtraGraphs
-from foggen_exporter.graphs.loop_tables import LoopTables
+from foggen_exporter.graphs.loop import LOOP_FILE, write_loop
+from foggen_exporter.graphs.loop_parts import LoopTables
 from foggen_exporter.recipes.recipe import find_recipe
 from foggen_exporter.text.reply_template import load_template
 from foggen_exporter.weights.checkpoint import Checkpoint
@@ -147,8 +147,8 @@ def test_a_long_answer_grows_the_cache(bundle_with_loop: BundleWithLoop, tmp_pat
     files = {name: info for name, info in manifest.files.items() if name != LOOP_FILE}
     graph = replace(manifest.graph, loop_file=None)
     replace(manifest, model=model, graph=graph, files=files).save(bundle)
-    extra = ExtraGraphs(bundle / manifest.graph.file, model)
-    extra.write_loop(manifest.template, manifest.prompt, SNAPSHOT_FILE)
+    snapshot = bundle / SNAPSHOT_FILE
+    write_loop(bundle / manifest.graph.file, model, manifest.template, manifest.prompt, snapshot)
     with opened(bundle) as foggen:
         ids = foggen.prompt_ids(QUESTIONS[0])
         expected = written(foggen.model, ids, kept=True, limit=60)

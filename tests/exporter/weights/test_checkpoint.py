@@ -17,7 +17,6 @@ from transformers import Qwen3ForCausalLM
 
 from foggen_exporter.architectures.layers import embed, embed_all
 from foggen_exporter.weights.checkpoint import Checkpoint
-from foggen_exporter.weights.row_chunks import SingleRows
 from foggen_exporter.weights.tensor_files import TensorFiles
 from foggen_runtime.errors import CheckpointError
 from tests.support.checkpoints import (
@@ -251,9 +250,8 @@ def test_rows_of_many_tokens_are_read_at_once(
     one, other = embed_all(checkpoint, [ids[:3], ids[3:]])
     assert len(opened) == 2
     np.testing.assert_array_equal(np.concatenate([one, other], axis=1), rows)
-    (single,) = SingleRows(checkpoint, LM_HEAD, tuple(ids))()
+    np.testing.assert_array_equal(checkpoint.take(LM_HEAD, ids), rows[0])
     assert len(opened) == 3
-    np.testing.assert_array_equal(single, rows[0])
 
 
 def test_single_rows_are_checked_too(directory: Path) -> None:
@@ -284,7 +282,7 @@ def test_the_fingerprint_sees_one_changed_value_and_another_type(directory: Path
 
 def test_without_an_lm_head_the_embedding_is_the_head(directory: Path) -> None:
     checkpoint = Checkpoint.open(directory)
-    assert (checkpoint.lm_head, checkpoint.warnings) == ("tied", ())
+    assert (checkpoint.tied, checkpoint.warnings) == (True, ())
     np.testing.assert_array_equal(checkpoint.tensor(LM_HEAD), checkpoint.tensor(EMBEDDING))
 
 
@@ -293,13 +291,13 @@ def test_an_equal_lm_head_is_tied_whatever_the_flag(directory: Path, flag: bool)
     add_equal_lm_head(directory)
     edit_json(directory / "config.json", lambda config: config.update(tie_word_embeddings=flag))
     checkpoint = Checkpoint.open(directory)
-    assert (checkpoint.lm_head, checkpoint.warnings) == ("tied", ())
+    assert (checkpoint.tied, checkpoint.warnings) == (True, ())
 
 
 def test_another_lm_head_is_untied(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, TinyQwen3(tie_word_embeddings=False))
     checkpoint = Checkpoint.open(tmp_path)
-    assert (checkpoint.lm_head, checkpoint.warnings) == ("untied", ())
+    assert (checkpoint.tied, checkpoint.warnings) == (False, ())
     np.testing.assert_array_equal(checkpoint.tensor(LM_HEAD), _loaded(tmp_path)[LM_HEAD].numpy())
 
 
@@ -313,7 +311,7 @@ def test_another_lm_head_goes_before_the_flag_as_in_transformers(
     checkpoint = Checkpoint.open(directory)
     loaded = _loaded(directory)
     assert not torch.equal(loaded[LM_HEAD], loaded[EMBEDDING])
-    assert checkpoint.lm_head == "untied"
+    assert not checkpoint.tied
     for name in (LM_HEAD, EMBEDDING):
         np.testing.assert_array_equal(checkpoint.tensor(name), loaded[name].numpy())
     (warning,) = checkpoint.warnings

@@ -15,7 +15,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import Qwen3ForCausalLM
 
-from foggen_exporter.weights.checkpoint import Checkpoint, TensorSource
+from foggen_exporter.architectures.decoder import TensorSource
+from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_exporter.weights.lora import MergedCheckpoint
 from foggen_runtime.errors import CheckpointError
 from tests.support.checkpoints import EMBEDDING, LM_HEAD, TinyQwen3, edit_json, write_checkpoint
@@ -115,7 +116,7 @@ def test_weights_are_those_that_peft_merges(
     name = "model.layers.1.self_attn.q_proj.weight"
     assert not np.allclose(merged.tensor(name), base.tensor(name), rtol=1e-2)
     _assert_equal_weights(merged, _merged_by_peft(bases["tied"], adapter))
-    assert (merged.lm_head, merged.warnings) == ("tied", ())
+    assert (merged.tied, merged.warnings) == (True, ())
 
 
 def test_a_flag_for_other_layers_changes_nothing(adapter: Path, bases: dict[str, Path]) -> None:
@@ -161,7 +162,7 @@ def test_embedding_and_head_of_an_untied_base_are_those_that_peft_merges(
     adapter = _write_adapter(bases["untied"], tmp_path, r=4, **config)
     merged = _merged(bases["untied"], adapter)
     _assert_equal_weights(merged, _merged_by_peft(bases["untied"], adapter))
-    assert (merged.lm_head, merged.warnings) == ("untied", ())
+    assert (merged.tied, merged.warnings) == (False, ())
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_changing_one_side_of_a_tied_base_unties_it(
     """The judge is the adapted model itself: PEFT's merging adds to the shared weight instead."""
     adapter = _write_adapter(bases["tied"], tmp_path, r=4, **config)
     merged = _merged(bases["tied"], adapter)
-    assert merged.lm_head == "untied"
+    assert not merged.tied
     (warning,) = merged.warnings
     assert warning.startswith(f"the adapter changes {touched}, which the checkpoint ties")
     _assert_equal_logits(merged, bases["tied"], adapter)
@@ -195,7 +196,7 @@ def test_changing_both_sides_alike_keeps_them_tied(
 ) -> None:
     adapter = _write_adapter(bases["tied"], tmp_path, r=4, ensure_weight_tying=True, **config)
     merged = _merged(bases["tied"], adapter)
-    assert (merged.lm_head, merged.warnings) == ("tied", ())
+    assert (merged.tied, merged.warnings) == (True, ())
     base = Checkpoint.open(bases["tied"])
     assert not np.allclose(merged.tensor(EMBEDDING), base.tensor(EMBEDDING), rtol=1e-2)
     _assert_equal_logits(merged, bases["tied"], adapter)
@@ -347,7 +348,7 @@ def test_a_pointer_of_git_lfs_is_called_one(
 def test_a_rounded_copy_of_the_base_is_recognized(adapter: Path, bases: dict[str, Path]) -> None:
     weight = _model(bases["tied"]).state_dict()["model.layers.0.self_attn.q_proj.weight"]
     _edit(adapter, lambda tensors: tensors.update({f"{Q_PROJ}.base_layer.weight": weight.half()}))
-    assert _merged(bases["tied"], adapter).lm_head == "tied"
+    assert _merged(bases["tied"], adapter).tied
 
 
 def test_missing_files_are_named(adapter: Path, bases: dict[str, Path]) -> None:

@@ -1,0 +1,8 @@
+"""The families that are built, by the class that `config.json` names."""
+
+from foggen_exporter.architectures.decoder import Decoder
+from foggen_exporter.architectures.qwen3 import Qwen3
+
+ARCHITECTURES: dict[str, type[Decoder]] = {
+    "Qwen3ForCausalLM": Qwen3,
+}
