@@ -50,7 +50,7 @@ def export(workspace: Workspace, recipe: str) -> Path:
     directory.mkdir(parents=True)
     settings = ExportSettings(RECIPES[recipe], load_template("mcq"), genai=True)
     checkpoint = Checkpoint.open(workspace.checkpoint)
-    for _ in Export(checkpoint, Origin("random"), settings, directory).steps():
+    for _ in Export.of(checkpoint, Origin("random"), settings, directory).steps():
         pass
     return directory
 

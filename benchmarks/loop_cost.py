@@ -73,7 +73,7 @@ def export(workspace: Workspace, way: Way) -> Path:
             loop=True,
         )
         checkpoint = Checkpoint.open(workspace.checkpoint)
-        for _ in Export(checkpoint, Origin("random"), settings, directory).steps():
+        for _ in Export.of(checkpoint, Origin("random"), settings, directory).steps():
             pass
     return directory
 

@@ -80,7 +80,7 @@ def export(recipe: str, directory: Path) -> Path:
     directory.mkdir()
     settings = ExportSettings(RECIPES[recipe], load_template("mcq"), loop=True)
     checkpoint = Checkpoint.open(TINY / "checkpoint")
-    for _ in Export(checkpoint, Origin("tiny-foggen"), settings, directory).steps():
+    for _ in Export.of(checkpoint, Origin("tiny-foggen"), settings, directory).steps():
         pass
     return directory
 

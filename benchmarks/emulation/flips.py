@@ -60,7 +60,7 @@ def export(recipe: Recipe, directory: Path) -> Path:
     directory.mkdir()
     settings = ExportSettings(recipe, load_template("mcq"))
     checkpoint = Checkpoint.open(TINY / "checkpoint")
-    for _ in Export(checkpoint, Origin("tiny-foggen"), settings, directory).steps():
+    for _ in Export.of(checkpoint, Origin("tiny-foggen"), settings, directory).steps():
         pass
     return directory
 

@@ -120,7 +120,7 @@ def _opened(request: "Request", path: Path, origin: Origin) -> MakeExport:
         source = MergedCheckpoint.open(source, request.adapter)
     for warning in source.warnings:
         warn(warning)
-    return partial(Export, source, origin)
+    return partial(Export.of, source, origin)
 
 
 def _check_apart(judging: Judging, calibration: CalibrationSet) -> None:
@@ -133,8 +133,8 @@ def _check_apart(judging: Judging, calibration: CalibrationSet) -> None:
 
 
 def _write(export: BundleExport) -> None:
-    if export.cost:
-        note(export.cost)
+    if cost := export.cost():
+        note(cost)
     with tqdm(total=export.step_count, unit="step", disable=is_quiet() or None) as bar:
         for step in export.steps():
             bar.set_description(step)

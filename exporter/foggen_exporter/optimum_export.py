@@ -176,9 +176,9 @@ class OptimumExport:
         """How many names `steps` yields."""
         return 3 + self._settings.prefix_snapshot
 
-    @property
-    def cost(self) -> None:
+    def cost(self) -> str | None:
         """Nothing is calibrated."""
+        return None
 
     def steps(self) -> Iterator[str]:
         """Write the bundle, yielding the name of each step before it is taken.

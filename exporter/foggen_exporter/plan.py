@@ -1,14 +1,138 @@
-"""What can be refused before anything that takes long: calibrating, tracing, writing weights."""
+"""What a bundle will be made of, and what can be refused before anything that takes long."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from transformers import AutoConfig
 
 from foggen_exporter.architectures.config import DecoderConfig
+from foggen_exporter.architectures.decoder import TensorSource
+from foggen_exporter.calibration.budget import WeightSizes
+from foggen_exporter.export_settings import ExportSettings, Origin
+from foggen_exporter.graphs.loop_parts import LoopTables
 from foggen_exporter.graphs.matmul import check_blocks
 from foggen_exporter.recipes.recipe import Recipe
-from foggen_runtime.bundle.manifest import PromptInfo, TemplateInfo
+from foggen_exporter.text.conversation import Conversation, Speaker
+from foggen_exporter.text.prompt import head_info
+from foggen_exporter.text.tokenizer_files import write_tokenizer
+from foggen_runtime.bundle.manifest import HeadInfo, PromptInfo, TemplateInfo
 from foggen_runtime.decide.trie import TemplateTrie
 from foggen_runtime.errors import CheckpointError, ConfigError
 from foggen_runtime.text.tokenizer import QuestionTokenizer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a bundle will be made of; a step that finds out more returns another plan.
+
+    Attributes:
+        source: The checkpoint, folded once that is done.
+        recipe: How its weights are stored: with mixed bits, once those are chosen.
+        origin: Where the checkpoint came from.
+        settings: What was asked for.
+        directory: Where the bundle goes; the tokenizer is there.
+        tokenizer: The bundle's.
+        prompt: For the manifest.
+        template: For the manifest.
+        eos_token_ids: What ends a reply.
+        head: The tokens that get logits, if not all do.
+        positions: The most tokens of prompt and answer.
+        notes: Sentences to show to the user beforehand.
+    """
+
+    source: TensorSource
+    recipe: Recipe
+    origin: Origin
+    settings: ExportSettings
+    directory: Path
+    tokenizer: QuestionTokenizer
+    prompt: PromptInfo
+    template: TemplateInfo
+    eos_token_ids: tuple[int, ...]
+    head: HeadInfo | None
+    positions: int
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, source: TensorSource, origin: Origin, settings: ExportSettings, directory: Path
+    ) -> Self:
+        """Write the tokenizer, derive everything small, and refuse whatever cannot be exported.
+
+        Args:
+            source: The checkpoint.
+            origin: Where it came from.
+            settings: What to make of it.
+            directory: An empty directory to write to.
+
+        Raises:
+            CheckpointError: The tokenizer does not go with the model, a block size does not divide
+                a weight, or values are not finite.
+            ConfigError: The template does not go with the tokenizer, the context length holds no
+                question, the budget is too small, or the loop cannot read the template.
+        """
+        config = source.config
+        speaker = Speaker(
+            source.directory,
+            origin.adapter,
+            AutoConfig.for_model(config.model_type),
+            config.vocab_size,
+            config.eos_token_ids,
+        )
+        said = Conversation.of(speaker, settings.template)
+        template, head = said.template, None
+        if settings.head == "choices":
+            head = head_info(said.tokenizer, settings.template, said.eos_token_ids)
+            # Nothing says what else the model would have written.
+            template = replace(template, min_template_probability=0.0)
+        tokenizer = write_tokenizer(said.tokenizer, settings.template, said.prompt, directory)
+        limit = config.max_position_embeddings
+        length = positions(settings.context_length, limit, tokenizer, said.prompt, template)
+        plan = cls(
+            source,
+            settings.recipe,
+            origin,
+            settings,
+            directory,
+            tokenizer,
+            said.prompt,
+            template,
+            said.eos_token_ids,
+            head,
+            length,
+            said.notes,
+        )
+        plan.check()
+        return plan
+
+    def check(self) -> None:
+        """Refuse whatever cannot be exported; raises as `of` does."""
+        check_matrices(self.source.config, self.recipe)
+        if self.recipe.finer:
+            self.weight_sizes().room(self.settings.budget)
+        if self.settings.loop:
+            LoopTables.of(self.template)
+        if self.recipe.calibrated:
+            # Otherwise each weight is read, and checked, before anything else takes long.
+            self.source.check_finite()
+
+    @property
+    def tail(self) -> int:
+        """How many last positions get logits: as many as tell the level from one pass."""
+        return TemplateTrie.of(self.template).rows_needed(self.template.answer_prefix_ids)
+
+    @property
+    def head_ids(self) -> tuple[int, ...] | None:
+        """The only tokens that get logits; None for all."""
+        return self.head.token_ids if self.head else None
+
+    def weight_sizes(self) -> WeightSizes:
+        """Return what the groups of weights take, for a recipe of mixed bits."""
+        beside = 0 if self.source.tied else self.source.config.vocab_size
+        rows = len(self.head.token_ids) if self.head else beside
+        return WeightSizes.of(self.source, self.recipe, self.positions, rows)
 
 
 def positions(

@@ -54,7 +54,7 @@ def spaceless(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def model_of(checkpoint: Path, directory: Path, head: HeadKind) -> LocalModel:
     settings = ExportSettings(find_recipe("fp32"), MCQ, head=head)
-    for _ in Export(Checkpoint.open(checkpoint), Origin("tiny"), settings, directory).steps():
+    for _ in Export.of(Checkpoint.open(checkpoint), Origin("tiny"), settings, directory).steps():
         pass
     return LocalModel(Bundle.open(directory), OPTIONS)
 

@@ -35,7 +35,7 @@ def choices_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("choices")
     settings = ExportSettings(find_recipe("int4"), MCQ, head="choices")
     source = Checkpoint.open(TINY / "checkpoint")
-    for _ in Export(source, Origin("tiny"), settings, directory).steps():
+    for _ in Export.of(source, Origin("tiny"), settings, directory).steps():
         pass
     return directory
 

@@ -32,7 +32,7 @@ OTHER_QUESTIONS = CalibrationSet(("Which is larger?\nA) 3\nB) 5", "Pick the tool
 
 def export(directory: Path, settings: ExportSettings, checkpoint: Path) -> tuple[Export, list[str]]:
     directory.mkdir()
-    job = Export(Checkpoint.open(checkpoint), Origin("tiny"), settings, directory)
+    job = Export.of(Checkpoint.open(checkpoint), Origin("tiny"), settings, directory)
     return job, list(job.steps())
 
 

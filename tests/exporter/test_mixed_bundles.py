@@ -41,7 +41,7 @@ _EIGHT = {
 def export(directory: Path, settings: ExportSettings) -> Path:
     directory.mkdir()
     source = Checkpoint.open(TINY / "checkpoint")
-    for _ in Export(source, Origin("tiny"), settings, directory).steps():
+    for _ in Export.of(source, Origin("tiny"), settings, directory).steps():
         pass
     return directory
 

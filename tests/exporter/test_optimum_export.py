@@ -53,7 +53,7 @@ def export(
     directory.mkdir()
     origin = Origin("tiny", adapter=adapter)
     made = OptimumExport(OptimumCheckpoint.open(CHECKPOINT), origin, settings, directory)
-    assert made.cost is None
+    assert made.cost() is None
     assert len(list(made.steps())) == made.step_count
     return Manifest.load(directory)
 

@@ -50,7 +50,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         find_recipe(request.param), load_template("mcq"), loop=True, genai=True
     )
     checkpoint = Checkpoint.open(TINY / "checkpoint")
-    for _ in Export(checkpoint, Origin("tiny"), settings, bundle).steps():
+    for _ in Export.of(checkpoint, Origin("tiny"), settings, bundle).steps():
         pass
     lines = (TINY / "heldout.jsonl").read_text(encoding="utf-8").splitlines()[:20]
     options = OpenOptions(engine=EngineOptions(threads=1, spinning=False))

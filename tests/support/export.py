@@ -13,7 +13,7 @@ def export_bundle(checkpoint: Path, directory: Path, quant: str) -> Path:
     """Export a checkpoint with default settings."""
     directory.mkdir(parents=True, exist_ok=True)
     settings = ExportSettings(find_recipe(quant), load_template("mcq"))
-    export = Export(Checkpoint.open(checkpoint), Origin(checkpoint.name), settings, directory)
+    export = Export.of(Checkpoint.open(checkpoint), Origin(checkpoint.name), settings, directory)
     for _ in export.steps():
         pass
     return directory

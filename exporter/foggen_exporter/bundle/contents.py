@@ -26,9 +26,8 @@ class BundleExport(Protocol):
     def step_count(self) -> int:
         """How many names `steps` yields."""
 
-    @property
     def cost(self) -> str | None:
-        """What it will take, in a sentence, if that is worth one."""
+        """Find out what it will take, in a sentence, if that is worth one."""
 
     def steps(self) -> Iterator[str]:
         """Write the bundle, yielding the name of each step before it is taken."""

@@ -47,7 +47,7 @@ def bundle_with_loop(tmp_path_factory: pytest.TempPathFactory) -> BundleWithLoop
             loop=True,
         )
         checkpoint = Checkpoint.open(TINY / "checkpoint")
-        for _ in Export(checkpoint, Origin("tiny"), settings, directory).steps():
+        for _ in Export.of(checkpoint, Origin("tiny"), settings, directory).steps():
             pass
         return directory
 
