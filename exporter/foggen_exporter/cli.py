@@ -6,12 +6,12 @@ import shlex
 import signal
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
+from foggen_exporter.request import GraphKind, HeadKind, Request
 from foggen_exporter.workstation import WorkstationCommand, require_extra
 from foggen_runtime.commands.command_line import (
     BundleType,
@@ -22,58 +22,12 @@ from foggen_runtime.commands.command_line import (
 from foggen_runtime.commands.terminal import note, quiet_option
 
 if TYPE_CHECKING:
-    from foggen_exporter.export_settings import HeadKind
     from foggen_runtime.bundle.manifest import Manifest
 
 DEFAULT_CHECKPOINT = "issai/foggen"
-# As `recipes` and `export_settings.HeadKind` have them: every TAB would wait for those modules.
+# As `recipes.recipe` has them: every TAB would wait for that module.
 RECIPE_NAMES = ("fp32", "int8", "int8-weight", "int4", "int4-gptq", "int4-mixed")
 BLOCK_SIZES = (32, 64, 128)
-HEAD_KINDS = ("full", "choices")
-
-GraphKind = Literal["foggen", "optimum"]
-
-
-@dataclass(frozen=True)
-class Request:
-    """The command line, as typed."""
-
-    checkpoint: str
-    name: str | None
-    revision: str | None
-    adapter: Path | None
-    quant: str
-    graph: GraphKind
-    output: Path | None
-    template: str
-    tau: float
-    context_length: int
-    prefix_snapshot: bool
-    calibration: Path | None
-    block_size: int | None
-    symmetric: bool
-    budget: float | None
-    loop: bool
-    genai: bool
-    head: "HeadKind"
-    data: Path | None
-    report: Path | None
-    max_flip_rate: float | None
-    force: bool
-    as_json: bool
-
-    @property
-    def origin(self) -> str:
-        """The checkpoint's hub id, or its directory's name without the way to it."""
-        path = Path(self.checkpoint)
-        return path.resolve().name if path.is_dir() else self.checkpoint
-
-    @property
-    def target(self) -> Path:
-        """Where the bundle goes: `./<name>-<recipe>` unless said otherwise."""
-        name = self.name or self.origin.rpartition("/")[2]
-        return self.output or Path(f"{name}-{self.quant}")
-
 
 _EPILOG = exit_codes(
     130,
@@ -123,7 +77,7 @@ _EPILOG = exit_codes(
 )
 @click.option(
     "--head",
-    type=Choice(HEAD_KINDS),
+    type=Choice(get_args(HeadKind)),
     default="full",
     show_default=True,
     help="Which tokens the model can write: with `choices` only those of a multiple-choice reply, "

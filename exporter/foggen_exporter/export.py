@@ -20,6 +20,7 @@ from foggen_exporter.architectures.decoder import (
     graph_inputs,
     graph_outputs,
 )
+from foggen_exporter.architectures.layers import layer_caches
 from foggen_exporter.bundle.contents import (
     GRAPH_FILE,
     MIN_ONNXRUNTIME,
@@ -27,7 +28,6 @@ from foggen_exporter.bundle.contents import (
     file_infos,
     save_manifest,
 )
-from foggen_exporter.bundle.prefix import layer_caches
 from foggen_exporter.calibration.activations import CalibrationPrompts, layer_inputs
 from foggen_exporter.calibration.budget import choose_finer
 from foggen_exporter.calibration.calibration import calibration_prompts

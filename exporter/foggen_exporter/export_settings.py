@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from foggen_exporter.calibration.calibration import CalibrationSet
 from foggen_exporter.recipes.recipe import Recipe
+from foggen_exporter.request import HeadKind
 from foggen_exporter.text.reply_template import Template
 from foggen_runtime.errors import ConfigError
-
-HeadKind = Literal["full", "choices"]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -22,6 +21,7 @@ from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.judging import Judging, Wishes
 from foggen_exporter.optimum_export import OptimumCheckpoint, OptimumExport, check_settings
 from foggen_exporter.recipes.recipe import find_recipe
+from foggen_exporter.request import Request
 from foggen_exporter.text.reply_template import load_template
 from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_exporter.weights.locating import resolve_checkpoint
@@ -33,9 +33,6 @@ from foggen_runtime.errors import ConfigError
 from foggen_runtime.files import check_utf8
 from foggen_runtime.placing import Place
 
-if TYPE_CHECKING:
-    from foggen_exporter.cli import Request
-
 REFERENCE_RECIPE = "fp32"
 
 _NAME = re.compile(r"\w[\w.-]*")
@@ -43,7 +40,7 @@ _NAME = re.compile(r"\w[\w.-]*")
 MakeExport = Callable[[ExportSettings, Path], BundleExport]
 
 
-def export(request: "Request") -> Manifest:
+def export(request: Request) -> Manifest:
     """Write the bundle, and judge it where that is asked for.
 
     Raises:
@@ -80,7 +77,7 @@ def export(request: "Request") -> Manifest:
     return Manifest.load(target)
 
 
-def _settings(request: "Request") -> ExportSettings:
+def _settings(request: Request) -> ExportSettings:
     """Return what to make of the checkpoint."""
     recipe = find_recipe(request.quant).with_blocks(request.block_size, symmetric=request.symmetric)
     calibration = CalibrationSet.built_in()
@@ -111,7 +108,7 @@ def _clear(target: Path) -> None:
         warn(f"{path} is of another export; if none runs, remove it")
 
 
-def _opened(request: "Request", path: Path, origin: Origin) -> MakeExport:
+def _opened(request: Request, path: Path, origin: Origin) -> MakeExport:
     """Open the checkpoint in a directory, and return what makes exports of it."""
     if request.graph == "optimum":
         return partial(OptimumExport, OptimumCheckpoint.open(path), origin)

@@ -11,8 +11,9 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from foggen_exporter.export import Export
-from foggen_exporter.export_settings import ExportSettings, HeadKind, Origin
+from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.recipes.recipe import find_recipe
+from foggen_exporter.request import HeadKind
 from foggen_exporter.text.prompt import head_info, save_tokenizer, template_info
 from foggen_exporter.text.reply_template import load_template
 from foggen_exporter.weights.checkpoint import Checkpoint

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import onnx
@@ -20,9 +19,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import Qwen3ForCausalLM
 
 from foggen_exporter import cli
-from foggen_exporter.bundle.prefix import prefix_snapshot
 from foggen_exporter.cli import export_command
-from foggen_exporter.export_settings import HeadKind
 from foggen_exporter.packaging import android
 from foggen_exporter.packaging import cli as packaging_cli
 from foggen_exporter.packaging.targets import TARGETS
@@ -38,6 +35,7 @@ from tests.runtime.ask.test_foggen import QUESTIONS
 from tests.support.checkpoints import edit_json, edit_tensors
 from tests.support.hub_server import HubRepository, running_hub
 from tests.support.interrupted import interrupted
+from tests.support.snapshots import prefix_snapshot
 
 CHECKPOINT = TINY / "checkpoint"
 ROOT = TINY.parent.parent
@@ -470,7 +468,6 @@ def test_ctrl_c_leaves_what_was_there(tmp_path: Path, before: bool) -> None:
 
 
 def test_choices_that_are_written_twice_are_the_same() -> None:
-    assert get_args(HeadKind) == cli.HEAD_KINDS
     assert (*RECIPES,) == cli.RECIPE_NAMES
     assert BLOCK_SIZES == cli.BLOCK_SIZES
     assert (*TARGETS,) == packaging_cli.LINUX

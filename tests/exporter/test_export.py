@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pytest
 
 from foggen_exporter.bundle.directory import bundle_directory
-from foggen_exporter.bundle.prefix import prefix_snapshot
 from foggen_exporter.calibration.calibration import CalibrationSet
 from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
@@ -25,6 +24,7 @@ from foggen_runtime.placing import Place
 from tests.conftest import TINY, BundleOf
 from tests.support.export import export_bundle
 from tests.support.outliers import Outliers, add_outliers
+from tests.support.snapshots import prefix_snapshot
 
 Float32 = npt.NDArray[np.float32]
 OTHER_QUESTIONS = CalibrationSet(("Which is larger?\nA) 3\nB) 5", "Pick the tool.\nA) axe\nB) fig"))

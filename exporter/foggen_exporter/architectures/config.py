@@ -1,12 +1,11 @@
 """The shape of a decoder-only language model, as `config.json` says it, and what follows from it.
 
-A family of models says the rest of itself: what it must say is abstract here, and what it may say
-has a value here that changes nothing.
+Here is what nearly all families have in common: attention and a gated MLP, a norm before each. A
+family says where it differs.
 """
 
 import dataclasses
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -40,7 +39,7 @@ _FULL_ATTENTION = "full_attention"
 
 
 @dataclass(frozen=True)
-class DecoderConfig(ABC):
+class DecoderConfig:
     """The shape of a model; fields are named as in `config.json`."""
 
     vocab_size: int
@@ -63,15 +62,55 @@ class DecoderConfig(ABC):
     only_built: ClassVar[Mapping[str, object]]
     layer_types_built: ClassVar[tuple[str, ...]] = ("full_attention",)
     # The matrices that a layer multiplies with, each of tensors one below the other.
-    matrices: ClassVar[Mapping[str, tuple[str, ...]]]
+    matrices: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        "o_proj": ("self_attn.o_proj",),
+        "gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
+        "down_proj": ("mlp.down_proj",),
+    }
+    # The norm before the MLP.
+    mlp_norm: ClassVar[str] = "post_attention_layernorm"
 
-    @abstractmethod
-    def layer_tensors(self) -> dict[str, Sizes]:
-        """Return the shapes of a layer's tensors by their names, without `model.layers.0.`."""
+    def layer_vectors(self) -> dict[str, Sizes]:
+        """Return the shapes of a layer's norms, and of biases, without `model.layers.0.`."""
+        hidden = {"hidden_size": self.hidden_size}
+        return {"input_layernorm.weight": hidden, f"{self.mlp_norm}.weight": hidden}
 
-    @abstractmethod
+    def layer_matrices(self) -> dict[str, Sizes]:
+        """Return the shapes of a layer's matrices, without `model.layers.0.`."""
+        hidden = {"hidden_size": self.hidden_size}
+        inner = {"intermediate_size": self.intermediate_size}
+        queries = {"num_attention_heads * head_dim": self.num_attention_heads * self.head_dim}
+        keys = {"num_key_value_heads * head_dim": self.num_key_value_heads * self.head_dim}
+        return {
+            "self_attn.q_proj.weight": queries | hidden,
+            "self_attn.k_proj.weight": keys | hidden,
+            "self_attn.v_proj.weight": keys | hidden,
+            "self_attn.o_proj.weight": hidden | queries,
+            "mlp.gate_proj.weight": inner | hidden,
+            "mlp.up_proj.weight": inner | hidden,
+            "mlp.down_proj.weight": hidden | inner,
+        }
+
     def layer_channels(self, index: int) -> tuple[Channels, ...]:
-        """Return the channels inside a layer that may be scaled: it computes the same."""
+        """Return the channels inside a layer that may be scaled: it computes the same.
+
+        From norms to products, from values to o, and from up to down. Folded values are scaled in
+        the KV cache too.
+        """
+        heads = (self.num_key_value_heads, self.num_attention_heads // self.num_key_value_heads)
+        layer, product = f"model.layers.{index}", f"layers.{index}"
+        q, k, v, o = (f"{layer}.self_attn.{part}_proj.weight" for part in "qkvo")
+        gate, up, down = (f"{layer}.mlp.{part}_proj.weight" for part in ("gate", "up", "down"))
+        before, middle = f"{layer}.input_layernorm.weight", f"{layer}.{self.mlp_norm}.weight"
+        bias = "self_attn.v_proj.bias"
+        values = (v, f"{layer}.{bias}") if bias in self.layer_vectors() else (v,)
+        return (
+            Channels(f"{product}.qkv_proj", (before,), (q, k, v)),
+            Channels(f"{product}.o_proj", values, (o,), heads),
+            Channels(f"{product}.gate_up_proj", (middle,), (gate, up)),
+            Channels(f"{product}.down_proj", (up,), (down,)),
+        )
 
     @property
     def embedding_scale(self) -> float:
@@ -148,7 +187,7 @@ class DecoderConfig(ABC):
         """Name and shape of every tensor a checkpoint holds, the head's even where it is tied."""
         hidden = {"hidden_size": self.hidden_size}
         vocabulary = {"vocab_size": self.vocab_size} | hidden
-        layer = self.layer_tensors()
+        layer = self.layer_vectors() | self.layer_matrices()
         return {
             EMBEDDING: vocabulary,
             **{
@@ -162,7 +201,7 @@ class DecoderConfig(ABC):
 
     def part_shapes(self, matrix: str) -> list[tuple[int, int]]:
         """Return the (rows, columns) of the tensors of a matrix."""
-        tensors = self.layer_tensors()
+        tensors = self.layer_matrices()
         sizes = [list(tensors[f"{part}.weight"].values()) for part in self.matrices[matrix]]
         return [(rows, columns) for rows, columns in sizes]
 

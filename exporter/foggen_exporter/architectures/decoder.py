@@ -1,6 +1,6 @@
 """A decoder-only language model as an ONNX graph, whatever the family of its layers."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from foggen_exporter.architectures.config import EMBEDDING, LM_HEAD, DecoderConfig
-from foggen_exporter.architectures.layer_graph import LayerGraph, States
+from foggen_exporter.architectures.layer_graph import LayerGraph, States, Weights
 from foggen_exporter.graphs.builder import GraphBuilder, tensor_info
 from foggen_exporter.graphs.matmul import (
     emit_embedding,
@@ -31,15 +31,15 @@ _PAST = ("past_key_values", "past_sequence_length")
 _PRESENT = ("present", "present_sequence_length")
 
 
-class Decoder(DecoderConfig):
-    """A family of models: the shape of one, and how a layer computes."""
+class Decoder(DecoderConfig, ABC):
+    """A model of some family: its shape, and how a layer computes."""
 
     @abstractmethod
     def layer(self, m: LayerGraph, states: States) -> States:
         """Emit a layer, and the norm that follows it."""
 
 
-class TensorSource(Protocol):
+class TensorSource(Weights, Protocol):
     """What exporting reads from: a checkpoint, or one with an adapter merged into it.
 
     `lm_head.weight` can be read whether it is tied or not.
@@ -68,17 +68,11 @@ class TensorSource(Protocol):
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape."""
 
-    def tensor(self, name: str) -> Float32:
-        """Read a whole tensor."""
-
     def rows(self, name: str, start: int, stop: int) -> Float32:
         """Read rows `start` to `stop` of a tensor, along its first axis."""
 
     def take(self, name: str, indices: Sequence[int]) -> Float32:
         """Read single rows of a tensor, in the order of `indices`."""
-
-    def chunks(self, names: Sequence[str]) -> Iterator[Float32]:
-        """Read matrices one below the other, some rows at a time."""
 
     def check_finite(self) -> None:
         """Read all weights once, and check that they are finite."""

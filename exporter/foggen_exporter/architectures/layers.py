@@ -1,6 +1,6 @@
 """The layers of a checkpoint in fp32, with the weights of one in memory at a time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,6 +97,22 @@ def fp32_graph(source: TensorSource, positions: int, tail: int) -> DecoderGraph:
         tail: How many last rows go on after the last layer's attention.
     """
     return DecoderGraph(source, find_recipe("fp32"), positions, tail)
+
+
+def layer_caches(source: TensorSource, ids: Sequence[int]) -> Iterator[LayerCache]:
+    """Run tokens through all layers, and yield what each keeps of them.
+
+    Of a prompt prefix it is the snapshot that a bundle ships. Massive activations sit on a prompt's
+    first tokens, and keeping exactly those tokens' keys and values in full precision spares the
+    quantized layers from them (IntactKV, arXiv 2403.01241; PrefixQuant, arXiv 2410.05265); ours are
+    constant, so they cost nothing on the device.
+    """
+    hidden = embed(source, ids)
+    graph = fp32_graph(source, positions=len(ids), tail=len(ids))
+    for index in range(source.config.num_hidden_layers):
+        output = Layer(graph, index).run(hidden)
+        hidden = output.hidden
+        yield output.cache
 
 
 def embed(source: TensorSource, ids: Sequence[int]) -> Float32:

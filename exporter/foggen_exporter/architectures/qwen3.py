@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from foggen_exporter.architectures.channels import Channels
 from foggen_exporter.architectures.config import Sizes
 from foggen_exporter.architectures.decoder import Decoder
 from foggen_exporter.architectures.layer_graph import LayerGraph, States
@@ -24,51 +23,12 @@ class Qwen3(Decoder):
         "attention_bias": False,
         "use_sliding_window": False,
     }
-    matrices: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        "o_proj": ("self_attn.o_proj",),
-        "gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
-        "down_proj": ("mlp.down_proj",),
-    }
 
-    def layer_tensors(self) -> dict[str, Sizes]:
-        """Return the shapes of a layer's tensors by their names."""
-        hidden = {"hidden_size": self.hidden_size}
-        inner = {"intermediate_size": self.intermediate_size}
+    def layer_vectors(self) -> dict[str, Sizes]:
+        """Return the shapes of a layer's norms: the usual ones, and those of queries and keys."""
         head = {"head_dim": self.head_dim}
-        queries = {"num_attention_heads * head_dim": self.num_attention_heads * self.head_dim}
-        keys = {"num_key_value_heads * head_dim": self.num_key_value_heads * self.head_dim}
-        return {
-            "input_layernorm.weight": hidden,
-            "self_attn.q_proj.weight": queries | hidden,
-            "self_attn.k_proj.weight": keys | hidden,
-            "self_attn.v_proj.weight": keys | hidden,
-            "self_attn.o_proj.weight": hidden | queries,
-            "self_attn.q_norm.weight": head,
-            "self_attn.k_norm.weight": head,
-            "post_attention_layernorm.weight": hidden,
-            "mlp.gate_proj.weight": inner | hidden,
-            "mlp.up_proj.weight": inner | hidden,
-            "mlp.down_proj.weight": hidden | inner,
-        }
-
-    def layer_channels(self, index: int) -> tuple[Channels, ...]:
-        """Return the channels from norms to products, from values to o, and from up to down.
-
-        A folded value projection also scales the values in the KV cache.
-        """
-        heads = (self.num_key_value_heads, self.num_attention_heads // self.num_key_value_heads)
-        layer, product = f"model.layers.{index}", f"layers.{index}"
-        q, k, v, o = (f"{layer}.self_attn.{part}_proj.weight" for part in "qkvo")
-        gate, up, down = (f"{layer}.mlp.{part}_proj.weight" for part in ("gate", "up", "down"))
-        before = f"{layer}.input_layernorm.weight"
-        middle = f"{layer}.post_attention_layernorm.weight"
-        return (
-            Channels(f"{product}.qkv_proj", (before,), (q, k, v)),
-            Channels(f"{product}.o_proj", (v,), (o,), heads),
-            Channels(f"{product}.gate_up_proj", (middle,), (gate, up)),
-            Channels(f"{product}.down_proj", (up,), (down,)),
-        )
+        norms = {"self_attn.q_norm.weight": head, "self_attn.k_norm.weight": head}
+        return super().layer_vectors() | norms
 
     def layer(self, m: LayerGraph, states: States) -> States:
         """Emit one layer, and the norm that follows it."""

@@ -17,7 +17,6 @@ import onnx
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from foggen_exporter.architectures.channels import Channels
 from foggen_exporter.architectures.config import Sizes
 from foggen_exporter.architectures.decoder import Decoder
 from foggen_exporter.architectures.layer_graph import Attention, LayerGraph, States
@@ -25,9 +24,10 @@ from foggen_exporter.architectures.registry import ARCHITECTURES
 from foggen_exporter.calibration.budget import WeightSizes
 from foggen_exporter.calibration.calibration import CalibrationSet
 from foggen_exporter.export import Export
-from foggen_exporter.export_settings import ExportSettings, HeadKind, Origin
+from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.graphs.builder import ALIGNMENT
 from foggen_exporter.recipes.recipe import RECIPES, find_recipe
+from foggen_exporter.request import HeadKind
 from foggen_exporter.text.reply_template import load_template
 from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_runtime.bundle.bundle import Bundle
@@ -53,12 +53,7 @@ class Toy(Decoder):
     genai_type = "toy"
     only_built: ClassVar[Mapping[str, object]] = {"hidden_act": "gelu_pytorch_tanh"}
     layer_types_built = ("full_attention", "sliding_attention")
-    matrices: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        "o_proj": ("self_attn.o_proj",),
-        "gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
-        "down_proj": ("mlp.down_proj",),
-    }
+    mlp_norm = "pre_feedforward_layernorm"
 
     @property
     def embedding_scale(self) -> float:
@@ -72,40 +67,17 @@ class Toy(Decoder):
         local = np.float32(1) / np.power(np.float32(self.local_theta), exponents)
         return {**super().rotary_frequencies(), "local": local}
 
-    def layer_tensors(self) -> dict[str, Sizes]:
-        hidden, inner = {"hidden": self.hidden_size}, {"inner": self.intermediate_size}
+    def layer_vectors(self) -> dict[str, Sizes]:
+        hidden = {"hidden_size": self.hidden_size}
         queries = {"queries": self.num_attention_heads * self.head_dim}
         keys = {"keys": self.num_key_value_heads * self.head_dim}
-        return {
-            "input_layernorm.weight": hidden,
-            "self_attn.q_proj.weight": queries | hidden,
+        return super().layer_vectors() | {
             "self_attn.q_proj.bias": queries,
-            "self_attn.k_proj.weight": keys | hidden,
             "self_attn.k_proj.bias": keys,
-            "self_attn.v_proj.weight": keys | hidden,
             "self_attn.v_proj.bias": keys,
-            "self_attn.o_proj.weight": hidden | queries,
             "post_attention_layernorm.weight": hidden,
-            "pre_feedforward_layernorm.weight": hidden,
-            "mlp.gate_proj.weight": inner | hidden,
-            "mlp.up_proj.weight": inner | hidden,
-            "mlp.down_proj.weight": hidden | inner,
             "post_feedforward_layernorm.weight": hidden,
         }
-
-    def layer_channels(self, index: int) -> tuple[Channels, ...]:
-        heads = (self.num_key_value_heads, self.num_attention_heads // self.num_key_value_heads)
-        layer, product = f"model.layers.{index}", f"layers.{index}"
-        q, k, v, o = (f"{layer}.self_attn.{part}_proj.weight" for part in "qkvo")
-        gate, up, down = (f"{layer}.mlp.{part}_proj.weight" for part in ("gate", "up", "down"))
-        before = f"{layer}.input_layernorm.weight"
-        middle = f"{layer}.pre_feedforward_layernorm.weight"
-        return (
-            Channels(f"{product}.qkv_proj", (before,), (q, k, v)),
-            Channels(f"{product}.o_proj", (v, f"{layer}.self_attn.v_proj.bias"), (o,), heads),
-            Channels(f"{product}.gate_up_proj", (middle,), (gate, up)),
-            Channels(f"{product}.down_proj", (up,), (down,)),
-        )
 
     def layer(self, m: LayerGraph, states: States) -> States:
         normed, residual = states

@@ -12,7 +12,6 @@ from peft import LoraConfig, get_peft_model
 from transformers import Qwen3ForCausalLM
 
 from foggen_exporter.architectures.decoder import TensorSource
-from foggen_exporter.bundle.prefix import prefix_snapshot
 from foggen_exporter.recipes.recipe import find_recipe
 from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_exporter.weights.lora import MergedCheckpoint
@@ -24,6 +23,7 @@ from tests.support.checkpoints import (
     write_checkpoint,
 )
 from tests.support.random_bundle import GraphOnly, export_graph, random_ids
+from tests.support.snapshots import prefix_snapshot
 
 FP32 = find_recipe("fp32")
 Float32 = npt.NDArray[np.float32]

@@ -7,7 +7,6 @@ import numpy.typing as npt
 import pytest
 
 from foggen_exporter.architectures.channels import Channels, Exponents
-from foggen_exporter.bundle.prefix import prefix_snapshot
 from foggen_exporter.calibration.activations import CalibrationPrompts, layer_inputs
 from foggen_exporter.calibration.smoothing import layer_scales
 from foggen_exporter.recipes.recipe import find_recipe
@@ -16,6 +15,7 @@ from foggen_exporter.weights.folding import FoldedCheckpoint
 from tests.support.checkpoints import write_checkpoint
 from tests.support.outliers import Outliers, add_outliers
 from tests.support.random_bundle import export_graph, random_ids
+from tests.support.snapshots import prefix_snapshot
 
 Float32 = npt.NDArray[np.float32]
 IDS = tuple(random_ids(40, 300))
