@@ -199,19 +199,17 @@ class DecoderConfig:
             LM_HEAD: vocabulary,
         }
 
-    def part_shapes(self, matrix: str) -> list[tuple[int, int]]:
-        """Return the (rows, columns) of the tensors of a matrix."""
-        tensors = self.layer_matrices()
-        sizes = [list(tensors[f"{part}.weight"].values()) for part in self.matrices[matrix]]
-        return [(rows, columns) for rows, columns in sizes]
+    def parts(self, matrix: str) -> dict[str, tuple[int, int]]:
+        """Return the (rows, columns) of the tensors that make up a matrix, from top to bottom."""
+        tensors, shapes = self.layer_matrices(), {}
+        for part in self.matrices[matrix]:
+            rows, columns = tensors[f"{part}.weight"].values()
+            shapes[part] = rows, columns
+        return shapes
 
     def matrix_shapes(self, index: int) -> dict[str, tuple[int, int]]:
         """Return the (rows, columns) of a layer's matrices by their names in the graph."""
-        shapes = {matrix: self.part_shapes(matrix) for matrix in self.matrices}
-        return {
-            f"layers.{index}.{matrix}": (sum(rows for rows, _ in parts), parts[0][1])
-            for matrix, parts in shapes.items()
-        }
+        return {f"layers.{index}.{name}": stacked(self.parts(name)) for name in self.matrices}
 
     def vector_lengths(self, positions: int) -> Iterator[int]:
         """Yield how many values each weight of the graph holds that is no matrix.
@@ -224,6 +222,12 @@ class DecoderConfig:
         for sizes in self.expected_tensors().values():
             if len(sizes) == 1:
                 yield from sizes.values()
+
+
+def stacked(parts: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    """Return the (rows, columns) of matrices one below the other."""
+    shapes = list(parts.values())
+    return sum(rows for rows, _ in shapes), shapes[0][1]
 
 
 def check_only_built(document: Mapping[str, object], built: Mapping[str, object]) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from foggen_exporter.architectures.config import DecoderConfig
+from foggen_exporter.architectures.config import DecoderConfig, stacked
 from foggen_exporter.graphs.builder import MICROSOFT, TAIL_START, Attributes, GraphBuilder
 from foggen_exporter.graphs.integer_matmul import integer_product, quantize_rows, scale_rows
 from foggen_exporter.graphs.matmul import emit_matmul
@@ -105,8 +105,10 @@ class LayerGraph:
         """Whether no layer follows."""
         return self.index == self.weights.config.num_hidden_layers - 1
 
-    def op(self, kind: str, inputs: Sequence[str], output: str, attributes: Attributes) -> str:
-        """Add a node of ONNX's own."""
+    def op(
+        self, kind: str, inputs: Sequence[str], output: str, attributes: Attributes | None = None
+    ) -> str:
+        """Add a node of ONNX's own, named by its output."""
         return self.g.op(kind, inputs, f"{self.name}.{output}", attributes)
 
     def vector(self, tensor: str) -> str:
@@ -126,25 +128,20 @@ class LayerGraph:
         x, lacking = (x.values, x.scales) if isinstance(x, Product) else (x, ())
         name = f"{self.name}.{matrix}"
         self.read[name] = x
-        parts = [f"{self.name}.{part}" for part in self.weights.config.matrices[matrix]]
+        shapes = self.weights.config.parts(matrix)
+        parts = {f"{self.name}.{part}": shape for part, shape in shapes.items()}
         form = self.recipe.form(name)
-        shapes = self.weights.config.part_shapes(matrix)
         if form.activation_bits is not None:
             rows = quantize_rows(self.g, x, name)
-            return [
-                Product(
-                    integer_product(self.g, rows, self._matrix(part, [part], [shape])),
-                    (rows.scales, *lacking),
-                )
-                for part, shape in zip(parts, shapes, strict=True)
-            ]
-        packed = emit_matmul(self.g, x, self._matrix(name, parts, shapes), form)
-        if len(parts) == 1:
-            return [Product(packed, lacking)]
-        sizes = [rows for rows, _ in shapes]
-        split = self.g.constant("sizes_" + "_".join(map(str, sizes)), sizes, np.int64)
-        outputs = [f"{part}.product" for part in parts]
-        self.g.op("Split", [packed, split], outputs, {"axis": -1})
+            singles = [self._matrix(part, {part: shape}) for part, shape in parts.items()]
+            outputs = [integer_product(self.g, rows, single) for single in singles]
+            return [Product(output, (rows.scales, *lacking)) for output in outputs]
+        outputs = [emit_matmul(self.g, x, self._matrix(name, parts), form)]
+        if len(parts) > 1:
+            sizes = [rows for rows, _ in parts.values()]
+            split = self.g.constant("sizes_" + "_".join(map(str, sizes)), sizes, np.int64)
+            packed, outputs = outputs, [f"{part}.product" for part in parts]
+            self.g.op("Split", [*packed, split], outputs, {"axis": -1})
         return [Product(output, lacking) for output in outputs]
 
     def scaled(self, product: Product, output: str) -> str:
@@ -153,7 +150,7 @@ class LayerGraph:
 
     def times(self, x: str, product: Product, output: str) -> Product:
         """Multiply with a product, value by value; what its rows lack, the result's lack."""
-        gated = self.op("Mul", [x, product.values], output, {})
+        gated = self.op("Mul", [x, product.values], output)
         return Product(gated, product.scales)
 
     def silu(self, x: str) -> str:
@@ -215,18 +212,15 @@ class LayerGraph:
         end = self.g.constant("tail_end", [np.iinfo(np.int64).max], np.int64)
         one = self.g.constant("one", [1], np.int64)
         cut = (("attention_tail", attended), ("residual_tail", residual))
-        attended, residual = (self.op("Slice", [x, start, end, one], name, {}) for name, x in cut)
+        attended, residual = (self.op("Slice", [x, start, end, one], name) for name, x in cut)
         return attended, residual
 
-    def _matrix(
-        self, name: str, tensors: Sequence[str], shapes: Sequence[tuple[int, int]]
-    ) -> Matrix:
+    def _matrix(self, name: str, parts: Mapping[str, tuple[int, int]]) -> Matrix:
         """Describe tensors one below the other as one matrix."""
-        shape = (sum(rows for rows, _ in shapes), shapes[0][1])
-        names = [f"model.{tensor}.weight" for tensor in tensors]
+        names = [f"model.{part}.weight" for part in parts]
         rows = self.inputs.get(name)
         sample = None if rows is None else InputSample(rows)
-        return Matrix(name, shape, partial(self.weights.chunks, names), sample)
+        return Matrix(name, stacked(parts), partial(self.weights.chunks, names), sample)
 
     def _norm(self, x: str, output: str, tensor: str) -> str:
         gain, epsilon = self.vector(f"{tensor}.weight"), self.weights.config.rms_norm_eps

@@ -68,12 +68,6 @@ class QuantizedRows:
     scales: str
 
 
-def emit_integer_matmul(g: GraphBuilder, x: str, matrix: Matrix) -> str:
-    """Add `x @ matrix.T` as an integer product and return its output's name."""
-    rows = quantize_rows(g, x, matrix.name)
-    return scale_rows(g, integer_product(g, rows, matrix), [rows.scales], matrix.name)
-
-
 def quantize_rows(g: GraphBuilder, x: str, name: str) -> QuantizedRows:
     """Round the rows of `x`, (1, rows, columns), in nodes whose names begin with `name`."""
     magnitudes = g.op("Abs", [x], f"{name}.magnitudes")

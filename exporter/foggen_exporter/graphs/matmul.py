@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 
 from foggen_exporter.graphs.builder import MICROSOFT, Array, Attributes, GraphBuilder
-from foggen_exporter.graphs.integer_matmul import emit_integer_matmul
 from foggen_exporter.graphs.matrix import Matrix
 from foggen_exporter.recipes.block_quantization import (
     BlockFormat,
@@ -43,8 +42,6 @@ def emit_matmul(g: GraphBuilder, x: str, matrix: Matrix, form: WeightFormat) -> 
     Raises:
         CheckpointError: The format's blocks do not divide the matrix's columns.
     """
-    if form.activation_bits is not None:
-        return emit_integer_matmul(g, x, matrix)
     _add_weight(g, matrix, form, _blocks_shape(matrix, form))
     return _product(g, x, matrix, form, Product(matrix.name, f"{matrix.name}.weight"))
 

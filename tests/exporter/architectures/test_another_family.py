@@ -95,7 +95,6 @@ class Toy(Decoder):
                 "Add",
                 [m.scaled(product, f"{part}"), m.vector(f"self_attn.{part}_proj.bias")],
                 f"{part}.biased",
-                {},
             )
             for part, product in zip("qkv", m.products(normed, "qkv_proj"), strict=True)
         )

@@ -5,14 +5,16 @@ import numpy.typing as npt
 import pytest
 
 from foggen_exporter.graphs.builder import GraphBuilder, tensor_info
-from foggen_exporter.graphs.integer_matmul import quantize_channels
-from foggen_exporter.graphs.matmul import emit_matmul
+from foggen_exporter.graphs.integer_matmul import (
+    integer_product,
+    quantize_channels,
+    quantize_rows,
+    scale_rows,
+)
 from foggen_exporter.graphs.matrix import Matrix
-from foggen_runtime.bundle.manifest import WeightFormat
 from foggen_runtime.model.quiet_onnxruntime import ort
 
 Float32 = npt.NDArray[np.float32]
-FORM = WeightFormat(bits=8, symmetric=True, activation_bits=8)
 ROWS, OUTPUTS, INPUTS = 6, 24, 160
 
 
@@ -28,9 +30,9 @@ def matrix() -> Float32:
 @pytest.fixture(scope="module")
 def session(matrix: Float32) -> ort.InferenceSession:
     g = GraphBuilder(weights=None)
-    output = emit_matmul(
-        g, "x", Matrix("y", matrix.shape, lambda: iter([matrix[:10], matrix[10:]])), FORM
-    )
+    rows = quantize_rows(g, "x", "y")
+    chunks = Matrix("y", matrix.shape, lambda: iter([matrix[:10], matrix[10:]]))
+    output = scale_rows(g, integer_product(g, rows, chunks), [rows.scales], "y")
     model = g.model(
         [tensor_info("x", np.float32, [1, "rows", INPUTS])],
         [tensor_info(output, np.float32, [1, "rows", OUTPUTS])],
