@@ -91,23 +91,23 @@ class Plan:
         limit = config.max_position_embeddings
         length = positions(settings.context_length, limit, tokenizer, said.prompt, template)
         plan = cls(
-            source,
-            settings.recipe,
-            origin,
-            settings,
-            directory,
-            tokenizer,
-            said.prompt,
-            template,
-            said.eos_token_ids,
-            head,
-            length,
-            said.notes,
+            source=source,
+            recipe=settings.recipe,
+            origin=origin,
+            settings=settings,
+            directory=directory,
+            tokenizer=tokenizer,
+            prompt=said.prompt,
+            template=template,
+            eos_token_ids=said.eos_token_ids,
+            head=head,
+            positions=length,
+            notes=said.notes,
         )
-        plan.check()
+        plan._check()
         return plan
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Refuse whatever cannot be exported; raises as `of` does."""
         check_matrices(self.source.config, self.recipe)
         if self.recipe.finer:

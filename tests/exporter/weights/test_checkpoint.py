@@ -17,6 +17,7 @@ from transformers import Qwen3ForCausalLM
 
 from foggen_exporter.architectures.layers import embed, embed_all
 from foggen_exporter.weights.checkpoint import Checkpoint
+from foggen_exporter.weights.folding import FoldedCheckpoint
 from foggen_exporter.weights.tensor_files import TensorFiles
 from foggen_runtime.errors import CheckpointError
 from tests.support.checkpoints import (
@@ -71,6 +72,19 @@ def test_other_float_types_are_read_exactly(dtype: torch.dtype, tmp_path: Path) 
     name = "model.layers.1.mlp.down_proj.weight"
     expected = _loaded(tmp_path)[name].numpy()
     np.testing.assert_array_equal(Checkpoint.open(tmp_path).tensor(name), expected)
+
+
+def test_chunks_are_the_rows_of_all_tensors_in_order(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foggen_exporter.weights.tensor_files._CHUNK_ROWS", 100)
+    names = [f"model.layers.1.self_attn.{part}_proj.weight" for part in "qk"]
+    tensors, checkpoint = _loaded(directory), Checkpoint.open(directory)
+    for source in (checkpoint, FoldedCheckpoint.of(checkpoint, {})):
+        chunks = list(source.chunks(names))
+        assert [len(chunk) for chunk in chunks] == [100, 100, 56, 100, 28]
+        expected = np.concatenate([tensors[name].numpy() for name in names])
+        np.testing.assert_array_equal(np.concatenate(chunks), expected)
 
 
 def test_rows_are_a_part_of_the_tensor(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
