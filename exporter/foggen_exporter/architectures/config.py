@@ -13,6 +13,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from foggen_exporter.architectures.channels import Channels
+from foggen_exporter.graphs.matrix import Shape, stacked_shape
 from foggen_exporter.recipes.block_quantization import Float32
 from foggen_runtime.errors import CheckpointError
 from foggen_runtime.jsonio import FieldError, from_json
@@ -199,7 +200,7 @@ class DecoderConfig:
             LM_HEAD: vocabulary,
         }
 
-    def parts(self, matrix: str) -> dict[str, tuple[int, int]]:
+    def parts(self, matrix: str) -> dict[str, Shape]:
         """Return the (rows, columns) of the tensors that make up a matrix, from top to bottom."""
         tensors, shapes = self.layer_matrices(), {}
         for part in self.matrices[matrix]:
@@ -207,9 +208,10 @@ class DecoderConfig:
             shapes[part] = rows, columns
         return shapes
 
-    def matrix_shapes(self, index: int) -> dict[str, tuple[int, int]]:
+    def matrix_shapes(self, index: int) -> dict[str, Shape]:
         """Return the (rows, columns) of a layer's matrices by their names in the graph."""
-        return {f"layers.{index}.{name}": stacked(self.parts(name)) for name in self.matrices}
+        shapes = {name: list(self.parts(name).values()) for name in self.matrices}
+        return {f"layers.{index}.{name}": stacked_shape(parts) for name, parts in shapes.items()}
 
     def vector_lengths(self, positions: int) -> Iterator[int]:
         """Yield how many values each weight of the graph holds that is no matrix.
@@ -222,12 +224,6 @@ class DecoderConfig:
         for sizes in self.expected_tensors().values():
             if len(sizes) == 1:
                 yield from sizes.values()
-
-
-def stacked(parts: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
-    """Return the (rows, columns) of matrices one below the other."""
-    shapes = list(parts.values())
-    return sum(rows for rows, _ in shapes), shapes[0][1]
 
 
 def check_only_built(document: Mapping[str, object], built: Mapping[str, object]) -> None:

@@ -12,11 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
-from foggen_exporter.architectures.config import DecoderConfig, stacked
+from foggen_exporter.architectures.config import DecoderConfig
 from foggen_exporter.graphs.builder import MICROSOFT, TAIL_START, Attributes, GraphBuilder
 from foggen_exporter.graphs.integer_matmul import integer_product, quantize_rows, scale_rows
 from foggen_exporter.graphs.matmul import emit_matmul
-from foggen_exporter.graphs.matrix import Matrix
+from foggen_exporter.graphs.matrix import Matrix, Shape
 from foggen_exporter.recipes.block_quantization import Float32
 from foggen_exporter.recipes.error_feedback import InputSample
 from foggen_exporter.recipes.recipe import Recipe
@@ -138,14 +138,14 @@ class LayerGraph:
             return [Product(output, (rows.scales, *lacking)) for output in outputs]
         outputs = [emit_matmul(self.g, x, self._matrix(name, parts), form)]
         if len(parts) > 1:
-            sizes = [rows for rows, _ in parts.values()]
-            split = self.g.constant("sizes_" + "_".join(map(str, sizes)), sizes, np.int64)
-            packed, outputs = outputs, [f"{part}.product" for part in parts]
-            self.g.op("Split", [*packed, split], outputs, {"axis": -1})
+            sizes = {f"{part}.product": rows for part, (rows, _) in parts.items()}
+            outputs = self.g.split(outputs[0], sizes)
         return [Product(output, lacking) for output in outputs]
 
     def scaled(self, product: Product, output: str) -> str:
         """Multiply the rows of a product with the scales that they lack, if any."""
+        if not product.scales:
+            return product.values
         return scale_rows(self.g, product.values, product.scales, f"{self.name}.{output}")
 
     def times(self, x: str, product: Product, output: str) -> Product:
@@ -215,12 +215,13 @@ class LayerGraph:
         attended, residual = (self.op("Slice", [x, start, end, one], name) for name, x in cut)
         return attended, residual
 
-    def _matrix(self, name: str, parts: Mapping[str, tuple[int, int]]) -> Matrix:
+    def _matrix(self, name: str, parts: Mapping[str, Shape]) -> Matrix:
         """Describe tensors one below the other as one matrix."""
         names = [f"model.{part}.weight" for part in parts]
         rows = self.inputs.get(name)
         sample = None if rows is None else InputSample(rows)
-        return Matrix(name, stacked(parts), partial(self.weights.chunks, names), sample)
+        chunks = partial(self.weights.chunks, names)
+        return Matrix.stacked(name, list(parts.values()), chunks, sample)
 
     def _norm(self, x: str, output: str, tensor: str) -> str:
         gain, epsilon = self.vector(f"{tensor}.weight"), self.weights.config.rms_norm_eps

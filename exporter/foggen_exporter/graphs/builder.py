@@ -98,6 +98,14 @@ class GraphBuilder:
             self.initializers[name] = onnx.numpy_helper.from_array(array, name)
         return name
 
+    def split(self, x: str, sizes: Mapping[str, int]) -> list[str]:
+        """Cut `x` along its last axis into outputs of the sizes given by their names."""
+        cuts = self.constant(
+            "sizes_" + "_".join(map(str, sizes.values())), [*sizes.values()], np.int64
+        )
+        self.op("Split", [x, cuts], [*sizes], {"axis": -1})
+        return [*sizes]
+
     def weight(self, name: str, array: Array) -> str:
         """Add a weight, external unless it is tiny."""
         if self.weights is None or array.nbytes < _INLINE_BYTES:

@@ -99,13 +99,7 @@ def integer_product(g: GraphBuilder, rows: QuantizedRows, matrix: Matrix) -> str
 
 
 def scale_rows(g: GraphBuilder, x: str, scales: Sequence[str], output: str) -> str:
-    """Multiply the rows of `x`, (1, rows, columns), with scales, each (rows, 1), if there are any.
-
-    Returns:
-        `output`; without scales, `x`.
-    """
-    if not scales:
-        return x
+    """Multiply the rows of `x`, (1, rows, columns), with one or more scales, each (rows, 1)."""
     first, *others = scales
     for index, other in enumerate(others):
         first = g.op("Mul", [first, other], f"{output}.scales.{index}")

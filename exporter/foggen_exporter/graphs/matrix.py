@@ -1,10 +1,13 @@
 """A weight that is read when it is needed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from foggen_exporter.recipes.block_quantization import Float32
 from foggen_exporter.recipes.error_feedback import InputSample
+
+Shape = tuple[int, int]  # (rows, columns)
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,22 @@ class Matrix:
     """
 
     name: str
-    shape: tuple[int, int]
+    shape: Shape
     chunks: Callable[[], Iterator[Float32]]
     sample: InputSample | None = None
+
+    @classmethod
+    def stacked(
+        cls,
+        name: str,
+        shapes: Sequence[Shape],
+        chunks: Callable[[], Iterator[Float32]],
+        sample: InputSample | None,
+    ) -> Self:
+        """Describe matrices one below the other as one."""
+        return cls(name, stacked_shape(shapes), chunks, sample)
+
+
+def stacked_shape(shapes: Sequence[Shape]) -> Shape:
+    """Return the (rows, columns) of matrices one below the other."""
+    return sum(rows for rows, _ in shapes), shapes[0][1]
