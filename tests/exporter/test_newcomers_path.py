@@ -37,4 +37,3 @@ def test_an_int4_weight_takes_12_hops(
             pass
     (path,) = paths
     assert 5 < len(path) <= 12, "\n".join(path)
-    print(len(path))

@@ -100,11 +100,10 @@ class GraphBuilder:
 
     def split(self, x: str, sizes: Mapping[str, int]) -> list[str]:
         """Cut `x` along its last axis into outputs of the sizes given by their names."""
-        cuts = self.constant(
-            "sizes_" + "_".join(map(str, sizes.values())), [*sizes.values()], np.int64
-        )
-        self.op("Split", [x, cuts], [*sizes], {"axis": -1})
-        return [*sizes]
+        outputs, lengths = list(sizes), list(sizes.values())
+        cuts = self.constant("sizes_" + "_".join(map(str, lengths)), lengths, np.int64)
+        self.op("Split", [x, cuts], outputs, {"axis": -1})
+        return outputs
 
     def weight(self, name: str, array: Array) -> str:
         """Add a weight, external unless it is tiny."""
