@@ -37,6 +37,11 @@ def test_rows_of_marks() -> None:
             assert composed(text) == librarys(text)
 
 
+def test_a_row_of_marks_that_are_made_of_others() -> None:
+    text = "\u0f40" + 20 * "\u0f7a\u0f73"
+    assert composed(text) == librarys(text)
+
+
 def test_questions() -> None:
     for text in varied_questions(200):
         assert composed(text) == librarys(text)
