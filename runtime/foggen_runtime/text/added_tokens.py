@@ -80,11 +80,8 @@ class WordFinder:
             if given < start:
                 yield text[given:start]
             yield word
-            if word.rstrip:
-                # It may be white space itself, and within what the one before took in.
-                end = max(end, given)
-                while _is_space(text, end):
-                    end += 1
+            while word.rstrip and _is_space(text, end):
+                end += 1
             given = end
         if given < len(text):
             yield text[given:]

@@ -123,9 +123,7 @@ class BytePairEncoder:
             entry = heappop(queue)
             at = entry & _LOW
             right = after[at]
-            if ids[at] == _NONE or right == size:
-                continue
-            merge = self._merge(_pair(ids[at], ids[right]))
+            merge = self._merge(_pair(ids[at], ids[right])) if right < size else _NONE
             if merge | _LOW != entry | _LOW:
                 continue  # one of the two was merged away since
             ids[at], ids[right] = merge & _LOW, _NONE

@@ -104,6 +104,9 @@ def test_a_byte_without_a_token_is_left_out() -> None:
     both = Both.of(like_smollm2())
     assert both.ours.encode("a!b") == both.ours.encode("a") + both.ours.encode("b")
     assert both.ours.encode("!") == []
+    # What is left of the word merges as if the byte had never been there.
+    assert both.librarys.encode("Conzfidence").ids == both.ours.encode("Confidence")
+    assert both.differing(["Conzfidence", "zzz", "wzhzazt"]) == []
 
 
 def smollm2() -> dict[str, Any]:
