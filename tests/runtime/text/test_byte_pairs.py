@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,13 @@ ORDINARY = {each.__name__: each for each in (tiny_foggen, qwen3, like_smollm2, l
 @pytest.mark.parametrize("name", ORDINARY)
 def test_ids_and_text_are_the_librarys(name: str) -> None:
     assert Both.of(ORDINARY[name]()).differing(texts_of_all_scripts(2000, seed=1)) == []
+
+
+@pytest.mark.parametrize("letters", ["ab", "aeinorst", "АЕИНОРСТ", "ес"])
+def test_words_of_any_length(letters: str) -> None:
+    chance = random.Random(9)
+    words = ["".join(chance.choices(letters, k=length)) for length in (*range(1, 140), 1500)]
+    assert Both.of(tiny_foggen()).differing(words) == []
 
 
 def test_whole_words_come_before_merges_where_the_model_says_so() -> None:
