@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.bundle.manifest import (
     FORMAT_VERSION,
@@ -25,7 +26,7 @@ from foggen_runtime.bundle.manifest import (
 from foggen_runtime.model.decoders import Decoders
 from foggen_runtime.text.added_tokens import AddedToken
 from foggen_runtime.text.tokenizer import QuestionTokenizer
-from tests.support.fake_engine import FakeEngine, Float32
+from tests.support.fake_engine import FakeEngine
 
 SURE = "What is the capital of France?\nA) Paris\nB) Rome"
 UNSURE = "Which river is the longest of all?\nA) Nile\nB) Amazon"
