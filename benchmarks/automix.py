@@ -15,9 +15,9 @@ import numpy as np
 from benchmarks.machine import machine, machine_kind, write_results
 from benchmarks.prompts import Prompts
 from benchmarks.workspace import Workspace, workspace_argument
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.decide.plain import greedy_steps
-from foggen_runtime.decide.trie import Float32
 from foggen_runtime.model.decoding import Decoding
 from foggen_runtime.model.engine import EngineOptions
 from foggen_runtime.model.local_model import LocalModel, OpenOptions

@@ -25,6 +25,7 @@ EXTRAS = {
     # Says how to install it where it is missing.
     "runtime/foggen_runtime/bundle/hub.py": ("export",),
     "runtime/foggen_runtime/serving/": ("serve",),
+    "runtime/foggen_runtime/text/library.py": ("tokenizers",),
     "exporter/": ("export", "optimum"),
 }
 

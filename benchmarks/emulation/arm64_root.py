@@ -28,7 +28,7 @@ _PACKAGES = (
     "libpython3.11-stdlib",
 )
 _WHEELS = (
-    *("onnxruntime", "numpy", "tokenizers", "click", "httpx", "anyio", "h11", "httpcore"),
+    *("onnxruntime", "numpy", "regex", "click", "httpx", "anyio", "h11", "httpcore"),
     *("certifi", "idna", "typing_extensions"),
 )
 _WHEEL_PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")

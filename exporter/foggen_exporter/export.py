@@ -40,8 +40,8 @@ from foggen_exporter.graphs.builder import GraphBuilder, WeightFile
 from foggen_exporter.graphs.genai import GENAI_GRAPH_FILE, write_genai
 from foggen_exporter.graphs.loop import LOOP_FILE, write_loop
 from foggen_exporter.plan import Plan
-from foggen_exporter.recipes.block_quantization import Float32
 from foggen_exporter.weights.folding import FoldedCheckpoint
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.manifest import (
     FORMAT_VERSION,
     GraphInfo,

@@ -92,7 +92,7 @@ def sha256_file(path: Path) -> str:
 
 
 def check_utf8(what: str, path: Path) -> None:
-    """Refuse a path that onnxruntime and tokenizers cannot be given.
+    """Refuse a path that onnxruntime cannot be given.
 
     Raises:
         ConfigError: It is not UTF-8.

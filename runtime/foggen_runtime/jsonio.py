@@ -202,12 +202,20 @@ def _read_anything(value: object, where: str) -> object:
 
 
 def _check_unicode(text: str, where: str) -> None:
-    """Refuse halves of surrogate pairs: JSON can spell them, no file and no terminal takes them."""
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise FieldError(f"{where}: must be valid Unicode, is {text[:60]!a}") from None
+    if not is_unicode(text):
+        raise FieldError(f"{where}: must be valid Unicode, is {text[:60]!a}")
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether a text holds no half of a surrogate pair.
+
+    JSON can spell one, and so can a file's name; no file and no terminal takes it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shown(value: object) -> str:

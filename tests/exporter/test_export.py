@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from foggen_exporter.bundle.directory import bundle_directory
@@ -17,6 +16,7 @@ from foggen_exporter.recipes.recipe import RECIPES, find_recipe
 from foggen_exporter.text.reply_template import load_template
 from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_runtime import EngineOptions, Foggen, OpenOptions
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.bundle import BUNDLE, Bundle
 from foggen_runtime.bundle.manifest import Manifest
 from foggen_runtime.model.local_model import LocalModel
@@ -26,7 +26,6 @@ from tests.support.export import export_bundle
 from tests.support.outliers import Outliers, add_outliers
 from tests.support.snapshots import prefix_snapshot
 
-Float32 = npt.NDArray[np.float32]
 OTHER_QUESTIONS = CalibrationSet(("Which is larger?\nA) 3\nB) 5", "Pick the tool.\nA) axe\nB) fig"))
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from foggen_runtime import Decoding, EngineOptions, Foggen, OpenOptions
+from foggen_runtime.arrays import Float32
 from foggen_runtime.ask.asking import Route
 from foggen_runtime.jsonio import from_json
 from foggen_runtime.model.decoding import DecodingMode
 from foggen_runtime.model.engine import Engine
-from foggen_runtime.model.kv_cache import Float32
 
 FOLDER = Path(__file__).parent
 QUESTIONS_FILE = FOLDER / "questions.json"

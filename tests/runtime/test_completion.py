@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 BIN = Path(sys.executable).parent
-HEAVY = {"numpy", "onnxruntime", "httpx", "tokenizers", "sqlite3", "onnx", "transformers", "tqdm"}
+HEAVY = {
+    *("numpy", "onnxruntime", "httpx", "regex", "sqlite3"),
+    *("onnx", "tokenizers", "transformers", "tqdm"),
+}
 MAINS = {
     "foggen": "foggen_runtime.cli",
     "foggen-export": "foggen_exporter",

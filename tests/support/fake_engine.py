@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-Float32 = npt.NDArray[np.float32]
+from foggen_runtime.arrays import Float32
+
 NextLogits = Callable[[tuple[int, ...]], Float32]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.bundle.manifest import (
     FORMAT_VERSION,
@@ -23,8 +24,9 @@ from foggen_runtime.bundle.manifest import (
     TemplateInfo,
 )
 from foggen_runtime.model.decoders import Decoders
+from foggen_runtime.text.added_tokens import AddedToken
 from foggen_runtime.text.tokenizer import QuestionTokenizer
-from tests.support.fake_engine import FakeEngine, Float32
+from tests.support.fake_engine import FakeEngine
 
 SURE = "What is the capital of France?\nA) Paris\nB) Rome"
 UNSURE = "Which river is the longest of all?\nA) Nile\nB) Amazon"
@@ -68,6 +70,9 @@ MANIFEST = Manifest(
 class ByteTokenizer:
     """Takes every byte of UTF-8 for a token."""
 
+    def __init__(self) -> None:
+        self.added_tokens: list[AddedToken] = []
+
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
 
@@ -88,7 +93,7 @@ class FakeModel:
 
     def __init__(self, replies: Mapping[str, str] = REPLIES, manifest: Manifest = MANIFEST) -> None:
         self.bundle = Bundle(Path("no-such-directory"), manifest)
-        self.tokenizer = QuestionTokenizer(ByteTokenizer(), {})
+        self.tokenizer = QuestionTokenizer(ByteTokenizer())
         self.engine = FakeEngine(self._next_logits)
         self.engine.cache.tokens.extend(manifest.prompt.prefix_ids)
         self.prefix_source = "snapshot"

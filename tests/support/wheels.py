@@ -12,8 +12,7 @@ from foggen_exporter.packaging.wheels import Pin, Wheel, WheelStore
 
 PURE = "py3-none-any"
 # What foggen needs on a board, and the tags of the wheels that exist of it.
-BINARY = ("numpy", "onnxruntime")
-STABLE_ABI = ("tokenizers",)
+BINARY = ("numpy", "onnxruntime", "regex")
 
 
 def make_wheel(
@@ -65,9 +64,6 @@ def fill_store(directory: Path, pin: Pin, target: Target, python: str) -> None:
         # Directories of the trimmed kind, which must not come through.
         files = {library: interpreter.encode() * 5000, f"{module}/quantization/tool.py": b"1\n"}
         make_wheel(directory, name, number, tag, files)
-    elif name in STABLE_ABI:
-        tag = f"cp310-abi3-manylinux_2_17_{target.machine}"
-        make_wheel(directory, name, number, tag)
     else:
         make_wheel(directory, name, number, PURE)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from foggen_exporter.recipes.block_quantization import Float32
+from foggen_runtime.arrays import Float32
 
 Exponents = npt.NDArray[np.int32]
 

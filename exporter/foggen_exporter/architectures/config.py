@@ -14,7 +14,7 @@ import numpy as np
 
 from foggen_exporter.architectures.channels import Channels
 from foggen_exporter.graphs.matrix import Shape, stacked_shape
-from foggen_exporter.recipes.block_quantization import Float32
+from foggen_runtime.arrays import Float32
 from foggen_runtime.errors import CheckpointError
 from foggen_runtime.jsonio import FieldError, from_json
 

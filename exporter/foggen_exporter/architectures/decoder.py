@@ -21,9 +21,9 @@ from foggen_exporter.graphs.matmul import (
     store_embedding,
 )
 from foggen_exporter.graphs.matrix import Matrix
-from foggen_exporter.recipes.block_quantization import Float32
 from foggen_exporter.recipes.error_feedback import InputSample
 from foggen_exporter.recipes.recipe import Recipe
+from foggen_runtime.arrays import Float32
 
 # The embedding's rows are also read as they are: an error there counts for any input of the head.
 _TIED_DAMPING = 0.3

@@ -17,9 +17,9 @@ from foggen_exporter.graphs.builder import MICROSOFT, TAIL_START, Attributes, Gr
 from foggen_exporter.graphs.integer_matmul import integer_product, quantize_rows, scale_rows
 from foggen_exporter.graphs.matmul import emit_matmul
 from foggen_exporter.graphs.matrix import Matrix, Shape
-from foggen_exporter.recipes.block_quantization import Float32
 from foggen_exporter.recipes.error_feedback import InputSample
 from foggen_exporter.recipes.recipe import Recipe
+from foggen_runtime.arrays import Float32
 
 States = tuple[str, str]  # what a layer starts from: normed hidden states, and the residual stream
 

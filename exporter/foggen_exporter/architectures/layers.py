@@ -9,8 +9,8 @@ import numpy.typing as npt
 from foggen_exporter.architectures.config import EMBEDDING
 from foggen_exporter.architectures.decoder import DecoderGraph, TensorSource, layer_infos
 from foggen_exporter.graphs.builder import GraphBuilder, tensor_info
-from foggen_exporter.recipes.block_quantization import Float32
 from foggen_exporter.recipes.recipe import find_recipe
+from foggen_runtime.arrays import Float32
 from foggen_runtime.model.quiet_onnxruntime import ort
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from foggen_exporter.architectures.decoder import TensorSource
 from foggen_exporter.architectures.layers import Layer, LayerCache, embed, embed_all, fp32_graph
-from foggen_exporter.recipes.block_quantization import Float32
+from foggen_runtime.arrays import Float32
 
 
 @dataclass(frozen=True)

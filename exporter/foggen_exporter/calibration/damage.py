@@ -25,11 +25,11 @@ from foggen_exporter.architectures.layers import (
 from foggen_exporter.calibration.probes import Choice, ProbeSet
 from foggen_exporter.recipes.block_quantization import (
     BlockFormat,
-    Float32,
     dequantize_blocks,
     quantize_blocks,
 )
 from foggen_exporter.recipes.recipe import EMBEDDING_GROUP, Recipe
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.manifest import WeightFormat
 
 Float64 = npt.NDArray[np.float64]

@@ -13,7 +13,7 @@ import numpy as np
 
 from foggen_exporter.architectures.channels import Channels, Exponents
 from foggen_exporter.architectures.decoder import TensorSource
-from foggen_exporter.recipes.block_quantization import Float32
+from foggen_runtime.arrays import Float32
 
 # Channels that calibration never saw in use must not be blown up without bounds.
 _SMALLEST_SHARE = 1e-5

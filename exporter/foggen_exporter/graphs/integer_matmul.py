@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from foggen_exporter.graphs.builder import MICROSOFT, GraphBuilder
 from foggen_exporter.graphs.matrix import Matrix
-from foggen_exporter.recipes.block_quantization import Float32
+from foggen_runtime.arrays import Float32
 
 Int8 = npt.NDArray[np.int8]
 

@@ -10,12 +10,12 @@ from foggen_exporter.graphs.builder import MICROSOFT, Array, Attributes, GraphBu
 from foggen_exporter.graphs.matrix import Matrix
 from foggen_exporter.recipes.block_quantization import (
     BlockFormat,
-    Float32,
     QuantizedBlocks,
     joined,
     quantize_blocks,
 )
 from foggen_exporter.recipes.error_feedback import FeedbackQuantizer
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.manifest import WeightFormat
 from foggen_runtime.errors import CheckpointError
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from foggen_exporter.recipes.block_quantization import Float32
 from foggen_exporter.recipes.error_feedback import InputSample
+from foggen_runtime.arrays import Float32
 
 Shape = tuple[int, int]  # (rows, columns)
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from foggen_exporter.graphs.builder import MICROSOFT, GraphBuilder, WeightFile
 from foggen_exporter.graphs.matmul import emit_matmul
 from foggen_exporter.graphs.matrix import Matrix
-from foggen_exporter.recipes.block_quantization import Float32
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.manifest import WeightFormat
 from foggen_runtime.errors import CheckpointError
 

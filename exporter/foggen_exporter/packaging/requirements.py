@@ -18,11 +18,9 @@ DISTRIBUTION = "foggen"
 # Parts of foggen that run on boards; one that this version of foggen lacks is left out.
 _EXTRAS = ("serve",)
 
-# Declared, but not needed to run a model: https://github.com/huggingface/tokenizers loads files
-# without a hub; onnxruntime's Python code imports these in its tools alone.
+# Declared, but not needed to run a model: onnxruntime's Python code imports these in tools alone.
 _UNUSED = frozenset(
     {
-        ("tokenizers", "huggingface-hub"),
         ("onnxruntime", "flatbuffers"),
         ("onnxruntime", "packaging"),
         ("onnxruntime", "protobuf"),

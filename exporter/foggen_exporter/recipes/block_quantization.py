@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Float32 = npt.NDArray[np.float32]
+from foggen_runtime.arrays import Float32
+
 UInt8 = npt.NDArray[np.uint8]
 
 

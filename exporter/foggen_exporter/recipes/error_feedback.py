@@ -13,11 +13,11 @@ import numpy as np
 
 from foggen_exporter.recipes.block_quantization import (
     BlockFormat,
-    Float32,
     QuantizedBlocks,
     block_grid,
     pack_blocks,
 )
+from foggen_runtime.arrays import Float32
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,17 @@
 """The tokenizer's vocabulary as arrays, so that a device need not parse it at every start."""
 
 import json
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save
-from tokenizers import pre_tokenizers
 
-from foggen_runtime.text.byte_pairs import TokenTables
+from foggen_runtime.text.byte_pairs import BYTE_LETTERS, BytePairEncoder, TokenTables, token_bytes
+from foggen_runtime.text.splitting import Pipeline, UnknownStepError
 
 # Settings of a BPE model that change what merges give, and what they are where they change nothing.
 _PLAIN: dict[str, tuple[object, ...]] = {
@@ -18,15 +20,13 @@ _PLAIN: dict[str, tuple[object, ...]] = {
     "continuing_subword_prefix": (None, ""),
     "end_of_word_suffix": (None, ""),
     "byte_fallback": (False, None),
-    "ignore_merges": (False, None),
 }
 
 
 def token_tables(document: dict[str, Any]) -> TokenTables | None:
     """Return the arrays of a parsed `tokenizer.json`; None unless it is plain byte-level BPE."""
     model = document["model"]
-    letters = set(pre_tokenizers.ByteLevel.alphabet())
-    if not (_is_plain(model) and _ends_in_bytes(document) and letters <= set(model["vocab"])):
+    if not (_is_plain(model) and _is_read(document)):
         return None
     vocabulary: dict[str, int] = model["vocab"]
     merges: dict[int, tuple[int, int]] = {}
@@ -37,14 +37,17 @@ def token_tables(document: dict[str, Any]) -> TokenTables | None:
     pairs = sorted(merges)
     spelled = {token_id: token.encode() for token, token_id in vocabulary.items()}
     spellings = [spelled.get(token_id, b"") for token_id in range(max(spelled) + 1)]
-    return TokenTables(
+    tables = TokenTables(
         pairs=np.array(pairs, np.uint64),
         ranks=np.array([merges[pair][0] for pair in pairs], np.uint32),
         merged=np.array([merges[pair][1] for pair in pairs], np.uint32),
         text=np.frombuffer(b"".join(spellings), np.uint8),
         ends=np.cumsum([len(spelling) for spelling in spellings], dtype=np.uint32),
-        settings=_settings(document, {letter: vocabulary[letter] for letter in sorted(letters)}),
+        settings=_settings(document, {}),
     )
+    if not model.get("ignore_merges"):
+        return tables
+    return replace(tables, settings=_settings(document, {"whole": _whole_words(document, tables)}))
 
 
 def write_tables(tables: TokenTables, path: Path) -> None:
@@ -58,14 +61,34 @@ def _is_plain(model: dict[str, Any]) -> bool:
     return model.get("type") == "BPE" and plain
 
 
-def _ends_in_bytes(document: dict[str, Any]) -> bool:
-    """Whether the last thing done to a word is to spell its bytes as letters."""
-    step = document["pre_tokenizer"] or {}
-    steps = step.get("pretokenizers", [step])
-    return bool(steps) and steps[-1].get("type") == "ByteLevel"
+def _is_read(document: dict[str, Any]) -> bool:
+    """Whether the runtime does itself what is done to a text before and after the merges."""
+    try:
+        Pipeline.read(document)
+    except UnknownStepError:
+        return False
+    return True
 
 
-def _settings(document: dict[str, Any], letters: dict[str, int]) -> npt.NDArray[np.uint8]:
+def _whole_words(document: dict[str, Any], tables: TokenTables) -> dict[str, int]:
+    """Return the words that are tokens but of which merges make something else.
+
+    So that a device need not look each word up: of nearly all tokens the merges make that token.
+    """
+    vocabulary: dict[str, int] = document["model"]["vocab"]
+    encoder = BytePairEncoder(tables, _letters(vocabulary))
+    whole = {}
+    for token, token_id in vocabulary.items():
+        if not set(token) <= set(BYTE_LETTERS):
+            continue
+        with suppress(UnicodeDecodeError):  # part of a character, so no word
+            word = token_bytes(token).decode()
+            if encoder.encode(word) != (token_id,):
+                whole[word] = token_id
+    return whole
+
+
+def _settings(document: dict[str, Any], more: dict[str, Any]) -> npt.NDArray[np.uint8]:
     """Return the rest of the document and the letters' ids as JSON."""
     empty: dict[str, Any] = {
         "added_tokens": [],
@@ -77,6 +100,11 @@ def _settings(document: dict[str, Any], letters: dict[str, int]) -> npt.NDArray[
     settings = {
         "pipeline": {**document, **empty, "model": model},
         "added_tokens": document["added_tokens"],
-        "letters": letters,
+        "letters": _letters(document["model"]["vocab"]),
+        **more,
     }
     return np.frombuffer(json.dumps(settings).encode(), np.uint8)
+
+
+def _letters(vocabulary: dict[str, int]) -> dict[str, int]:
+    return {letter: vocabulary[letter] for letter in sorted(BYTE_LETTERS) if letter in vocabulary}

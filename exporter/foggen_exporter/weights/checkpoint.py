@@ -10,10 +10,10 @@ from typing import Self
 from foggen_exporter.architectures.config import EMBEDDING, LM_HEAD
 from foggen_exporter.architectures.decoder import Decoder, TensorSource
 from foggen_exporter.architectures.registry import ARCHITECTURES
-from foggen_exporter.recipes.block_quantization import Float32
 from foggen_exporter.weights.checkpoint_files import read_configs, weight_files
 from foggen_exporter.weights.tensor_files import TensorEntry, TensorFiles, row_chunks, same_values
 from foggen_exporter.weights.tensor_names import check_merged, merged
+from foggen_runtime.arrays import Float32
 from foggen_runtime.errors import CheckpointError
 
 _LAYER = re.compile(r"model\.layers\.(\d+)\.")

@@ -10,8 +10,8 @@ import numpy as np
 
 from foggen_exporter.architectures.channels import Channels, Exponents
 from foggen_exporter.architectures.decoder import TensorSource
-from foggen_exporter.recipes.block_quantization import Float32
 from foggen_exporter.weights.checkpoint import DerivedCheckpoint
+from foggen_runtime.arrays import Float32
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import numpy as np
 
 from foggen_exporter.architectures.config import EMBEDDING, LM_HEAD
 from foggen_exporter.architectures.decoder import TensorSource
-from foggen_exporter.recipes.block_quantization import Float32
 from foggen_exporter.weights.checkpoint import DerivedCheckpoint
 from foggen_exporter.weights.checkpoint_files import check_pulled, read_json_object
 from foggen_exporter.weights.tensor_files import (
@@ -24,6 +23,7 @@ from foggen_exporter.weights.tensor_files import (
     same_values,
 )
 from foggen_exporter.weights.tensor_names import unwrapped
+from foggen_runtime.arrays import Float32
 from foggen_runtime.errors import CheckpointError
 from foggen_runtime.jsonio import FieldError, from_json
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from foggen_exporter.recipes.block_quantization import Float32
+from foggen_runtime.arrays import Float32
 from foggen_runtime.errors import CheckpointError
 
 _CHUNK_BYTES = 16 << 20

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
-from foggen_runtime.cloud.quoting import dig, is_text, load, plain_name, server_message, shown
+from foggen_runtime.cloud.quoting import dig, load, plain_name, server_message, shown
 from foggen_runtime.cloud.thoughts import ThoughtFilter, split_unopened
 from foggen_runtime.errors import HandoffError
+from foggen_runtime.jsonio import is_unicode
 
 _BOM = b"\xef\xbb\xbf"
 # Where the thoughts of a reasoning model are as plain text; servers in transition send them twice.
@@ -262,7 +263,7 @@ class _Message:
         reasoning = next(filter(None, thoughts), "") + "".join(map(_thought, parts))
         refusal = _string(fields, "refusal")
         refusal += "".join(_text(part, "refusal", ("refusal",)) for part in parts)
-        if not is_text(text + reasoning + refusal):
+        if not is_unicode(text + reasoning + refusal):
             raise _no_text()
         # Some thoughts come encrypted, or in a form of one server's own.
         alive = any(fields[name] for name in fields if "reason" in name or "think" in name)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from foggen_runtime.cloud.quoting import is_text
 from foggen_runtime.errors import ConfigError
+from foggen_runtime.jsonio import is_unicode
 
 _PATH = "/chat/completions"
 _MAX_SECONDS = 86_400.0
@@ -41,7 +41,7 @@ class Endpoint:
             raise ConfigError("url: must hold no credentials, query or fragment")
         if self.proxy is not None:
             _check_url("proxy", self.proxy)
-        if not self.model.strip() or not is_text(self.model):
+        if not self.model.strip() or not is_unicode(self.model):
             raise ConfigError(f"model: must be the name of a model, is {self.model!r}")
         if self.api_key is not None and not re.fullmatch(r"[!-~]+", self.api_key):
             raise ConfigError("api_key: must be visible ASCII characters only, at least one")
@@ -85,7 +85,7 @@ class Cloud(Endpoint):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.system_prompt is not None and not is_text(self.system_prompt):
+        if self.system_prompt is not None and not is_unicode(self.system_prompt):
             raise ConfigError("system_prompt: must be valid text, holds half a surrogate pair")
         for name in _TIMEOUTS:
             seconds = getattr(self, name)

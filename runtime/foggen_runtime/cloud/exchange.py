@@ -19,7 +19,7 @@ from foggen_runtime.cloud.completions import CloudAnswer
 from foggen_runtime.cloud.connections import Connections
 from foggen_runtime.cloud.endpoints import Cloud, Endpoint
 from foggen_runtime.cloud.patience import Patience
-from foggen_runtime.cloud.quoting import is_text, plain_name, shown
+from foggen_runtime.cloud.quoting import plain_name, shown
 from foggen_runtime.cloud.responses import (
     DOCUMENT,
     EVENTS,
@@ -28,6 +28,7 @@ from foggen_runtime.cloud.responses import (
     Items,
 )
 from foggen_runtime.errors import ConfigError, HandoffError, QuestionError
+from foggen_runtime.jsonio import is_unicode
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Query:
             QuestionError: The question cannot be written as UTF-8.
             ConfigError: The key is no header's value.
         """
-        if not is_text(question):
+        if not is_unicode(question):
             raise QuestionError("question: must be valid text, holds half a surrogate pair")
         if key is None:
             key = str(uuid.uuid4())

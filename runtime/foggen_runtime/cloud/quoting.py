@@ -36,15 +36,6 @@ def plain_name(value: object, secrets: tuple[str, ...]) -> str | None:
     return name if name and name == value else None
 
 
-def is_text(text: str) -> bool:
-    """Tell whether the string can be written as UTF-8: half a surrogate pair cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def load(data: bytes) -> object:
     """Return the JSON value, or None where there is none."""
     try:

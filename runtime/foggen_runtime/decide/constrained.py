@@ -23,11 +23,11 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.manifest import HeadInfo
 from foggen_runtime.decide.plain import Decision, TokenEngine, greedy_steps, last_rows
 from foggen_runtime.decide.trie import (
     ROOT,
-    Float32,
     Node,
     Reading,
     TemplateTrie,

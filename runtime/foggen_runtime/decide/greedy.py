@@ -8,6 +8,7 @@ KV cache is rolled back, and what the model wants there is written instead.
 import time
 from collections.abc import Iterator, Sequence
 
+from foggen_runtime.arrays import Float32
 from foggen_runtime.decide.plain import (
     Decision,
     TokenEngine,
@@ -15,7 +16,7 @@ from foggen_runtime.decide.plain import (
     greedy_steps,
     last_rows,
 )
-from foggen_runtime.decide.trie import ROOT, Float32, Node, TemplateTrie
+from foggen_runtime.decide.trie import ROOT, Node, TemplateTrie
 
 
 class GreedyDecoder:

@@ -11,7 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from foggen_runtime.decide.trie import ROOT, Float32, Node, Reading, TemplateTrie, read_levels
+from foggen_runtime.arrays import Float32
+from foggen_runtime.decide.trie import ROOT, Node, Reading, TemplateTrie, read_levels
 
 
 class Cache(Protocol):

@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.manifest import TemplateInfo
 
 Node = tuple[int, ...]
-Float32 = npt.NDArray[np.float32]
 ROOT: Node = ()
 
 

@@ -9,10 +9,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.manifest import GraphInfo, ModelInfo
 from foggen_runtime.errors import BundleError, ConfigError, EngineError
 from foggen_runtime.model.cores import big_cores
-from foggen_runtime.model.kv_cache import Float32, KvCache
+from foggen_runtime.model.kv_cache import KvCache
 from foggen_runtime.model.quiet_onnxruntime import ort
 
 # Long prompts go through in chunks, or attention's scratch memory would grow with their square.

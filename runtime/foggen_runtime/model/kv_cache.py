@@ -1,11 +1,9 @@
 """The KV cache: one buffer per layer and part, with room to append to."""
 
 import numpy as np
-import numpy.typing as npt
 
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.manifest import ModelInfo
-
-Float32 = npt.NDArray[np.float32]
 
 # Most prompts fit without moving; the system gives memory to tokens as they are written.
 _CAPACITY_STEP = 512

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.bundle.manifest import TOKENIZER_FILE, Manifest, ModelInfo
 from foggen_runtime.errors import BundleError
-from foggen_runtime.model.kv_cache import Float32
 
 SNAPSHOT_FILE = "prefix_snapshot.npy"
 

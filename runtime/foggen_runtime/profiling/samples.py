@@ -13,7 +13,7 @@ class ProcessPhases:
 
     Attributes:
         process_start: From the parent's request to the first line of foggen.
-        imports: Importing onnxruntime, numpy and tokenizers.
+        imports: Importing onnxruntime, numpy and regex.
         load: Checking the files, opening the session and reading the tokenizer.
         prefix_restore: Bringing the prompt prefix's KV cache back.
         warm_up: The questions that do not count.

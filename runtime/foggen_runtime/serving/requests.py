@@ -12,6 +12,7 @@ from typing import Any, NoReturn, get_args
 
 from foggen_runtime.errors import RequestError
 from foggen_runtime.handoff.policy import Route
+from foggen_runtime.jsonio import is_unicode
 
 _MAX_NAME = 64  # characters of an unknown field's name that are shown
 
@@ -215,7 +216,7 @@ def _check_question(question: str, max_question: int) -> None:
     if len(question) > max_question:
         message = f"{where}: must have at most {max_question} characters, has {len(question)}"
         raise _refused(where, "question_too_long", message)
-    if any("\ud800" <= character <= "\udfff" for character in question):
+    if not is_unicode(question):
         message = f"{where}: must be valid Unicode, holds half a surrogate pair"
         raise _refused(where, "invalid_unicode", message)
 

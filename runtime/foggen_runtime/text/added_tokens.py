@@ -7,13 +7,43 @@ other added token is an ordinary word that the vocabulary was extended by, and t
 with transformers.
 """
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+import regex
+
+from foggen_runtime.text.splitting import LATER_LETTERS
 
 _BRACKETS = ("<>", "[]")
+_WORD_CHARACTER = rf"(?V1)[\w--[{LATER_LETTERS}]]"
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token outside the model's own vocabulary, as `tokenizer.json` describes it.
+
+    Attributes:
+        id: Its id.
+        content: Its text.
+        special: Whether it is no part of any text.
+        single_word: Whether it is not looked for inside a word.
+        lstrip: Whether it takes in the white space before it.
+        rstrip: Whether it takes in the white space after it.
+        normalized: Whether it is looked for in normalized text.
+    """
+
+    id: int
+    content: str
+    special: bool
+    single_word: bool
+    lstrip: bool
+    rstrip: bool
+    normalized: bool
+
+    @property
+    def is_control(self) -> bool:
+        """Whether no text may become it."""
+        return is_control(self.content, special=self.special)
 
 
 def is_control(content: str, *, special: bool) -> bool:
@@ -23,19 +53,44 @@ def is_control(content: str, *, special: bool) -> bool:
     return special or enclosed
 
 
-def ordinary_words(added_tokens: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the added tokens that are no control tokens, as `tokenizer.json` describes them."""
-    return [
-        token
-        for token in added_tokens
-        if not is_control(token["content"], special=token["special"])
-    ]
+class WordFinder:
+    """Finds whole words in a text before it is cut up; the longest where several begin."""
+
+    def __init__(self, words: Iterable[AddedToken], spelled: Callable[[str], str] = str) -> None:
+        """Take the words.
+
+        Args:
+            words: Ordinary words.
+            spelled: Gives a word as the text has it.
+        """
+        self._words = {spelled(word.content): word for word in words if word.content}
+        longest_first = sorted(self._words, key=len, reverse=True)
+        self._pattern = "|".join(map(regex.escape, longest_first)) or "(?!)"
+
+    def parts(self, text: str) -> Iterator[AddedToken | str]:
+        """Yield the words, and the text between them."""
+        given = 0
+        for match in regex.finditer(self._pattern, text):
+            word = self._words[match[0]]
+            start, end = match.span()
+            if word.single_word and _is_inside_word(text, start, end):
+                continue
+            while word.lstrip and start > given and _is_space(text, start - 1):
+                start -= 1
+            if given < start:
+                yield text[given:start]
+            yield word
+            while word.rstrip and _is_space(text, end):
+                end += 1
+            given = end
+        if given < len(text):
+            yield text[given:]
 
 
-def word_ids(tokenizer: "Tokenizer", words: Iterable[dict[str, Any]]) -> dict[int, int]:
-    """Return the ids of ordinary words by those that the library gave them.
+def _is_inside_word(text: str, start: int, end: int) -> bool:
+    around = text[max(start - 1, 0) : start] + text[end : end + 1]
+    return regex.search(_WORD_CHARACTER, around) is not None
 
-    It numbers added tokens as they come, so anew where the control tokens before them are missing.
-    """
-    found = ((tokenizer.token_to_id(word["content"]), word["id"]) for word in words)
-    return {given: token_id for given, token_id in found if given is not None}
+
+def _is_space(text: str, at: int) -> bool:
+    return regex.match(r"\s", text, pos=at) is not None

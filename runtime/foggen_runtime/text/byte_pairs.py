@@ -1,8 +1,7 @@
 """Byte pair encoding over sorted arrays, which load at once.
 
 The `tokenizers` library builds hash tables from the megabytes of a `tokenizer.json` at every start,
-and keeps them. Arrays made at export are mapped as they are; the library still normalizes text and
-splits it into words.
+and keeps them. Arrays made at export are mapped as they are. The ids are the library's.
 """
 
 import json
@@ -11,23 +10,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
-from itertools import groupby
-from operator import itemgetter
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from foggen_runtime.text.added_tokens import ordinary_words, word_ids
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from foggen_runtime.text.added_tokens import AddedToken, WordFinder
+from foggen_runtime.text.splitting import Pipeline
 
 _CACHED_WORDS = 4096
-_DEAD = -1
+_CACHED_PAIRS = 8192
+_FEW = 64  # bytes
+_NEVER = 1 << 64
+_GONE = -1
+_LOW = (1 << 32) - 1
 _LENGTH_BYTES = 8
 _DTYPES = {"U8": "<u1", "U32": "<u4", "U64": "<u8"}
+
+
+def _byte_letters() -> str:
+    """Return the printable letters that bytes are written as, by byte: GPT-2's."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = count(0x100)
+    return "".join(chr(byte if byte in printable else next(others)) for byte in range(0x100))
+
+
+BYTE_LETTERS = _byte_letters()
+_BYTES = {letter: byte for byte, letter in enumerate(BYTE_LETTERS)}
 
 
 @dataclass(frozen=True)
@@ -82,113 +93,139 @@ def _array(data: npt.NDArray[np.uint8], entry: dict[str, Any]) -> npt.NDArray[An
 
 
 class BytePairEncoder:
-    """Merges a word's letters as `tokenizers` does: by rank, and from the left among equals."""
+    """Merges a word's bytes as `tokenizers` does: by rank, and from the left among equals."""
 
     def __init__(self, tables: TokenTables, letters: Mapping[str, int]) -> None:
         """Take the tables.
 
         Args:
             tables: The merges.
-            letters: The id of each of the 256 letters that stand for bytes.
+            letters: The ids of the letters that stand for bytes. A byte that has none is left out
+                of every text; SmolLM2 has no id for 21 of them.
         """
         self._pairs = memoryview(tables.pairs)  # type: ignore[arg-type]
         self._ranks = memoryview(tables.ranks)  # type: ignore[arg-type]
         self._merged = memoryview(tables.merged)  # type: ignore[arg-type]
-        self._letters = letters
+        self._byte_ids = [letters.get(letter) for letter in BYTE_LETTERS]
         self.encode = lru_cache(_CACHED_WORDS)(self._encode)
+        # Few pairs make up most words, and looking one up takes a microsecond.
+        self._merge = lru_cache(_CACHED_PAIRS)(self._find)
 
     def _encode(self, word: str) -> tuple[int, ...]:
-        """Return the ids of a word whose bytes are spelled as letters."""
-        ids = [self._letters[letter] for letter in word]
-        before, after = list(range(-1, len(ids))), list(range(1, len(ids) + 1))
-        queue = [merge for at in range(len(ids) - 1) if (merge := self._merge(ids, at, at + 1))]
+        """Return the ids of a word."""
+        byte_ids = map(self._byte_ids.__getitem__, word.encode())
+        ids = [token for token in byte_ids if token is not None]
+        return tuple(self._merge_few(ids) if len(ids) <= _FEW else self._merge_many(ids))
+
+    def _merge_few(self, ids: list[int]) -> list[int]:
+        """Merge by looking at all pairs each time: for a word of a language, twice as fast."""
+        merges = list(map(self._merge, ids, ids[1:]))
+        while merges and (first := min(merges)) != _NEVER:
+            at = merges.index(first)
+            ids[at : at + 2] = [first & _LOW]
+            del merges[at]
+            if at:
+                merges[at - 1] = self._merge(ids[at - 1], ids[at])
+            if at < len(merges):
+                merges[at] = self._merge(ids[at], ids[at + 1])
+        return ids
+
+    def _merge_many(self, ids: list[int]) -> list[int]:
+        """Merge by a queue: a word may be as long as a question, and time must not be quadratic."""
+        size = len(ids)
+        before, after = list(range(-1, size)), list(range(1, size + 1))
+        merges = map(self._merge, ids, ids[1:])
+        # Rank above place in one integer: the earliest merge and of equal ones the leftmost first.
+        queue = [merge & ~_LOW | at for at, merge in enumerate(merges) if merge != _NEVER]
         heapify(queue)
         while queue:
-            _, at, pair, token = heappop(queue)
+            entry = heappop(queue)
+            at = entry & _LOW
             right = after[at]
-            if right == len(ids) or ids[at] << 32 | ids[right] != pair:
-                continue
-            ids[at], ids[right] = token, _DEAD
+            merge = self._merge(ids[at], ids[right]) if right < size else _NEVER
+            if merge | _LOW != entry | _LOW:
+                continue  # one of the two was merged away since
+            ids[at], ids[right] = merge & _LOW, _GONE
             after[at] = after[right]
-            if after[at] < len(ids):
-                before[after[at]] = at
+            before[after[at]] = at
             for left, other in ((before[at], at), (at, after[at])):
-                if left >= 0 and other < len(ids) and (merge := self._merge(ids, left, other)):
-                    heappush(queue, merge)
-        return tuple(token for token in ids if token != _DEAD)
+                if left >= 0 and other < size:
+                    merge = self._merge(ids[left], ids[other])
+                    if merge != _NEVER:
+                        heappush(queue, merge & ~_LOW | left)
+        return [token for token in ids if token != _GONE]
 
-    def _merge(self, ids: list[int], left: int, right: int) -> tuple[int, int, int, int] | None:
-        """Return rank, place, pair and new id of two neighbours, if they merge."""
-        pair = ids[left] << 32 | ids[right]
+    def _find(self, left: int, right: int) -> int:
+        """Return rank << 32 | new id of a pair, more than any such where it does not merge."""
+        pair = left << 32 | right
         found = bisect_left(self._pairs, pair)
         if found == len(self._pairs) or self._pairs[found] != pair:
-            return None
-        return self._ranks[found], left, pair, self._merged[found]
+            return _NEVER
+        return self._ranks[found] << 32 | self._merged[found]
 
 
 class TableTokenizer:
     """Text to ids and back, with the merges from tables.
 
     Attributes:
-        added_tokens: The added tokens as `tokenizer.json` describes them.
+        added_tokens: All added tokens.
     """
 
     def __init__(self, tables: TokenTables) -> None:
-        """Take what `tokenizer.json` says around the vocabulary from the tables' settings."""
+        """Take what `tokenizer.json` says around the vocabulary from the tables' settings.
+
+        Raises:
+            UnknownStepError: It says what is not read here.
+        """
         settings = json.loads(tables.settings.tobytes())
-        self.added_tokens: list[dict[str, Any]] = settings["added_tokens"]
+        self.added_tokens = [AddedToken(**token) for token in settings["added_tokens"]]
         self._tables = tables
-        words = ordinary_words(self.added_tokens)
-        self._pipeline = _pipeline(settings, words)
-        self._words = word_ids(self._pipeline, words)
-        self._encode = BytePairEncoder(tables, settings["letters"]).encode
+        self._pipeline = Pipeline.read(settings["pipeline"])
+        self._whole: Mapping[str, int] = settings.get("whole", {})
+        self._merged = BytePairEncoder(tables, settings["letters"]).encode
+        words = [token for token in self.added_tokens if not token.is_control]
+        self._words = WordFinder(word for word in words if not word.normalized)
+        self._normalized_words = WordFinder(
+            (word for word in words if word.normalized), self._pipeline.normalized
+        )
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Read tables; errors are those of `TokenTables.map`."""
+        """Read tables; errors are those of `TokenTables.map` and of the constructor."""
         return cls(TokenTables.map(path))
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text."""
-        pieces = self._between_words(text) if self._words else map(self._encode, self._split(text))
-        return [token for piece in pieces for token in piece]
+        ids: list[int] = []
+        for part in self._parts(text):
+            if isinstance(part, AddedToken):
+                ids.append(part.id)
+                continue
+            for word in self._pipeline.words(part):
+                whole = self._whole.get(word)
+                ids += self._merged(word) if whole is None else (whole,)
+        return ids
 
     def token(self, token_id: int) -> str | None:
         """Return a token's spelling, None where the id stands for none."""
         return self._tables.spelling(token_id)
 
     def join(self, tokens: Sequence[str]) -> str:
-        """Return the text of spelled tokens."""
-        decoder = self._pipeline.decoder
-        return " ".join(tokens) if decoder is None else str(decoder.decode(list(tokens)))
+        """Return the text of spelled tokens; bytes that are not UTF-8 become U+FFFD."""
+        return b"".join(map(token_bytes, tokens)).decode(errors="replace")
 
-    def _split(self, text: str) -> Iterator[str]:
-        """Yield words whose bytes are spelled as letters."""
-        normalizer, splitter = self._pipeline.normalizer, self._pipeline.pre_tokenizer
-        normal = text if normalizer is None else normalizer.normalize_str(text)
-        return (word for word, _ in splitter.pre_tokenize_str(normal))
-
-    def _between_words(self, text: str) -> Iterator[tuple[int, ...]]:
-        """Yield the ids of each word, where some are in the vocabulary as a whole.
-
-        Only `encode` of the library looks for them. It gives the letters of all others one by one,
-        which takes three times as long as splitting.
-        """
-        encoding = self._pipeline.encode(text, add_special_tokens=False)
-        letters = zip(encoding.word_ids, encoding.ids, encoding.tokens, strict=True)
-        for _, word in groupby(letters, key=itemgetter(0)):
-            _, ids, spelled = zip(*word, strict=True)
-            if len(ids) == 1 and ids[0] in self._words:
-                yield (self._words[ids[0]],)
+    def _parts(self, text: str) -> Iterator[AddedToken | str]:
+        """Yield the words that stand for themselves, and the normalized text between them."""
+        for part in self._words.parts(text):
+            if isinstance(part, AddedToken):
+                yield part
             else:
-                yield self._encode("".join(spelled))
+                yield from self._normalized_words.parts(self._pipeline.normalized(part))
 
 
-def _pipeline(settings: dict[str, Any], words: list[dict[str, Any]]) -> "Tokenizer":
-    """Build a tokenizer of letters and whole words; the library is imported when it is needed."""
-    from tokenizers import Tokenizer
-
-    letters = {letter: token_id for token_id, letter in enumerate(settings["letters"])}
-    model = {"type": "BPE", "vocab": letters, "merges": []}
-    document = {**settings["pipeline"], "model": model, "added_tokens": words}
-    return Tokenizer.from_str(json.dumps(document))
+def token_bytes(token: str) -> bytes:
+    """Return the bytes a token is spelled for; one not of byte letters stands for itself."""
+    try:
+        return bytes(map(_BYTES.__getitem__, token))
+    except KeyError:
+        return token.encode()

@@ -5,74 +5,35 @@ are): a `<|im_end|>` or a `<think>` typed by a user stays text. They reach the m
 manifest's prompt ids alone.
 """
 
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import Protocol, Self
 
 from foggen_runtime.bundle.manifest import TOKEN_TABLES_FILE, PromptInfo
-from foggen_runtime.errors import BundleError, QuestionError
-from foggen_runtime.text.added_tokens import is_control, ordinary_words, word_ids
+from foggen_runtime.errors import BundleError, FoggenError, QuestionError
+from foggen_runtime.text.added_tokens import AddedToken
 from foggen_runtime.text.byte_pairs import TableTokenizer
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-_ADDED_TOKENS = re.compile(r'"added_tokens"\s*:\s*(?=\[)')
-_HEAD_CHARACTERS = 1 << 16
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 
 
-@dataclass(frozen=True)
-class AddedToken:
-    """A token outside the model's own vocabulary; `special` ones are not part of any text."""
-
-    content: str
-    special: bool
-
-
 class PlainTokenizer(Protocol):
-    """A tokenizer without control tokens."""
+    """A tokenizer without control tokens.
 
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of plain text."""
-
-    def token(self, token_id: int) -> str | None:
-        """Return a token's spelling, None where the id stands for none."""
-
-    def join(self, tokens: Sequence[str]) -> str:
-        """Return the text of spelled tokens."""
-
-
-class LibraryTokenizer:
-    """A tokenizer of the `tokenizers` library.
-
-    Args:
-        tokenizer: Knows the ordinary words among the added tokens, under any ids.
-        words: Their right ids by those.
+    Attributes:
+        added_tokens: All added tokens, the control tokens too.
     """
 
-    def __init__(self, tokenizer: "Tokenizer", words: Mapping[int, int]) -> None:
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        self._tokenizer = tokenizer
-        self._words = words
+    added_tokens: list[AddedToken]
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text."""
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return [self._words.get(token_id, token_id) for token_id in ids]
 
     def token(self, token_id: int) -> str | None:
         """Return a token's spelling, None where the id stands for none."""
-        return self._tokenizer.id_to_token(token_id)
 
     def join(self, tokens: Sequence[str]) -> str:
         """Return the text of spelled tokens."""
-        decoder = self._tokenizer.decoder
-        return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
 
 
 class QuestionTokenizer:
@@ -80,37 +41,34 @@ class QuestionTokenizer:
 
     Args:
         tokenizer: Encodes user text.
-        added_tokens: All added tokens, by id.
 
     Raises:
         BundleError: Plain text could spell a control token.
     """
 
-    def __init__(self, tokenizer: PlainTokenizer, added_tokens: dict[int, AddedToken]) -> None:
+    def __init__(self, tokenizer: PlainTokenizer) -> None:
         self._tokenizer = tokenizer
-        self._added_tokens = added_tokens
-        for token_id, token in added_tokens.items():
-            control = is_control(token.content, special=token.special)
-            if control and token_id in self.encode(token.content):
+        self._added_tokens = {token.id: token for token in tokenizer.added_tokens}
+        for token in tokenizer.added_tokens:
+            if token.is_control and token.id in self.encode(token.content):
                 raise BundleError(
                     f"tokenizer: text must not become a control token, {token.content!r} does"
                 )
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Read a `tokenizer.json`, or the tables made from one, which takes much less time.
+        """Read the tables of a byte-level BPE, or the `tokenizer.json` of any tokenizer.
 
         Raises:
             BundleError: The file is missing or not a tokenizer this library reads.
+            ConfigError: It is a `tokenizer.json`, and the extra that reads one is not installed.
         """
         try:
-            tokenizer, added = _read(path)
-            added_tokens = {
-                token["id"]: AddedToken(token["content"], token["special"]) for token in added
-            }
+            return cls(_read(path))
+        except FoggenError:
+            raise
         except Exception as error:  # tokenizers raises bare Exception
             raise BundleError(f"{path}: cannot be read as a tokenizer: {error}") from error
-        return cls(tokenizer, added_tokens)
 
     def prompt_ids(self, prompt: PromptInfo, question: str) -> list[int]:
         """Return the ids of the whole prompt around a question.
@@ -188,31 +146,12 @@ class TextStream:
         return piece
 
 
-def _read(path: Path) -> tuple[PlainTokenizer, list[dict[str, Any]]]:
-    """Return a tokenizer and the added tokens it had; the library is imported when needed."""
+def _read(path: Path) -> PlainTokenizer:
     if path.name == TOKEN_TABLES_FILE:
-        tables = TableTokenizer.from_file(path)
-        return tables, tables.added_tokens
-    from tokenizers import Tokenizer
+        return TableTokenizer.from_file(path)
+    from foggen_runtime.text.library import LibraryTokenizer
 
-    text, added = _without_control_tokens(path.read_text(encoding="utf-8-sig"))
-    tokenizer = Tokenizer.from_str(text)
-    return LibraryTokenizer(tokenizer, word_ids(tokenizer, ordinary_words(added))), added
-
-
-def _without_control_tokens(text: str) -> tuple[str, list[dict[str, Any]]]:
-    """Leave only ordinary words of the list of added tokens in the JSON text of a tokenizer.
-
-    The list stands before the vocabulary, so the megabytes after it are not parsed here.
-    """
-    if match := _ADDED_TOKENS.search(text, 0, _HEAD_CHARACTERS):
-        added, end = json.JSONDecoder().raw_decode(text, match.end())
-        words = json.dumps(ordinary_words(added))
-        return f"{text[: match.end()]}{words}{text[end:]}", added
-    document = json.loads(text)
-    added = document["added_tokens"]
-    document["added_tokens"] = ordinary_words(added)
-    return json.dumps(document), added
+    return LibraryTokenizer.from_file(path)
 
 
 def _check_question(question: str) -> None:

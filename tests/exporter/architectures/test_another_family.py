@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -30,6 +29,7 @@ from foggen_exporter.recipes.recipe import RECIPES, find_recipe
 from foggen_exporter.request import HeadKind
 from foggen_exporter.text.reply_template import load_template
 from foggen_exporter.weights.checkpoint import Checkpoint
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.bundle import Bundle
 from foggen_runtime.model.engine import EngineOptions
 from foggen_runtime.model.local_model import LocalModel, OpenOptions
@@ -37,7 +37,6 @@ from tests.conftest import TINY
 from tests.runtime.ask.test_foggen import QUESTIONS
 from tests.support.random_bundle import export_graph, random_ids
 
-Float32 = npt.NDArray[np.float32]
 Tensors = dict[str, Float32]
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
 import torch
@@ -15,6 +14,7 @@ from foggen_exporter.architectures.decoder import TensorSource
 from foggen_exporter.recipes.recipe import find_recipe
 from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_exporter.weights.lora import MergedCheckpoint
+from foggen_runtime.arrays import Float32
 from tests.support.checkpoints import (
     TinyQwen3,
     add_equal_lm_head,
@@ -26,7 +26,6 @@ from tests.support.random_bundle import GraphOnly, export_graph, random_ids
 from tests.support.snapshots import prefix_snapshot
 
 FP32 = find_recipe("fp32")
-Float32 = npt.NDArray[np.float32]
 
 
 def reference_logits(model: torch.nn.Module, ids: list[int]) -> Float32:

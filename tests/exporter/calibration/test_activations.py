@@ -3,17 +3,16 @@
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from transformers import Qwen3ForCausalLM
 
 from foggen_exporter.calibration.activations import CalibrationPrompts, layer_inputs
 from foggen_exporter.weights.checkpoint import Checkpoint
+from foggen_runtime.arrays import Float32
 from tests.support.checkpoints import write_checkpoint
 from tests.support.random_bundle import random_ids
 
-Float32 = npt.NDArray[np.float32]
 PREFIX, SUFFIXES, TAIL = 6, (11, 17), 4
 MODULES = {
     "qkv_proj": "self_attn.q_proj",

@@ -5,8 +5,6 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from transformers import Qwen3ForCausalLM
@@ -25,7 +23,6 @@ from foggen_runtime.bundle.manifest import WeightFormat
 from tests.support.checkpoints import TinyQwen3, write_checkpoint
 from tests.support.random_bundle import random_ids
 
-Float32 = npt.NDArray[np.float32]
 PREFIX = random_ids(9, 300)
 SUFFIXES = (random_ids(20, 300, seed=1), random_ids(14, 300, seed=2))
 FORM = WeightFormat(4, 32, symmetric=False, accuracy_level=1)

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from foggen_exporter.architectures.channels import Channels, Exponents
@@ -12,12 +11,12 @@ from foggen_exporter.calibration.smoothing import layer_scales
 from foggen_exporter.recipes.recipe import find_recipe
 from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_exporter.weights.folding import FoldedCheckpoint
+from foggen_runtime.arrays import Float32
 from tests.support.checkpoints import write_checkpoint
 from tests.support.outliers import Outliers, add_outliers
 from tests.support.random_bundle import export_graph, random_ids
 from tests.support.snapshots import prefix_snapshot
 
-Float32 = npt.NDArray[np.float32]
 IDS = tuple(random_ids(40, 300))
 PROMPTS = CalibrationPrompts(IDS[:8], (IDS[8:],), tail=32)
 

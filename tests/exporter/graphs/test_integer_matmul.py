@@ -1,7 +1,6 @@
 """Integer products with one activation scale per row."""
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from foggen_exporter.graphs.builder import GraphBuilder, tensor_info
@@ -12,9 +11,9 @@ from foggen_exporter.graphs.integer_matmul import (
     scale_rows,
 )
 from foggen_exporter.graphs.matrix import Matrix
+from foggen_runtime.arrays import Float32
 from foggen_runtime.model.quiet_onnxruntime import ort
 
-Float32 = npt.NDArray[np.float32]
 ROWS, OUTPUTS, INPUTS = 6, 24, 160
 
 

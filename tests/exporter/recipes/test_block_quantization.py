@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from foggen_exporter.graphs.builder import GraphBuilder, tensor_info
@@ -16,11 +15,11 @@ from foggen_exporter.recipes.block_quantization import (
     quantize_blocks,
     unpack,
 )
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.manifest import WeightFormat
 from foggen_runtime.errors import CheckpointError
 from foggen_runtime.model.quiet_onnxruntime import ort
 
-Float32 = npt.NDArray[np.float32]
 FORMS = [
     BlockFormat(bits, block_size, symmetric)
     for bits in (4, 8)

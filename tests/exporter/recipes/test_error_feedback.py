@@ -1,7 +1,6 @@
 """Rounding with error feedback, against GPTQ as its paper writes it."""
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from foggen_exporter.graphs.builder import GraphBuilder, tensor_info
@@ -14,10 +13,10 @@ from foggen_exporter.recipes.block_quantization import (
     quantize_blocks,
 )
 from foggen_exporter.recipes.error_feedback import FeedbackQuantizer, InputSample
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.manifest import WeightFormat
 from foggen_runtime.model.quiet_onnxruntime import ort
 
-Float32 = npt.NDArray[np.float32]
 FORMS = [BlockFormat(4, 32, symmetric) for symmetric in (True, False)]
 
 

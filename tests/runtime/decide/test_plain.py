@@ -8,18 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from foggen_runtime.arrays import Float32
 from foggen_runtime.decide.constrained import ConstrainedDecoder
 from foggen_runtime.decide.greedy import GreedyDecoder
 from foggen_runtime.decide.plain import Decoder, StepDecoder, last_rows
 from foggen_runtime.decide.trie import TemplateTrie
 from tests.runtime.decide.test_trie import CARD, STEM, random_trie
-from tests.support.fake_engine import (
-    FakeEngine,
-    Float32,
-    NextLogits,
-    random_logits,
-    scripted_logits,
-)
+from tests.support.fake_engine import FakeEngine, NextLogits, random_logits, scripted_logits
 
 VOCAB = 12
 EOS = 11

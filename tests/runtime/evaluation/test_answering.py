@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from foggen_runtime import EngineError, EngineOptions, Foggen, OpenOptions, Result
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.manifest import Manifest, RoutingInfo
 from foggen_runtime.evaluation.answering import evaluate
 from foggen_runtime.evaluation.comparison import compared
 from foggen_runtime.evaluation.records import Record
-from foggen_runtime.model.kv_cache import Float32
 from foggen_runtime.result import BundleRef
 from foggen_runtime.text.questions import Question, read_questions
 from tests.conftest import TINY, BundleOf

@@ -154,7 +154,7 @@ def test_the_session_begins_to_open_before_what_can_wait_is_imported() -> None:
     imported = set(done.stdout.split())
     assert "foggen_runtime.model.engine" in imported
     assert not {f"foggen_runtime.{name}" for name in waiting} & imported
-    assert not {"concurrent.futures", "logging", "tempfile", "tokenizers"} & imported
+    assert not {"concurrent.futures", "logging", "tempfile", "regex", "tokenizers"} & imported
 
 
 def test_an_engine_that_does_not_open_is_named(bundle: Bundle) -> None:

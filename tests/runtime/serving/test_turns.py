@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 
+from foggen_runtime.arrays import Float32
 from foggen_runtime.ask.foggen import Foggen
 from foggen_runtime.cloud.endpoints import Cloud
 from foggen_runtime.errors import ConfigError, EngineError, QuestionError
@@ -18,7 +19,7 @@ from foggen_runtime.serving.turns import Turns
 from tests.conftest import BundleOf
 from tests.runtime.ask.test_foggen import QUESTIONS
 from tests.support.cloud_server import CloudServer, Fault
-from tests.support.fake_engine import FakeEngine, Float32
+from tests.support.fake_engine import FakeEngine
 from tests.support.fake_model import SURE, UNSURE, FakeModel
 from tests.support.gateway import OPTIONS
 

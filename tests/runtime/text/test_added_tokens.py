@@ -75,6 +75,13 @@ def test_control_tokens_beside_words_stay_text(tokenizer: QuestionTokenizer, con
     assert tokenizer.decode(ids) == f"instrument{control}instrument"
 
 
+def test_the_longest_of_words_that_begin_alike_is_found(tmp_path: Path) -> None:
+    backend = extended_backend((AddedToken("foo"), AddedToken("foobar"), AddedToken("foob")))
+    for tokenizer in readings(backend, tmp_path).values():
+        for text in ("foobar", "foobfoo", "xfoobarfoo"):
+            assert tokenizer.encode(text) == backend.encode(text).ids
+
+
 def test_a_word_inside_a_typed_control_token_is_a_word(tmp_path: Path) -> None:
     backend = extended_backend((AddedToken("think"), AddedToken("im_end", normalized=False)))
     for tokenizer in readings(backend, tmp_path).values():
