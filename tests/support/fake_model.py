@@ -76,11 +76,8 @@ class ByteTokenizer:
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
 
-    def token(self, token_id: int) -> str | None:
-        return chr(token_id) if token_id < _BEFORE else None
-
-    def join(self, tokens: Sequence[str]) -> str:
-        return bytes(map(ord, tokens)).decode(errors="replace")
+    def decode(self, ids: Sequence[int], added: Mapping[int, str | None]) -> str:
+        return bytes(one for one in ids if one < _BEFORE).decode(errors="replace")
 
 
 class FakeModel:

@@ -184,6 +184,7 @@ class TableTokenizer:
         self._whole: Mapping[str, int] = settings.get("whole", {})
         self._merged = BytePairEncoder(tables, settings["letters"]).encode
         words = [token for token in self.added_tokens if not token.is_control]
+        self._has_words = bool(words)
         self._words = WordFinder(word for word in words if not word.normalized)
         self._normalized_words = WordFinder(
             (word for word in words if word.normalized), self._pipeline.normalized
@@ -206,16 +207,16 @@ class TableTokenizer:
                 ids += self._merged(word) if whole is None else (whole,)
         return ids
 
-    def token(self, token_id: int) -> str | None:
-        """Return a token's spelling, None where the id stands for none."""
-        return self._tables.spelling(token_id)
-
-    def join(self, tokens: Sequence[str]) -> str:
-        """Return the text of spelled tokens; bytes that are not UTF-8 become U+FFFD."""
-        return b"".join(map(token_bytes, tokens)).decode(errors="replace")
+    def decode(self, ids: Sequence[int], added: Mapping[int, str | None]) -> str:
+        """Return the text of ids that stand for a token; bytes that are not UTF-8 become U+FFFD."""
+        tokens = (added[one] if one in added else self._tables.spelling(one) for one in ids)
+        return b"".join(token_bytes(token) for token in tokens if token).decode(errors="replace")
 
     def _parts(self, text: str) -> Iterator[AddedToken | str]:
         """Yield the words that stand for themselves, and the normalized text between them."""
+        if not self._has_words:
+            yield self._pipeline.normalized(text)
+            return
         for part in self._words.parts(text):
             if isinstance(part, AddedToken):
                 yield part

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -56,14 +56,12 @@ class LibraryTokenizer:
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         return [self._words.get(token_id, token_id) for token_id in ids]
 
-    def token(self, token_id: int) -> str | None:
-        """Return a token's spelling, None where the id stands for none."""
-        return self._tokenizer.id_to_token(token_id)
-
-    def join(self, tokens: Sequence[str]) -> str:
-        """Return the text of spelled tokens."""
+    def decode(self, ids: Sequence[int], added: Mapping[int, str | None]) -> str:
+        """Return the text of ids that stand for a token."""
+        spelled = (added[one] if one in added else self._tokenizer.id_to_token(one) for one in ids)
+        tokens = [token for token in spelled if token is not None]
         decoder = self._tokenizer.decoder
-        return " ".join(tokens) if decoder is None else decoder.decode(list(tokens))
+        return " ".join(tokens) if decoder is None else decoder.decode(tokens)
 
 
 def _without_control_tokens(text: str) -> tuple[str, list[dict[str, Any]]]:

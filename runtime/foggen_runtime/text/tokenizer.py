@@ -5,7 +5,7 @@ are): a `<|im_end|>` or a `<think>` typed by a user stays text. They reach the m
 manifest's prompt ids alone.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -29,11 +29,13 @@ class PlainTokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text."""
 
-    def token(self, token_id: int) -> str | None:
-        """Return a token's spelling, None where the id stands for none."""
+    def decode(self, ids: Sequence[int], added: Mapping[int, str | None]) -> str:
+        """Return the text of ids that stand for a token.
 
-    def join(self, tokens: Sequence[str]) -> str:
-        """Return the text of spelled tokens."""
+        Args:
+            ids: Of the vocabulary, or of added tokens.
+            added: What added tokens are spelled as; None leaves one out.
+        """
 
 
 class QuestionTokenizer:
@@ -48,7 +50,9 @@ class QuestionTokenizer:
 
     def __init__(self, tokenizer: PlainTokenizer) -> None:
         self._tokenizer = tokenizer
-        self._added_tokens = {token.id: token for token in tokenizer.added_tokens}
+        self._added = {
+            token.id: None if token.special else token.content for token in tokenizer.added_tokens
+        }
         for token in tokenizer.added_tokens:
             if token.is_control and token.id in self.encode(token.content):
                 raise BundleError(
@@ -91,8 +95,7 @@ class QuestionTokenizer:
 
         Bytes that are not UTF-8 become U+FFFD; ids that stand for no token are left out.
         """
-        tokens = [token for token in map(self._token, ids) if token is not None]
-        return self._tokenizer.join(tokens)
+        return self._tokenizer.decode(ids, self._added)
 
     def stream(self) -> "TextStream":
         """Start decoding ids one at a time."""
@@ -106,12 +109,6 @@ class QuestionTokenizer:
                 yield piece
         if piece := stream.finish():
             yield piece
-
-    def _token(self, token_id: int) -> str | None:
-        added = self._added_tokens.get(token_id)
-        if added is None:
-            return self._tokenizer.token(token_id)
-        return None if added.special else added.content
 
 
 class TextStream:
