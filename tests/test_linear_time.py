@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from foggen_exporter.packaging.requirements import read_constraints
+from foggen_exporter.packaging.libraries import constrained_names
 from foggen_exporter.text.reply_template import load_template
 from foggen_exporter.text.token_tables import token_tables
 from foggen_exporter.weights.lora import LoraConfig
@@ -150,7 +150,7 @@ LABELLED = file_of(
 )
 TEMPLATE = file_of("template.toml", lambda path: load_template(str(path)))
 MANIFEST = file_of("foggen.json", lambda path: Manifest.load(path.parent))
-CONSTRAINTS = file_of("constraints.txt", read_constraints)
+CONSTRAINTS = file_of("constraints.txt", constrained_names)
 CHOICE = Policy(choice_pattern=SLOW)
 PARSERS = {
     "choice": Parser(lambda text: parse_choice(text, ("A", "B")), TEXTS, QUESTION, HEADS),

@@ -2,13 +2,14 @@
 
 import base64
 import hashlib
+import importlib.metadata
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from foggen_exporter.packaging.requirements import Resolver
+from packaging.requirements import Requirement
+
 from foggen_exporter.packaging.targets import Target
-from foggen_exporter.packaging.wheels import Pin, Wheel, WheelStore
 
 PURE = "py3-none-any"
 # What foggen needs on a board, and the tags of the wheels that exist of it.
@@ -22,7 +23,7 @@ def make_wheel(
     tag: str = PURE,
     files: Mapping[str, bytes] | None = None,
     metadata: Sequence[str] = ("License-Expression: MIT",),
-) -> Wheel:
+) -> Path:
     stem = f"{name.replace('-', '_')}-{number}"
     info = f"{stem}.dist-info"
     head = [f"Metadata-Version: 2.4\nName: {name}\nVersion: {number}", *metadata]
@@ -42,32 +43,29 @@ def make_wheel(
     with zipfile.ZipFile(wheel, "w") as archive:
         for member, content in contents.items():
             archive.writestr(member, content)
-    return Wheel(wheel)
+    return wheel
 
 
-class RecordingStore(WheelStore):
-    """Makes an empty wheel of whatever is asked for and is not there."""
-
-    def _download(self, pins: Sequence[Pin], target: Target, python: str) -> None:
-        for pin in pins:
-            fill_store(self.directory, pin, target, python)
-
-
-def fill_store(directory: Path, pin: Pin, target: Target, python: str) -> None:
-    """Put a wheel of a distribution, tagged as the real one, into a store."""
+def make_typical_wheel(
+    directory: Path, name: str, number: str, target: Target, python: str
+) -> Path:
+    """Make a wheel of a distribution, tagged as the real one is."""
     interpreter = "cp" + python.replace(".", "")
-    name, number = pin.name, str(pin.version)
     module = name.replace("-", "_")
     library = f"{module}/_core.cpython-{interpreter[2:]}-{target.machine}-linux-gnu.so"
     if name in BINARY:
         tag = f"{interpreter}-{interpreter}-manylinux_2_28_{target.machine}"
         # Directories of the trimmed kind, which must not come through.
         files = {library: interpreter.encode() * 5000, f"{module}/quantization/tool.py": b"1\n"}
-        make_wheel(directory, name, number, tag, files)
-    else:
-        make_wheel(directory, name, number, PURE)
+        return make_wheel(directory, name, number, tag, files)
+    return make_wheel(directory, name, number)
 
 
 def fill_for_foggen(directory: Path, target: Target, pythons: Sequence[str]) -> None:
-    """Put wheels of everything that foggen needs directly into a store, in installed versions."""
-    Resolver(RecordingStore(directory, lambda _: None), target, pythons, {}).resolve()
+    """Put wheels of everything that foggen needs directly into a cache, in installed versions."""
+    for line in importlib.metadata.requires("foggen") or ():
+        need = Requirement(line)
+        if need.marker is None or need.marker.evaluate({"extra": "serve"}):
+            for python in pythons:
+                version = importlib.metadata.version(need.name)
+                make_typical_wheel(directory, need.name, version, target, python)

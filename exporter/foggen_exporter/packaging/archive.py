@@ -6,9 +6,9 @@ import lzma
 import re
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -20,8 +20,10 @@ from foggen_runtime.placing import Place, followed, put_all
 # What every file's time of change is: 1980-01-01, the first that zip archives know.
 MTIME = 315_532_800
 _MIN_PART_BYTES = 1 << 10
-_MIN_WINDOW_BYTES = 1 << 16
-_MAX_WINDOW_BYTES = 64 << 20
+# Preset 9 looks 64 MB back, as far as the same library built for another Python. Most of a package
+# is machine code in words of four bytes: contexts that count in such words (lp and pb are the
+# logarithm of 4, lc + lp may be 4 at most) save 1.6 %.
+_FILTER = {"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 2, "lp": 2, "pb": 2}
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _SIZE = re.compile(r"(\d+)\s*([kmg]?)i?b?", re.IGNORECASE)
 
@@ -59,40 +61,6 @@ class Entry:
         return io.BytesIO(self.content) if isinstance(self.content, bytes) else self.content.open()
 
 
-@dataclass(frozen=True)
-class Section:
-    """Entries that share an xz stream of their own, with settings that suit them."""
-
-    entries: Sequence[Entry]
-    filters: Mapping[str, int]
-
-
-def text_section(entries: Sequence[Entry]) -> Section:
-    """Return a section for text and other small files."""
-    return Section(entries, {"preset": 9 | lzma.PRESET_EXTREME, "dict_size": _window(entries)})
-
-
-def code_section(entries: Sequence[Entry]) -> Section:
-    """Return a section for machine code of four-byte instructions.
-
-    Its window reaches back to the same library built for another Python.
-    """
-    alignment = {"lc": 2, "lp": 2, "pb": 2}
-    preset = 9 | lzma.PRESET_EXTREME
-    return Section(entries, {"preset": preset, "dict_size": _window(entries), **alignment})
-
-
-def weights_section(entries: Sequence[Entry]) -> Section:
-    """Return a section for quantized weights, where searching harder finds nothing."""
-    return Section(entries, {"preset": 1})
-
-
-def _window(entries: Sequence[Entry]) -> int:
-    """Return how far back to search, in bytes: no further than needed, for memory's sake."""
-    total = sum(entry.size for entry in entries)
-    return min(max(1 << total.bit_length(), _MIN_WINDOW_BYTES), _MAX_WINDOW_BYTES)
-
-
 def parse_size(text: str) -> int:
     """Read e.g. `50MB` as a number of bytes.
 
@@ -104,70 +72,6 @@ def parse_size(text: str) -> int:
     if size < _MIN_PART_BYTES:
         raise ConfigError(f"split: must be a size of at least 1 kB, e.g. 50MB; is {text!r}")
     return size
-
-
-@dataclass
-class _Parts:
-    """Files that bytes are written to one after the other, each full but the last."""
-
-    directory: Path
-    name: str
-    part_bytes: int | None
-    paths: list[Path] = field(default_factory=list)
-    _file: BinaryIO | None = None
-    _room: int = 0
-
-    def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            if self._file is None or (self.part_bytes and self._room == 0):
-                self._next()
-            assert self._file is not None
-            step = view[: self._room] if self.part_bytes else view
-            self._file.write(step)
-            self._room -= len(step)
-            view = view[len(step) :]
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def _next(self) -> None:
-        self.close()
-        suffix = f".{len(self.paths):03}" if self.part_bytes else ""
-        self.paths.append(self.directory / f"{self.name}{suffix}")
-        self._file = self.paths[-1].open("wb")
-        self._room = self.part_bytes or 0
-
-
-class _XzWriter(io.RawIOBase):
-    """Compresses what is written, in several xz streams: together they are one xz file."""
-
-    def __init__(self, parts: _Parts) -> None:
-        self._parts = parts
-        self._compressor: lzma.LZMACompressor | None = None
-        self._written = 0
-
-    def next_stream(self, filters: Mapping[str, int]) -> None:
-        self.finish()
-        self._compressor = lzma.LZMACompressor(
-            lzma.FORMAT_XZ, lzma.CHECK_SHA256, filters=[{"id": lzma.FILTER_LZMA2, **filters}]
-        )
-
-    def write(self, data: bytes) -> int:  # type: ignore[override]
-        if self._compressor is None:
-            raise ValueError("xz: must be in a stream, next_stream was not called")
-        self._parts.write(self._compressor.compress(data))
-        self._written += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        return self._written
-
-    def finish(self) -> None:
-        if self._compressor is not None:
-            self._parts.write(self._compressor.flush())
-            self._compressor = None
 
 
 @contextmanager
@@ -235,15 +139,13 @@ class ArchivePlace:
 
 
 def write_archive(
-    place: ArchivePlace, sections: Sequence[Section], part_bytes: int | None, advance: Advance
+    place: ArchivePlace, entries: Sequence[Entry], part_bytes: int | None, advance: Advance
 ) -> list[Path]:
     """Write a `.tar.xz`, or its parts, and beside it the hashes that `sha256sum -c` reads.
 
-    Equal contents within a section become hard links.
-
     Args:
         place: Where it goes.
-        sections: What goes in, in this order.
+        entries: What goes in, in this order.
         part_bytes: Size of a part; None for one file.
         advance: Called with a number of bytes read.
 
@@ -253,41 +155,38 @@ def write_archive(
     Raises:
         ConfigError: It cannot be written, or a file is not as listed.
     """
-    target = place.target
-    with partial_files(target) as partial:
-        parts = _Parts(partial, target.name, part_bytes)
-        try:
-            _write_tar(_XzWriter(parts), sections, advance)
-        finally:
-            parts.close()
-        sums = partial / f"{target.name}.sha256"
-        lines = [f"{sha256_file(path)}  {path.name}\n" for path in parts.paths]
+    with partial_files(place.target) as partial:
+        whole = partial / place.target.name
+        _write_tar(whole, entries, advance)
+        paths = _split(whole, part_bytes) if part_bytes else [whole]
+        sums = partial / f"{whole.name}.sha256"
+        lines = [f"{sha256_file(path)}  {path.name}\n" for path in paths]
         sums.write_text("".join(lines), encoding="utf-8")
-        return place.put([*parts.paths, sums])[:-1]
+        return place.put([*paths, sums])[:-1]
 
 
-def _write_tar(xz: _XzWriter, sections: Sequence[Section], advance: Advance) -> None:
-    xz.next_stream(sections[0].filters)
-    with tarfile.TarFile(fileobj=xz, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for section in sections:
-            xz.next_stream(section.filters)
-            seen: dict[tuple[str, bool], str] = {}
-            for entry in section.entries:
-                same = seen.setdefault((entry.sha256, entry.executable), entry.name)
-                _add(tar, entry, same if same != entry.name else None)
-                advance(entry.size)
-    xz.finish()
+def _write_tar(path: Path, entries: Sequence[Entry], advance: Advance) -> None:
+    with (
+        lzma.open(path, "wb", check=lzma.CHECK_SHA256, filters=[_FILTER]) as xz,
+        tarfile.open(fileobj=xz, mode="w", format=tarfile.GNU_FORMAT) as tar,
+    ):
+        for entry in entries:
+            info = tarfile.TarInfo(entry.name)
+            info.size = entry.size
+            info.mtime = MTIME
+            info.mode = 0o755 if entry.executable else 0o644
+            info.uname = info.gname = "root"
+            with entry.open() as file:
+                tar.addfile(info, file)
+            advance(entry.size)
 
 
-def _add(tar: tarfile.TarFile, entry: Entry, same: str | None) -> None:
-    info = tarfile.TarInfo(entry.name)
-    info.mtime = MTIME
-    info.mode = 0o755 if entry.executable else 0o644
-    info.uname = info.gname = "root"
-    if same is not None:
-        info.type, info.linkname = tarfile.LNKTYPE, same
-        tar.addfile(info)
-        return
-    info.size = entry.size
-    with entry.open() as file:
-        tar.addfile(info, file)
+def _split(whole: Path, part_bytes: int) -> list[Path]:
+    """Cut a file into parts, as `split -d -a 3` does."""
+    parts: list[Path] = []
+    with whole.open("rb") as file:
+        while data := file.read(part_bytes):
+            parts.append(whole.with_name(f"{whole.name}.{len(parts):03}"))
+            parts[-1].write_bytes(data)
+    whole.unlink()
+    return parts

@@ -8,13 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import foggen_runtime
-from foggen_exporter.packaging.archive import (
-    Entry,
-    Section,
-    code_section,
-    text_section,
-    weights_section,
-)
+from foggen_exporter.packaging.archive import Entry
+from foggen_exporter.packaging.libraries import DISTRIBUTION, Resolution
 from foggen_exporter.packaging.licences import (
     Component,
     component_of,
@@ -22,7 +17,6 @@ from foggen_exporter.packaging.licences import (
     own_component,
 )
 from foggen_exporter.packaging.listed_files import bundle_contents
-from foggen_exporter.packaging.requirements import DISTRIBUTION, Resolution
 from foggen_exporter.packaging.sbom import bill_of_materials
 from foggen_exporter.packaging.targets import Target, oldest_glibc
 from foggen_exporter.packaging.trimming import is_needed, without_symbols
@@ -65,14 +59,14 @@ class BoardPackage:
         """The oldest glibc that it runs on, e.g. `2.28`."""
         found = [
             oldest
-            for wheels in self.resolution.wheels.values()
-            for wheel in wheels
-            if (oldest := oldest_glibc(wheel.tags)) is not None
+            for libraries in self.resolution.libraries.values()
+            for library in libraries
+            if (oldest := oldest_glibc(library.wheel)) is not None
         ]
         major, minor = max(found, default=(2, 17))
         return f"{major}.{minor}"
 
-    def sections(self) -> list[Section]:
+    def entries(self) -> list[Entry]:
         """Return the archive's contents; the installer comes last, so a torn archive has none.
 
         Raises:
@@ -93,19 +87,14 @@ class BoardPackage:
         text.sort(key=lambda entry: entry.name)
         model = self._model_entries() if self.with_model else []
         sums, installer = self._seal([*text, *code, *model])
-        sections = [text_section(text), code_section(code), weights_section(model)]
-        sections.append(text_section([sums, installer]))
         return [
-            Section([self._inside(entry) for entry in section.entries], section.filters)
-            for section in sections
+            Entry(f"{self.name}/{entry.name}", entry.content, entry.executable)
+            for entry in (*text, *code, *model, sums, installer)
         ]
-
-    def _inside(self, entry: Entry) -> Entry:
-        return Entry(f"{self.name}/{entry.name}", entry.content, entry.executable)
 
     def _components(self) -> list[Component]:
         own = own_component(importlib.metadata.distribution(DISTRIBUTION))
-        return [own, *(component_of(wheels) for wheels in self.resolution.wheels.values())]
+        return [own, *map(component_of, self.resolution.libraries.values())]
 
     def _sbom(self, components: Sequence[Component]) -> str:
         manifest = self.bundle.manifest
@@ -168,15 +157,15 @@ def _libraries(resolution: Resolution) -> list[Entry]:
     Their names tell them apart (PEP 3149); all other files must be the same in each wheel.
     """
     files: dict[str, bytes] = {}
-    for pin, wheels in resolution.wheels.items():
-        for wheel in wheels:
-            for name, content in wheel.files.items():
-                if not is_needed(pin.name, name):
+    for distribution, libraries in resolution.libraries.items():
+        for library in libraries:
+            for name, content in library.files.items():
+                if not is_needed(distribution, name):
                     continue
                 slim = without_symbols(content)
                 if files.setdefault(name, slim) != slim and name not in _BUILD_REPORTS:
                     raise ConfigError(
-                        f"python: wheels of {pin} for several Pythons differ in {name}; "
+                        f"python: wheels of {distribution} for several Pythons differ in {name}; "
                         "make one package for each"
                     )
     return [Entry(f"lib/{name}", files[name]) for name in sorted(files, key=_alike)]

@@ -109,7 +109,7 @@ _EPILOG = exit_codes(
     "--constraint",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Versions of libraries, NAME==VERSION by line.  [default: those installed here]",
+    help="Versions of libraries, a constraints file of pip.  [default: those installed here]",
 )
 @click.option(
     "--cache",
@@ -160,25 +160,23 @@ def _linux(request: Request) -> dict[str, object]:
 
     from foggen_exporter.packaging.archive import ArchivePlace, parse_size, write_archive
     from foggen_exporter.packaging.board import BoardPackage
-    from foggen_exporter.packaging.requirements import Resolver, read_constraints
+    from foggen_exporter.packaging.libraries import Pip
     from foggen_exporter.packaging.targets import TARGETS, parse_pythons
-    from foggen_exporter.packaging.wheels import WheelStore
     from foggen_runtime.files import sha256_file
 
     place = ArchivePlace.of(request.output, force=request.force)
     target = TARGETS[request.target]
     pythons = parse_pythons(request.pythons or DEFAULT_PYTHONS)
     part_bytes = parse_size(request.split) if request.split else None
-    versions = read_constraints(request.constraint) if request.constraint else {}
     bundle = _opened(request)
     cache = request.cache or Path.home() / ".cache" / "foggen" / "wheels"
-    resolver = Resolver(WheelStore(cache, note), target, pythons, versions)
-    package = BoardPackage(target, pythons, resolver.resolve(), bundle, request.with_model)
-    sections = package.sections()
-    total = sum(entry.size for section in sections for entry in section.entries)
+    resolution = Pip(target, cache, request.constraint, note).resolve(pythons)
+    package = BoardPackage(target, pythons, resolution, bundle, request.with_model)
+    entries = package.entries()
+    total = sum(entry.size for entry in entries)
     hidden = is_quiet() or None
     with tqdm(total=total, desc="compressing", unit="B", unit_scale=True, disable=hidden) as bar:
-        paths = write_archive(place, sections, part_bytes, bar.update)
+        paths = write_archive(place, entries, part_bytes, bar.update)
     return {
         "package": str(request.output),
         "files": {

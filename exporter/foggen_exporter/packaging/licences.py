@@ -1,13 +1,14 @@
 """Licences of everything in a package."""
 
 import importlib.metadata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from email.message import Message
+from email.parser import Parser
 
 from foggen_exporter.packaging.archive import Entry
+from foggen_exporter.packaging.libraries import Library
 from foggen_exporter.packaging.trimming import is_licence
-from foggen_exporter.packaging.wheels import Wheel
 from foggen_runtime.errors import ConfigError
 
 _CLASSIFIER = "License :: OSI Approved :: "
@@ -34,27 +35,21 @@ class Component:
     wheels: dict[str, str]
 
 
-def component_of(wheels: Iterable[Wheel]) -> Component:
-    """Describe a distribution by its wheels, one for each Python.
+def component_of(libraries: Sequence[Library]) -> Component:
+    """Describe a distribution by what was unpacked of it, once for each Python.
 
     Raises:
-        ConfigError: Nothing in a wheel says what its licence is.
+        ConfigError: Nothing in its metadata says what its licence is.
     """
-    (first, *_), files = (wheels := tuple(wheels)), {}
-    label = f"{first.pin.name}-{first.pin.version}"
-    for wheel in wheels:
-        for name in sorted(filter(is_licence, wheel.files)):
-            inside = name.removeprefix(wheel.info).removeprefix("licenses/")
-            files[f"{label}/{inside}"] = wheel.files[name]
-    licence, is_expression = _terms(first.metadata, label)
-    return Component(
-        name=first.pin.name,
-        version=str(first.pin.version),
-        licence=licence,
-        is_expression=is_expression,
-        files=files,
-        wheels={wheel.path.name: wheel.sha256 for wheel in wheels},
-    )
+    first = libraries[0]
+    label = f"{first.name}-{first.version}"
+    files = {}
+    for library in libraries:
+        for name in sorted(filter(is_licence, library.files)):
+            inside = name.removeprefix(f"{library.info}/").removeprefix("licenses/")
+            files[f"{label}/{inside}"] = library.files[name]
+    wheels = {library.wheel: library.sha256 for library in libraries}
+    return Component(first.name, first.version, *_terms(first.metadata, label), files, wheels)
 
 
 def own_component(distribution: importlib.metadata.Distribution) -> Component:
@@ -68,13 +63,8 @@ def own_component(distribution: importlib.metadata.Distribution) -> Component:
     if not paths:
         raise ConfigError(f"licences: {label} is installed without its LICENSE; install it again")
     files = {f"{label}/{path.name}": path.read_binary() for path in paths}
-    metadata = distribution.read_text("METADATA") or ""
-    licence = next(
-        line.partition(": ")[2]
-        for line in metadata.splitlines()
-        if line.startswith(("License-Expression: ", "License: "))
-    )
-    return Component(distribution.name, distribution.version, licence, True, files, {})
+    terms = _terms(Parser().parsestr(distribution.read_text("METADATA") or ""), label)
+    return Component(distribution.name, distribution.version, *terms, files, {})
 
 
 def _terms(metadata: Message, label: str) -> tuple[str, bool]:

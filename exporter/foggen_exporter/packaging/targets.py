@@ -1,10 +1,10 @@
 """What kinds of Linux a package is made for."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import parse_wheel_filename
 
 from foggen_runtime.errors import ConfigError
 
@@ -33,12 +33,6 @@ class Target:
             *(f"manylinux_2_{minor}_{self.machine}" for minor in minors),
             f"manylinux2014_{self.machine}",
         ]
-
-    def tags(self, python: str) -> Iterator[Tag]:
-        """Yield the tags of wheels that run there on one version of CPython, the best first."""
-        version = python_version(python)
-        yield from cpython_tags(version, platforms=self.platforms)
-        yield from compatible_tags(version, interpreter_of(python), self.platforms)
 
     def environment(self, python: str) -> dict[str, str]:
         """Return what markers of requirements are evaluated by (PEP 508), with no extra."""
@@ -72,24 +66,13 @@ def parse_pythons(text: str) -> tuple[str, ...]:
     for name in sorted(names):
         if not _PYTHON.fullmatch(name):
             raise ConfigError(f"python: must be versions from 3.11 on, e.g. 3.11,3.12; is {text!r}")
-    return tuple(sorted(names, key=python_version))
+    return tuple(sorted(names))
 
 
-def python_version(python: str) -> tuple[int, int]:
-    """Return e.g. (3, 11)."""
-    major, minor = python.split(".")
-    return int(major), int(minor)
-
-
-def interpreter_of(python: str) -> str:
-    """Return e.g. `cp311`."""
-    return "cp" + python.replace(".", "")
-
-
-def oldest_glibc(tags: frozenset[Tag]) -> tuple[int, int] | None:
-    """Return the oldest glibc that a wheel with these tags runs on; None if it needs none."""
+def oldest_glibc(wheel: str) -> tuple[int, int] | None:
+    """Return the oldest glibc that a wheel of this file name runs on; None if it needs none."""
     found = []
-    for tag in tags:
+    for tag in parse_wheel_filename(wheel)[3]:
         if match := re.match(r"manylinux_(\d+)_(\d+)_", tag.platform):
             found.append((int(match[1]), int(match[2])))
         elif tag.platform.startswith("manylinux2014_"):

@@ -49,7 +49,7 @@ def is_needed(distribution: str, name: str) -> bool:
     directory, _, base = name.rpartition("/")
     if directory.endswith(".dist-info") or ".dist-info/" in name:
         return base == "METADATA"
-    if ".data/" in name or is_licence(name):
+    if is_licence(name):
         return False
     if _TESTS.search(name) or _UNUSED_NAMES.fullmatch(base):
         return False

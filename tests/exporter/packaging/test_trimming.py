@@ -30,7 +30,6 @@ from foggen_exporter.packaging.trimming import is_licence, is_needed, without_sy
         ("onnxruntime", "onnxruntime/transformers/optimizer.py", False),
         ("httpx", "httpx-0.28.1.dist-info/METADATA", True),
         ("httpx", "httpx-0.28.1.dist-info/RECORD", False),
-        ("httpx", "httpx-0.28.1.data/scripts/httpx", False),
     ],
 )
 def test_what_is_needed(distribution: str, name: str, *, needed: bool) -> None:
