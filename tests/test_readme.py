@@ -108,8 +108,11 @@ def test_memory_is_that_of_the_results() -> None:
     rows = {}
     for line in results.read_text(encoding="utf-8").splitlines():
         if line.startswith("| int4 |"):
-            _, prepared, _, _, peak, anonymous, *_ = line.strip("| ").split(" | ")
-            rows[prepared] = peak, anonymous
+            _, prepared, _, _, peak, anonymous, _, _, disk = line.strip("| ").split(" | ")
+            rows[prepared] = peak, anonymous, f"{int(disk):,}"
     text = README.replace("\n", " ")
-    assert f"int4 takes {rows['no'][0]} MB at most" in text
-    assert f" {rows['yes'][1]} MB of what it takes is memory" in text
+    (peak, _, disk), (prepared_peak, anonymous, prepared_disk) = rows["no"], rows["yes"]
+    assert f"int4 takes {peak} MB at most" in text
+    assert f"only {anonymous} MB is memory that the system cannot take back" in text
+    assert f"disk, {disk} to {prepared_disk} MB" in text
+    assert f"peak, {peak} to {prepared_peak} MB" in text
