@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from foggen_exporter.architectures.config import Sizes
-from foggen_exporter.architectures.decoder import Decoder
-from foggen_exporter.architectures.layer_graph import LayerGraph, States
+from foggen_exporter.architectures.layer_graph import LayerGraph
+from foggen_exporter.architectures.pre_norm import PreNormDecoder
 
 
 @dataclass(frozen=True)
-class Qwen3(Decoder):
+class Qwen3(PreNormDecoder):
     """The shape of a Qwen3 model; fields are named as in `config.json`."""
 
     model_type = genai_type = "qwen3"
@@ -30,21 +30,9 @@ class Qwen3(Decoder):
         norms = {"self_attn.q_norm.weight": head, "self_attn.k_norm.weight": head}
         return super().layer_vectors() | norms
 
-    def layer(self, m: LayerGraph, states: States) -> States:
-        """Emit one layer, and the norm that follows it."""
-        normed, residual = states
-        attended, residual = m.tail(self._attention(m, normed), residual)
-        output = m.linear(attended, "o_proj")
-        normed, residual = m.add_norm(output, residual, "middle", "post_attention_layernorm")
-        return m.next_norm(self._mlp(m, normed), residual)
-
-    def _attention(self, m: LayerGraph, normed: str) -> str:
+    def attention(self, m: LayerGraph, normed: str) -> str:
+        """Let normed queries attend to normed keys; no scales of rows outlive the norms."""
         query, key, value = m.products(normed, "qkv_proj")
         query_heads = m.head_norm(query, self.num_attention_heads, "self_attn.q_norm")
         key_heads = m.head_norm(key, self.num_key_value_heads, "self_attn.k_norm")
         return m.attend(query_heads, key_heads, m.scaled(value, "value"))
-
-    def _mlp(self, m: LayerGraph, normed: str) -> str:
-        gate, up = m.products(normed, "gate_up_proj")
-        active = m.silu(m.scaled(gate, "gate"))
-        return m.linear(m.times(active, up, "gated"), "down_proj")
