@@ -1,4 +1,4 @@
-"""Small random Qwen3 checkpoints, written by transformers, and ways to vary them on disk."""
+"""Small random checkpoints, written by transformers, and ways to vary them on disk."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+)
 from transformers.utils.logging import disable_progress_bar
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -16,7 +23,7 @@ LM_HEAD = "lm_head.weight"
 
 
 @dataclass(frozen=True)
-class TinyQwen3:
+class TinyShape:
     """The shape of a small model; query heads are together wider than hidden, as in Qwen3."""
 
     vocab_size: int = 300
@@ -32,32 +39,85 @@ class TinyQwen3:
     dtype: torch.dtype = torch.bfloat16
     seed: int = 0
 
+    def config(self) -> PreTrainedConfig:
+        """Return the configuration of a family, with what all have in common."""
+        raise NotImplementedError
 
-def random_model(shape: TinyQwen3) -> Qwen3ForCausalLM:
-    """Return a model with random weights, norm gains too, that ends at the last token id.
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of `config.json` that all families have."""
+        return {
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_attention_heads": self.num_attention_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+            "head_dim": self.head_dim,
+            "max_position_embeddings": self.max_position_embeddings,
+            "rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta},
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "eos_token_id": self.vocab_size - 1,
+            "bos_token_id": None,
+            "dtype": self.dtype,
+        }
+
+
+@dataclass(frozen=True)
+class TinyQwen3(TinyShape):
+    """A small Qwen3."""
+
+    def config(self) -> PreTrainedConfig:
+        return Qwen3Config(**self.fields())
+
+
+@dataclass(frozen=True)
+class TinyQwen2(TinyShape):
+    """A small Qwen2, with biases."""
+
+    def config(self) -> PreTrainedConfig:
+        return Qwen2Config(**self.fields())
+
+
+@dataclass(frozen=True)
+class TinyLlama(TinyShape):
+    """A small Llama.
+
+    Attributes:
+        original_length: Past how many positions llama3's scaling of the rotary embedding goes;
+            None for no scaling.
+    """
+
+    original_length: int | None = None
+
+    def config(self) -> PreTrainedConfig:
+        config = LlamaConfig(**self.fields())
+        if self.original_length is not None:
+            config.rope_parameters = {
+                "rope_type": "llama3",
+                "rope_theta": self.rope_theta,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": self.original_length,
+            }
+        return config
+
+
+def random_model(shape: TinyShape) -> PreTrainedModel:
+    """Return a model with random weights, norm gains and biases too, that ends at the last id.
 
     Weights are large enough for positions and tokens to matter to the logits.
     """
-    config = Qwen3Config(
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_hidden_layers=shape.num_hidden_layers,
-        num_attention_heads=shape.num_attention_heads,
-        num_key_value_heads=shape.num_key_value_heads,
-        head_dim=shape.head_dim,
-        max_position_embeddings=shape.max_position_embeddings,
-        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
-        tie_word_embeddings=shape.tie_word_embeddings,
-        eos_token_id=shape.vocab_size - 1,
-        dtype=shape.dtype,
-    )
     random = torch.Generator().manual_seed(shape.seed)
-    model = Qwen3ForCausalLM(config)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+        shape.config()
+    )
     torch.nn.Module.to(model, dtype=shape.dtype)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if weight.ndim == 1:
+            if name.endswith("bias"):
+                weight.normal_(0.0, 0.5, generator=random)
+            elif weight.ndim == 1:
                 weight.normal_(1.0, 0.2, generator=random)
             else:
                 deviation = 0.3 if name == EMBEDDING else weight.shape[1] ** -0.5
@@ -66,7 +126,7 @@ def random_model(shape: TinyQwen3) -> Qwen3ForCausalLM:
     return model
 
 
-def write_checkpoint(directory: Path, shape: TinyQwen3 | None = None) -> Path:
+def write_checkpoint(directory: Path, shape: TinyShape | None = None) -> Path:
     """Write a random checkpoint as transformers 5 does, without a tokenizer; return `directory`.
 
     `generation_config.json` names two ends: the last token id, and the third last.

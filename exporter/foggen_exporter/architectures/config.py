@@ -35,6 +35,8 @@ _SIZES = (
 )
 # onnxruntime's GroupQueryAttention refuses others when it runs.
 _HEAD_DIM_MULTIPLE = 16
+# What no family here has.
+_NEVER_BUILT = ("quantization_config", "attn_logit_softcapping", "final_logit_softcapping")
 _FLOAT32 = np.finfo(np.float32)
 _FULL_ATTENTION = "full_attention"
 
@@ -62,6 +64,7 @@ class DecoderConfig:
     # Of the fields that some checkpoints leave out, the only value that is built.
     only_built: ClassVar[Mapping[str, object]]
     layer_types_built: ClassVar[tuple[str, ...]] = ("full_attention",)
+    rope_types_built: ClassVar[tuple[str, ...]] = ("default",)
     # The matrices that a layer multiplies with, each of tensors one below the other.
     matrices: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -169,11 +172,15 @@ class DecoderConfig:
             CheckpointError: A field is missing, of the wrong type, or asks for something that is
                 not built.
         """
-        check_only_built(document, {"quantization_config": None, **cls.only_built})
+        check_only_built(document, {**dict.fromkeys(_NEVER_BUILT), **cls.only_built})
         names = {field.name for field in dataclasses.fields(cls)}
         known = {name: value for name, value in document.items() if name in names}
+        known |= cls.renamed_fields(document)
+        for name, value in cls.defaults(document).items():
+            if known.get(name) is None:
+                known[name] = value
         try:
-            read = from_json(cls, known | cls.renamed_fields(document), "config.json")
+            read = from_json(cls, known, "config.json")
         except FieldError as error:
             raise CheckpointError(str(error)) from error
         check_layer_types(document, read.num_hidden_layers, cls.layer_types_built)
@@ -182,7 +189,13 @@ class DecoderConfig:
     @classmethod
     def renamed_fields(cls, document: Mapping[str, object]) -> dict[str, object]:
         """Return the fields that `config.json` has under other names, or in several places."""
-        return {**rope_theta(document), "eos_token_ids": list(eos_token_ids(document))}
+        theta = rope_theta(document, cls.rope_types_built)
+        return {**theta, "eos_token_ids": list(eos_token_ids(document))}
+
+    @classmethod
+    def defaults(cls, document: Mapping[str, object]) -> dict[str, object]:
+        """Return what fields are where `config.json` leaves them out, or has null."""
+        return {}
 
     def expected_tensors(self) -> dict[str, Sizes]:
         """Name and shape of every tensor a checkpoint holds, the head's even where it is tied."""
@@ -257,21 +270,38 @@ def eos_token_ids(document: Mapping[str, object]) -> tuple[int, ...]:
     return tuple(ends)
 
 
-def rope_theta(document: Mapping[str, object]) -> dict[str, object]:
-    """Find `rope_theta` where transformers 4 or 5 puts it, and refuse every kind of scaling.
+def llama_defaults(document: Mapping[str, object]) -> dict[str, object]:
+    """Return what transformers takes for fields that Llama's and Qwen2's checkpoints leave out."""
+    hidden, heads = document.get("hidden_size"), document.get("num_attention_heads")
+    defaults = {"rope_theta": 1e4, "tie_word_embeddings": False, "num_key_value_heads": heads}
+    if isinstance(hidden, int) and isinstance(heads, int) and heads > 0 and not hidden % heads:
+        defaults["head_dim"] = hidden // heads
+    return defaults
+
+
+def rope_type(parameters: Mapping[str, object]) -> object:
+    """Return which kind of scaling rotary parameters ask for, under its new or its old name."""
+    return parameters.get("rope_type", parameters.get("type", "default"))
+
+
+def rope_theta(document: Mapping[str, object], built: Sequence[str]) -> dict[str, object]:
+    """Find `rope_theta` where transformers 4 or 5 puts it, and refuse scaling that is not built.
 
     A `rope_theta` inside the parameters goes before the one beside them, as in transformers.
+
+    Args:
+        document: The parsed file.
+        built: The kinds of scaling that are, `default` being none.
 
     Returns:
         The field, or nothing where it is not there.
 
     Raises:
-        CheckpointError: The rotary embedding is scaled, or rotates a part of a head only.
+        CheckpointError: The rotary embedding is scaled otherwise, or rotates a part of a head only.
     """
     name, parameters = rope_parameters(document)
-    rope_type = parameters.get("rope_type", parameters.get("type", "default"))
-    if rope_type != "default":
-        raise unsupported(f"{name}.rope_type", "default", rope_type)
+    if (kind := rope_type(parameters)) not in built:
+        raise unsupported(f"{name}.rope_type", " or ".join(built), kind)
     for place, values in ((f"{name}.", parameters), ("", document)):
         factor = values.get("partial_rotary_factor")
         if factor not in (None, 1):

@@ -1,8 +1,10 @@
 """The families that are built, by the class that `config.json` names."""
 
 from foggen_exporter.architectures.decoder import Decoder
+from foggen_exporter.architectures.llama import Llama
 from foggen_exporter.architectures.qwen3 import Qwen3
 
 ARCHITECTURES: dict[str, type[Decoder]] = {
+    "LlamaForCausalLM": Llama,
     "Qwen3ForCausalLM": Qwen3,
 }

@@ -17,6 +17,9 @@ from foggen_runtime.arrays import Float32
 from foggen_runtime.errors import CheckpointError
 
 _LAYER = re.compile(r"model\.layers\.(\d+)\.")
+# A buffer that former versions of transformers saved, as in Llama 2's checkpoints; it follows from
+# the configuration, and is not read.
+_FREQUENCIES = ".rotary_emb.inv_freq"
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,10 @@ def _check_tensors(
 ) -> None:
     for what, names in (
         ("missing", [name for name in expected if name not in found]),
-        ("not a part of this architecture", [name for name in found if name not in expected]),
+        (
+            "not a part of this architecture",
+            [name for name in found if name not in expected and not name.endswith(_FREQUENCIES)],
+        ),
     ):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""

@@ -8,13 +8,11 @@ import onnx
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import Qwen3ForCausalLM
 
 from foggen_exporter.architectures.decoder import TensorSource
 from foggen_exporter.recipes.recipe import find_recipe
 from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_exporter.weights.lora import MergedCheckpoint
-from foggen_runtime.arrays import Float32
 from tests.support.checkpoints import (
     TinyQwen3,
     add_equal_lm_head,
@@ -23,26 +21,8 @@ from tests.support.checkpoints import (
     write_checkpoint,
 )
 from tests.support.random_bundle import GraphOnly, export_graph, random_ids
+from tests.support.references import FP32, load_reference, reference_logits, relative
 from tests.support.snapshots import prefix_snapshot
-
-FP32 = find_recipe("fp32")
-
-
-def reference_logits(model: torch.nn.Module, ids: list[int]) -> Float32:
-    """Return transformers' logits in fp32: (tokens, vocab_size)."""
-    with torch.no_grad():
-        logits: Float32 = model.to(torch.float32)(torch.tensor([ids])).logits[0].numpy()
-    return logits
-
-
-def load_reference(directory: Path) -> Qwen3ForCausalLM:
-    model: Qwen3ForCausalLM = Qwen3ForCausalLM.from_pretrained(directory, dtype=torch.float32)
-    return model
-
-
-def relative(one: Float32, other: Float32) -> float:
-    return float(np.abs(one - other).max() / np.abs(other).max())
-
 
 VARIANTS: dict[str, tuple[TinyQwen3, Callable[[Path], object]]] = {
     "bf16": (TinyQwen3(), lambda _: None),

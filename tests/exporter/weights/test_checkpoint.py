@@ -340,8 +340,8 @@ def test_an_untied_checkpoint_must_have_an_lm_head(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"architectures": ["LlamaForCausalLM"]}, "one of Qwen3ForCausalLM, is ['LlamaForC"),
-        ({"architectures": None}, "architectures: must be one of Qwen3ForCausalLM, is None"),
+        ({"architectures": ["Qwen3MoeForCausalLM"]}, "Qwen3ForCausalLM, is ['Qwen3MoeF"),
+        ({"architectures": None}, "architectures: must be one of LlamaForCausalLM, Qwen"),
         ({"hidden_act": "gelu"}, 'hidden_act: only "silu" is supported, is "gelu"'),
         ({"attention_bias": True}, "attention_bias: only false is supported, is true"),
         ({"use_sliding_window": True}, "use_sliding_window: only false"),
