@@ -148,6 +148,11 @@ class LayerGraph:
             return product.values
         return scale_rows(self.g, product.values, product.scales, f"{self.name}.{output}")
 
+    def biased(self, product: Product, output: str, tensor: str) -> str:
+        """Add a bias to the rows of a product, whose scales are not the bias's."""
+        bias = self.vector(f"{tensor}.bias")
+        return self.op("Add", [self.scaled(product, output), bias], f"{output}.biased")
+
     def times(self, x: str, product: Product, output: str) -> Product:
         """Multiply with a product, value by value; what its rows lack, the result's lack."""
         gated = self.op("Mul", [x, product.values], output)

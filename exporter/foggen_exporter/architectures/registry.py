@@ -2,9 +2,11 @@
 
 from foggen_exporter.architectures.decoder import Decoder
 from foggen_exporter.architectures.llama import Llama
+from foggen_exporter.architectures.qwen2 import Qwen2
 from foggen_exporter.architectures.qwen3 import Qwen3
 
 ARCHITECTURES: dict[str, type[Decoder]] = {
     "LlamaForCausalLM": Llama,
+    "Qwen2ForCausalLM": Qwen2,
     "Qwen3ForCausalLM": Qwen3,
 }
