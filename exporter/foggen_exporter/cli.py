@@ -93,7 +93,8 @@ _EPILOG = exit_codes(
     "--block-size",
     type=int,
     metavar="|".join(map(str, BLOCK_SIZES)),
-    help="Weights that share a scale, for the int4 recipes.  [default: 128]",
+    help="Weights that share a scale, for the int4 recipes; fewer where a matrix is not divided by "
+    "so many.  [default: 128]",
 )
 @click.option(
     "--symmetric",

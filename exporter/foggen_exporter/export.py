@@ -209,10 +209,11 @@ def _manifest(plan: Plan) -> Manifest:
 
 
 def _quantization_info(plan: Plan) -> QuantizationInfo:
-    recipe = plan.recipe
+    recipe, config = plan.recipe, plan.source.config
     folding = "smoothquant" if recipe.smoothing else None
     calibration = plan.settings.calibration.sha256 if recipe.calibrated else None
-    return QuantizationInfo(recipe.name, recipe.groups, folding, calibration)
+    groups = recipe.groups(config.matrix_columns(), config.hidden_size)
+    return QuantizationInfo(recipe.name, groups, folding, calibration)
 
 
 def _model_info(plan: Plan) -> ModelInfo:

@@ -25,8 +25,8 @@ from foggen_exporter.bundle.contents import (
     save_manifest,
 )
 from foggen_exporter.export_settings import ExportSettings, Origin
-from foggen_exporter.graphs.optimum_graph import GraphShape, store_graph
-from foggen_exporter.plan import check_all_blocks, positions
+from foggen_exporter.graphs.optimum_graph import GraphShape, check_blocks, store_graph
+from foggen_exporter.plan import positions
 from foggen_exporter.text.conversation import Conversation, Speaker
 from foggen_exporter.text.tokenizer_files import write_tokenizer
 from foggen_exporter.weights.checkpoint import inner_class
@@ -168,7 +168,8 @@ class OptimumExport:
             settings.context_length, checkpoint.limit, written, self._prompt, self._template
         )
         if block_size := settings.recipe.layers.block_size:
-            check_all_blocks(product_inputs(config), block_size)
+            for name, columns in product_inputs(config).items():
+                check_blocks(name, columns, block_size)
         checkpoint.files.check_finite()
 
     @property

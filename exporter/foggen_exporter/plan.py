@@ -1,6 +1,5 @@
 """What a bundle will be made of, and what can be refused before anything that takes long."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -12,8 +11,7 @@ from foggen_exporter.architectures.decoder import TensorSource
 from foggen_exporter.calibration.budget import WeightSizes
 from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.graphs.loop_parts import LoopTables
-from foggen_exporter.graphs.matmul import check_blocks
-from foggen_exporter.recipes.recipe import Recipe
+from foggen_exporter.recipes.recipe import Recipe, fitted
 from foggen_exporter.text.conversation import Conversation, Speaker
 from foggen_exporter.text.prompt import head_info
 from foggen_exporter.text.tokenizer_files import write_tokenizer
@@ -68,8 +66,8 @@ class Plan:
             directory: An empty directory to write to.
 
         Raises:
-            CheckpointError: The tokenizer does not go with the model, a block size does not divide
-                a weight, or values are not finite.
+            CheckpointError: The tokenizer does not go with the model, no blocks divide a weight,
+                or values are not finite.
             ConfigError: The template does not go with the tokenizer, the context length holds no
                 question, the budget is too small, or the loop cannot read the template.
         """
@@ -102,14 +100,13 @@ class Plan:
             eos_token_ids=said.eos_token_ids,
             head=head,
             positions=length,
-            notes=said.notes,
+            notes=(*said.notes, *smaller_blocks(config, settings.recipe)),
         )
         plan._check()
         return plan
 
     def _check(self) -> None:
         """Refuse whatever cannot be exported; raises as `of` does."""
-        check_matrices(self.source.config, self.recipe)
         if self.recipe.finer:
             self.weight_sizes().room(self.settings.budget)
         if self.settings.loop:
@@ -172,24 +169,19 @@ def positions(
     return wanted if limit is None else min(wanted, limit)
 
 
-def check_matrices(config: DecoderConfig, recipe: Recipe) -> None:
-    """Check that a recipe's blocks divide the matrices of a checkpoint.
+def smaller_blocks(config: DecoderConfig, recipe: Recipe) -> tuple[str, ...]:
+    """Say which matrices get smaller blocks than the recipe's, if any do.
 
     Raises:
-        CheckpointError: One is not divided.
+        CheckpointError: No blocks divide a matrix.
     """
-    inputs = {name: columns for name, (_, columns) in config.matrix_shapes(0).items()}
-    forms = {form.block_size: form for form in (recipe.layers, recipe.finer) if form}
-    for form in forms.values():
-        check_all_blocks(inputs, form.block_size)
-    check_blocks("embed_tokens", config.hidden_size, recipe.embedding.block_size)
-
-
-def check_all_blocks(inputs: Mapping[str, int], block_size: int | None) -> None:
-    """Check that blocks divide matrices, given by their input sizes.
-
-    Raises:
-        CheckpointError: One is not divided.
-    """
-    for name, columns in inputs.items():
-        check_blocks(name, columns, block_size)
+    stored = {name: (recipe.layers, size) for name, (_, size) in config.matrix_shapes(0).items()}
+    stored["embedding"] = (recipe.embedding, config.hidden_size)
+    smaller = []
+    for name, (form, columns) in stored.items():
+        size = fitted(form, columns, name).block_size
+        if size != form.block_size:
+            smaller.append(f"{name.rpartition('.')[2]} of {size}, for its {columns} columns")
+    if not smaller:
+        return ()
+    return (f"Some blocks are smaller than the recipe's, to divide a matrix: {'; '.join(smaller)}",)

@@ -114,8 +114,8 @@ def without_tokenizer(directory: Path) -> None:
     ("damage", "message"),
     [
         (
-            shaped(TinyQwen3(hidden_size=96)),
-            "input size must be a multiple of the block size 128, is 96",
+            shaped(TinyQwen3(hidden_size=80)),
+            "input size must be a multiple of 32, the smallest block, is 80",
         ),
         (shaped(TinyQwen3(head_dim=40)), "head_dim: must be a multiple of 16"),
         (spoiled, "layers.3.mlp.down_proj.weight: must be finite, holds NaN"),
@@ -134,8 +134,11 @@ def test_a_checkpoint(tmp_path: Path, damage: Damage, message: str, quant: str) 
 @pytest.mark.parametrize(
     ("shape", "matrix"),
     [
-        (TinyQwen3(intermediate_size=192), "layers.0.down_proj"),
-        (TinyQwen3(num_attention_heads=2, head_dim=32), "layers.0.o_proj"),
+        (TinyQwen3(intermediate_size=144), "layers.0.down_proj"),
+        (
+            TinyQwen3(num_attention_heads=3, num_key_value_heads=1, head_dim=16),
+            "layers.0.o_proj",
+        ),
     ],
 )
 def test_blocks_that_divide_no_layer(tmp_path: Path, shape: TinyQwen3, matrix: str) -> None:
@@ -143,6 +146,17 @@ def test_blocks_that_divide_no_layer(tmp_path: Path, shape: TinyQwen3, matrix: s
     shaped(shape)(checkpoint)
     for quant in ("int4", "int4-mixed", "int8-weight"):
         assert f"{matrix}: input size must be a multiple" in refusal(checkpoint, "--quant", quant)
+
+
+def test_blocks_that_give_way_are_named_beforehand(tmp_path: Path) -> None:
+    checkpoint = Path(shutil.copytree(TINY_CHECKPOINT, tmp_path / "checkpoint"))
+    shaped(TinyQwen3(hidden_size=192))(checkpoint)
+    result = run(checkpoint, "--quant", "int4")  # ends where the graph is begun
+    assert (
+        "Some blocks are smaller than the recipe's, to divide a matrix: qkv_proj of 64, for its "
+        "192 columns; gate_up_proj of 64, for its 192 columns; embedding of 64, for its 192 columns"
+    ) in result.stderr
+    assert "smaller" not in run(TINY_CHECKPOINT, "--quant", "int4").stderr
 
 
 TWO_DRAFTS = """

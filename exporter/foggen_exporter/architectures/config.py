@@ -226,6 +226,14 @@ class DecoderConfig:
         shapes = {name: list(self.parts(name).values()) for name in self.matrices}
         return {f"layers.{index}.{name}": stacked_shape(parts) for name, parts in shapes.items()}
 
+    def matrix_columns(self) -> dict[str, int]:
+        """Return the columns of all layers' matrices by their names in the graph."""
+        return {
+            name: columns
+            for index in range(self.num_hidden_layers)
+            for name, (_, columns) in self.matrix_shapes(index).items()
+        }
+
     def vector_lengths(self, positions: int) -> Iterator[int]:
         """Yield how many values each weight of the graph holds that is no matrix.
 

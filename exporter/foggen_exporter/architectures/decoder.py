@@ -22,8 +22,9 @@ from foggen_exporter.graphs.matmul import (
 )
 from foggen_exporter.graphs.matrix import Matrix
 from foggen_exporter.recipes.error_feedback import InputSample
-from foggen_exporter.recipes.recipe import Recipe
+from foggen_exporter.recipes.recipe import Recipe, fitted
 from foggen_runtime.arrays import Float32
+from foggen_runtime.bundle.manifest import WeightFormat
 
 # The embedding's rows are also read as they are: an error there counts for any input of the head.
 _TIED_DAMPING = 0.3
@@ -130,7 +131,7 @@ class DecoderGraph:
         yield "embedding"
         self._emit_lengths(g)
         embedding = self._whole("embed_tokens", EMBEDDING)
-        residual = emit_embedding(g, "input_ids", embedding, self.recipe.embedding)
+        residual = emit_embedding(g, "input_ids", embedding, self._embedding_form)
         if config.embedding_scale != 1:
             scale = g.constant("embedding_scale", config.embedding_scale, np.float32)
             residual = g.op("Mul", [residual, scale], "hidden")
@@ -157,6 +158,10 @@ class DecoderGraph:
         normed = m.norm("hidden", "input", "input_layernorm")
         normed, residual = self.source.config.layer(m, (normed, "hidden"))
         return SingleLayer(normed, residual, m.read)
+
+    @property
+    def _embedding_form(self) -> WeightFormat:
+        return fitted(self.recipe.embedding, self.source.config.hidden_size)
 
     def _layer(self, g: GraphBuilder, index: int, inputs: Mapping[str, Float32]) -> LayerGraph:
         return LayerGraph(g, self.source, self.recipe, index, self.tail, inputs)
@@ -185,7 +190,7 @@ class DecoderGraph:
             embedding: The embedding.
             rows: What the head is multiplied with in calibration, if that is known.
         """
-        form, tied = self.recipe.embedding, self.source.tied
+        form, tied = self._embedding_form, self.source.tied
         sample = InputSample(rows, _TIED_DAMPING) if tied and rows is not None else None
         blocks = store_embedding(g, replace(embedding, sample=sample), form)
         if self.head_ids is not None:

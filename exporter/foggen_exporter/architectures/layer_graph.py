@@ -130,7 +130,8 @@ class LayerGraph:
         self.read[name] = x
         shapes = self.weights.config.parts(matrix)
         parts = {f"{self.name}.{part}": shape for part, shape in shapes.items()}
-        form = self.recipe.form(name)
+        (_, columns), *_ = shapes.values()
+        form = self.recipe.form(name, columns)
         if form.activation_bits is not None:
             rows = quantize_rows(self.g, x, name)
             singles = [self._matrix(part, {part: shape}) for part, shape in parts.items()]

@@ -7,7 +7,7 @@ import numpy as np
 
 from foggen_exporter.architectures.decoder import TensorSource
 from foggen_exporter.graphs.builder import ALIGNMENT
-from foggen_exporter.recipes.recipe import EMBEDDING_GROUP, Recipe
+from foggen_exporter.recipes.recipe import EMBEDDING_GROUP, Recipe, fitted
 from foggen_runtime.bundle.manifest import WeightFormat
 from foggen_runtime.errors import ConfigError
 
@@ -114,6 +114,7 @@ def choose_finer(damage: Mapping[str, float], sizes: WeightSizes, room: int) -> 
 def _pages(shape: tuple[int, int], form: WeightFormat) -> int:
     """Return the pages of a matrix in blocks: values, scales, zero points (MatMulNBits)."""
     rows, columns = shape
+    form = fitted(form, columns)
     if form.block_size is None:
         raise ValueError("block_size: must be a number, there is none")
     blocks = columns // form.block_size

@@ -28,7 +28,7 @@ from foggen_exporter.recipes.block_quantization import (
     dequantize_blocks,
     quantize_blocks,
 )
-from foggen_exporter.recipes.recipe import EMBEDDING_GROUP, Recipe
+from foggen_exporter.recipes.recipe import EMBEDDING_GROUP, Recipe, fitted
 from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.manifest import WeightFormat
 
@@ -185,6 +185,7 @@ def _log_shares(logits: Float32) -> Float64:
 
 def _rounded(rows: Float32, form: WeightFormat) -> Float32:
     """Return what rows of the embedding, (tokens, columns), are once stored."""
+    form = fitted(form, rows.shape[1])
     if form.block_size is None:
         raise ValueError("embedding: must be stored in blocks")
     blocks = BlockFormat(form.bits, form.block_size, bool(form.symmetric))

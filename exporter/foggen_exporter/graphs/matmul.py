@@ -17,31 +17,13 @@ from foggen_exporter.recipes.block_quantization import (
 from foggen_exporter.recipes.error_feedback import FeedbackQuantizer
 from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.manifest import WeightFormat
-from foggen_runtime.errors import CheckpointError
 
 # Of an output head that is one product. A multiple of what the kernels take at a time.
 _PART_ROWS = 20480
 
 
-def check_blocks(name: str, columns: int, block_size: int | None) -> None:
-    """Check that blocks divide a matrix's columns.
-
-    Raises:
-        CheckpointError: They do not.
-    """
-    if block_size is not None and columns % block_size:
-        raise CheckpointError(
-            f"{name}: input size must be a multiple of the block size {block_size}, is {columns}; "
-            "choose a smaller --block-size, or a recipe without blocks"
-        )
-
-
 def emit_matmul(g: GraphBuilder, x: str, matrix: Matrix, form: WeightFormat) -> str:
-    """Add `x @ matrix.T` and return its output's name.
-
-    Raises:
-        CheckpointError: The format's blocks do not divide the matrix's columns.
-    """
+    """Add `x @ matrix.T` and return its output's name."""
     _add_weight(g, matrix, form, _blocks_shape(matrix, form))
     return _product(g, x, matrix, form, Product(matrix.name, f"{matrix.name}.weight"))
 
@@ -65,11 +47,7 @@ def emit_embedding(g: GraphBuilder, ids: str, matrix: Matrix, form: WeightFormat
 
 
 def store_embedding(g: GraphBuilder, matrix: Matrix, form: WeightFormat) -> QuantizedBlocks | None:
-    """Add the weights of an embedding, and return its blocks if it has any.
-
-    Raises:
-        CheckpointError: The format's blocks do not divide the matrix's columns.
-    """
+    """Add the weights of an embedding, and return its blocks if it has any."""
     return _add_weight(g, matrix, form, (matrix.shape[0], -1))
 
 
@@ -151,7 +129,6 @@ def _add_weight(
     if form.block_size is None:
         g.streamed_weight(f"{matrix.name}.weight", matrix.shape, np.float32, matrix.chunks())
         return None
-    check_blocks(matrix.name, matrix.shape[1], form.block_size)
     quantize = _quantizer(matrix, BlockFormat(form.bits, form.block_size, bool(form.symmetric)))
     whole = joined(map(quantize, matrix.chunks()))
     _add_blocks(g, matrix, whole, shape)

@@ -71,6 +71,19 @@ class GraphShape:
         return cls(layers, heads, head_dim, logits[-1], "position_ids" in inputs)
 
 
+def check_blocks(name: str, columns: int, block_size: int) -> None:
+    """Check that blocks divide a matrix's columns: one format is for all of a traced graph.
+
+    Raises:
+        CheckpointError: They do not.
+    """
+    if columns % block_size:
+        raise CheckpointError(
+            f"{name}: input size must be a multiple of the block size {block_size}, is {columns}; "
+            "choose a smaller --block-size, or a recipe without blocks"
+        )
+
+
 def store_graph(source: Path, target: Path, form: WeightFormat) -> None:
     """Write a graph again, its weights in one file beside it that is named after it.
 
@@ -92,6 +105,7 @@ def store_graph(source: Path, target: Path, form: WeightFormat) -> None:
             is_product = node.op_type in _PRODUCTS and node.input[1] in initializers
             if is_product and form.block_size is not None:
                 matrix = _matrix(node, initializers[node.input[1]], source.parent)
+                check_blocks(matrix.name, matrix.shape[1], form.block_size)
                 emit_matmul(g, node.input[0], matrix, form)
             else:
                 g.nodes.append(node)

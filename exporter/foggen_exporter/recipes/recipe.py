@@ -1,11 +1,12 @@
 """Recipes: named ways to store the weights of a model."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 from foggen_runtime.bundle.manifest import WeightFormat
-from foggen_runtime.errors import ConfigError
+from foggen_runtime.errors import CheckpointError, ConfigError
 
 BLOCK_SIZES = (32, 64, 128)
 EMBEDDING_GROUP = "embedding"
@@ -15,7 +16,8 @@ EMBEDDING_GROUP = "embedding"
 class Recipe:
     """A named quantization: how the layers' matrices and the embedding are stored.
 
-    A tied output head shares the embedding's bytes; an untied one has its format.
+    A tied output head shares the embedding's bytes; an untied one has its format. Where blocks do
+    not divide a matrix, it gets smaller ones (`fitted`).
 
     Attributes:
         smoothing: Whether outliers move from activations into weights first.
@@ -38,14 +40,27 @@ class Recipe:
         """Whether the recipe goes by activations."""
         return self.smoothing or self.error_feedback or self.finer is not None
 
-    @property
-    def groups(self) -> dict[str, WeightFormat]:
-        """The formats by the name of the group of weights, as the manifest records them."""
-        return {"layers": self.layers, EMBEDDING_GROUP: self.embedding, **self.matrices}
+    def groups(self, columns: Mapping[str, int], hidden_size: int) -> dict[str, WeightFormat]:
+        """Return the formats by the name of the group of weights, as the manifest records them.
 
-    def form(self, matrix: str) -> WeightFormat:
-        """Return the format of one of the layers' matrices."""
-        return self.matrices.get(matrix, self.layers)
+        Args:
+            columns: The layers' matrices; those that are not stored as most are get groups of
+                their own.
+            hidden_size: The embedding's columns.
+        """
+        usual = Counter(fitted(self.layers, size) for size in columns.values())
+        (layers, _), *_ = usual.most_common()
+        forms = {name: self.form(name, columns[name]) for name in sorted(columns)}
+        others = {name: form for name, form in forms.items() if form != layers}
+        return {"layers": layers, EMBEDDING_GROUP: fitted(self.embedding, hidden_size), **others}
+
+    def form(self, matrix: str, columns: int) -> WeightFormat:
+        """Return the format of one of the layers' matrices.
+
+        Raises:
+            CheckpointError: No blocks divide it.
+        """
+        return fitted(self.matrices.get(matrix, self.layers), columns, matrix)
 
     def with_blocks(self, block_size: int | None, symmetric: bool) -> Self:
         """Return the recipe with other 4-bit blocks.
@@ -99,6 +114,28 @@ RECIPES = {
         replace(_INT4_GPTQ, name="int4-mixed", finer=_INT8_BLOCKS),
     )
 }
+
+
+def fitted(form: WeightFormat, columns: int, matrix: str = EMBEDDING_GROUP) -> WeightFormat:
+    """Return a format with the largest blocks, no larger than its own, that divide a matrix.
+
+    Args:
+        form: The format that is asked for.
+        columns: How many the matrix has.
+        matrix: What messages call it.
+
+    Raises:
+        CheckpointError: None do.
+    """
+    if form.block_size is None or columns % form.block_size == 0:
+        return form
+    for size in sorted(BLOCK_SIZES, reverse=True):
+        if size < form.block_size and columns % size == 0:
+            return replace(form, block_size=size)
+    raise CheckpointError(
+        f"{matrix}: input size must be a multiple of {min(BLOCK_SIZES)}, the smallest block, is "
+        f"{columns}; choose a recipe without blocks"
+    )
 
 
 def find_recipe(name: str) -> Recipe:

@@ -32,6 +32,9 @@ VARIANTS: dict[str, tuple[TinyQwen3, Callable[[Path], object]]] = {
     "untied but equal": (TinyQwen3(), add_equal_lm_head),
     "sharded": (TinyQwen3(), shard),
     "transformers 4 config": (TinyQwen3(rope_theta=5e5), use_transformers_4_config),
+    # As 1.7B and 4B are: heads as wide as hidden; 1.6 times as wide, four to a key.
+    "1.7B": (TinyQwen3(hidden_size=256), lambda _: None),
+    "4B": (TinyQwen3(hidden_size=160, num_attention_heads=8, head_dim=32), lambda _: None),
     "odd vocabulary": (TinyQwen3(vocab_size=307), lambda _: None),
 }
 

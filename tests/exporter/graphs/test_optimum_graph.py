@@ -11,6 +11,7 @@ from foggen_exporter.graphs.builder import tensor_info
 from foggen_exporter.graphs.optimum_graph import GraphShape, store_graph
 from foggen_exporter.recipes.recipe import find_recipe
 from foggen_exporter.weights.checkpoint import Checkpoint
+from foggen_runtime.bundle.manifest import WeightFormat
 from foggen_runtime.errors import CheckpointError
 from foggen_runtime.model.quiet_onnxruntime import ort
 from tests.support.checkpoints import write_checkpoint
@@ -137,6 +138,12 @@ def test_products_are_stored_in_the_recipe_s_blocks(tmp_path: Path) -> None:
     }
     files = {entry.value for tensor in graph.initializer for entry in tensor.external_data}
     assert "model.onnx.data" in files
+
+
+def test_blocks_that_do_not_divide_a_product_are_refused(tmp_path: Path) -> None:
+    form = WeightFormat(4, 96, symmetric=True)
+    with pytest.raises(CheckpointError, match=r"product: .* multiple of the block size 96, is 128"):
+        store_graph(product_graph(tmp_path), tmp_path / "model.onnx", form)
 
 
 def test_weights_that_are_no_matrices_of_matmul_stay_in_fp32(tmp_path: Path) -> None:
