@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
+    Gemma3TextConfig,
     LlamaConfig,
     PreTrainedConfig,
     PreTrainedModel,
@@ -103,6 +104,33 @@ class TinyLlama(TinyShape):
         return config
 
 
+@dataclass(frozen=True)
+class TinyGemma3(TinyShape):
+    """A small Gemma 3: of three layers the first two see a window only."""
+
+    num_hidden_layers: int = 3
+    sliding_window: int = 16
+    pattern: int = 3
+    query_pre_attn_scalar: int = 100
+
+    def config(self) -> PreTrainedConfig:
+        return Gemma3TextConfig(
+            **{
+                **self.fields(),
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "default", "rope_theta": self.rope_theta},
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+                },
+            },
+            sliding_window=self.sliding_window,
+            layer_types=[
+                "sliding_attention" if (i + 1) % self.pattern else "full_attention"
+                for i in range(self.num_hidden_layers)
+            ],
+            query_pre_attn_scalar=self.query_pre_attn_scalar,
+        )
+
+
 def random_model(shape: TinyShape) -> PreTrainedModel:
     """Return a model with random weights, norm gains and biases too, that ends at the last id.
 
@@ -118,7 +146,9 @@ def random_model(shape: TinyShape) -> PreTrainedModel:
             if name.endswith("bias"):
                 weight.normal_(0.0, 0.5, generator=random)
             elif weight.ndim == 1:
-                weight.normal_(1.0, 0.2, generator=random)
+                # Gemma's gains are stored less 1.
+                stored = 0.0 if isinstance(shape, TinyGemma3) else 1.0
+                weight.normal_(stored, 0.2, generator=random)
             else:
                 deviation = 0.3 if name == EMBEDDING else weight.shape[1] ** -0.5
                 weight.normal_(0.0, deviation, generator=random)
