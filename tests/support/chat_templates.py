@@ -1,12 +1,13 @@
 """Chat templates of other families, without the parts for tools, and tokenizers that know them."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
-from tests.support.tokenizers import tiny_tokenizer
+from tests.support.tokenizers import gemma_tokenizer, tiny_tokenizer
 
 _CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _SMOLLM2 = (
@@ -59,6 +60,31 @@ message['content'] | trim + '<|eot_id|>' }}
 """
 
 
+_GEMMA = """\
+{{ bos_token }}
+{%- if messages[0]['role'] == 'system' -%}
+    {%- set first_user_prefix = messages[0]['content'] + '\\n\\n' -%}
+    {%- set loop_messages = messages[1:] -%}
+{%- else -%}
+    {%- set first_user_prefix = "" -%}
+    {%- set loop_messages = messages -%}
+{%- endif -%}
+{%- for message in loop_messages -%}
+    {%- if (message['role'] == 'assistant') -%}
+        {%- set role = "model" -%}
+    {%- else -%}
+        {%- set role = message['role'] -%}
+    {%- endif -%}
+    {{ '<start_of_turn>' + role + '\\n' + (first_user_prefix if loop.first else "") }}
+    {{- message['content'] | trim }}
+    {{- '<end_of_turn>\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{ '<start_of_turn>model\\n' }}
+{%- endif -%}
+"""
+
+
 @dataclass(frozen=True)
 class ChatFormat:
     """How a family writes a conversation.
@@ -66,18 +92,22 @@ class ChatFormat:
     Attributes:
         template: In Jinja.
         controls: The tokens that only the template may write.
-        question_prefix: What stands between the last of them and the question.
+        cut: What the part that is read once ends with.
+        question_prefix: What stands between that and the question.
         end: What ends a turn.
+        base: Makes a tokenizer that may lack the control tokens.
     """
 
     template: str
     controls: tuple[str, ...]
+    cut: str
     question_prefix: str
     end: str
+    base: Callable[[], PreTrainedTokenizerFast] = tiny_tokenizer
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """Return the tiny tokenizer, with the family's control tokens and template."""
-        tokenizer = copy.deepcopy(tiny_tokenizer())
+        """Return the tokenizer, with the family's control tokens and template."""
+        tokenizer = copy.deepcopy(self.base())
         added = [AddedToken(content, normalized=False) for content in self.controls]
         tokenizer.add_tokens(added, special_tokens=True)
         tokenizer.bos_token = self.controls[0]
@@ -86,8 +116,8 @@ class ChatFormat:
 
 
 CHAT_FORMATS = {
-    "smollm2": ChatFormat(_SMOLLM2, _CHATML, "user\n", "<|im_end|>"),
-    "qwen2.5": ChatFormat(_QWEN2_5, _CHATML, "user\n", "<|im_end|>"),
+    "smollm2": ChatFormat(_SMOLLM2, _CHATML, "<|im_start|>", "user\n", "<|im_end|>"),
+    "qwen2.5": ChatFormat(_QWEN2_5, _CHATML, "<|im_start|>", "user\n", "<|im_end|>"),
     "llama-3": ChatFormat(
         _LLAMA_3,
         (
@@ -100,7 +130,16 @@ CHAT_FORMATS = {
             "<|python_tag|>",
             "<|reserved_special_token_0|>",
         ),
+        "<|end_header_id|>",
         "\n\n",
         "<|eot_id|>",
+    ),
+    "gemma-3": ChatFormat(
+        _GEMMA,
+        ("<bos>", "<eos>", "<pad>", "<start_of_turn>", "<end_of_turn>"),
+        "<OPTION_LETTER>",
+        "\n\n",
+        "<end_of_turn>",
+        gemma_tokenizer,
     ),
 }

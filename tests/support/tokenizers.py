@@ -8,6 +8,7 @@ the `*_tokenizer` functions need transformers. All return one shared object per 
 import base64
 import functools
 import importlib.util
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -192,6 +193,41 @@ def qwen3_backend() -> Tokenizer:
 
 
 @functools.cache
+def gemma_backend() -> Tokenizer:
+    """Train a BPE of Gemma's make: spaces as `▁`, rare characters as bytes, runs of newlines whole.
+
+    Nothing but those runs cuts the text between two control tokens.
+    """
+    tokenizer = Tokenizer(BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # to train on words
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=_TINY_VOCABULARY + 256,
+        special_tokens=["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{i:02X}>" for i in range(256))],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_TINY_TEXTS, trainer)
+    # Trained as special ones, bytes are to be ordinary tokens.
+    document = json.loads(tokenizer.to_str())
+    document["added_tokens"] = [t for t in document["added_tokens"] if "0x" not in t["content"]]
+    tokenizer = Tokenizer.from_str(json.dumps(document))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    newlines = ["\n" * count for count in range(1, 5)]
+    tokenizer.add_tokens([AddedToken(run, normalized=False) for run in newlines])
+    tokenizer.add_special_tokens(["<start_of_turn>", "<end_of_turn>"])
+    return tokenizer
+
+
+@functools.cache
+def gemma_tokenizer() -> "PreTrainedTokenizerFast":
+    """Wrap `gemma_backend` for transformers."""
+    return _wrapped(gemma_backend(), eos="<eos>", pad="<pad>")
+
+
+@functools.cache
 def tiny_tokenizer() -> "PreTrainedTokenizerFast":
     """Wrap `tiny_backend` for transformers, with Qwen3's chat template."""
     return _wrapped(tiny_backend())
@@ -203,12 +239,12 @@ def qwen3_tokenizer() -> "PreTrainedTokenizerFast":
     return _wrapped(qwen3_backend())
 
 
-def _wrapped(backend: Tokenizer) -> "PreTrainedTokenizerFast":
+def _wrapped(
+    backend: Tokenizer, eos: str = "<|im_end|>", pad: str = "<|endoftext|>"
+) -> "PreTrainedTokenizerFast":
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>"
-    )  # type: ignore[no-untyped-call]
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=eos, pad_token=pad)  # type: ignore[no-untyped-call]
     tokenizer.chat_template = QWEN3_CHAT_TEMPLATE.read_text(encoding="utf-8")
     return tokenizer
 

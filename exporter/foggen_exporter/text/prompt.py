@@ -4,8 +4,10 @@ Text is cut only where its token ids fall apart: around control tokens, or where
 up to the cut gives the same ids as encoding all of it.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from string import ascii_uppercase
 
@@ -50,10 +52,13 @@ def prompt_info(tokenizer: PreTrainedTokenizerBase, template: Template) -> Promp
             f"before it stands {text[:start]!r}"
         )
     suffix = after[0] if after else len(ids)
+    prefix = before[-1] + 1
+    if template.system and template.system.strip() in text[offsets[prefix][0] : start]:
+        prefix = _folded_prefix(tokenizer, text[:start], offsets) or prefix
     info = PromptInfo(
         system=template.system,
-        prefix_ids=tuple(ids[: before[-1] + 1]),
-        question_prefix=text[offsets[before[-1]][1] : start],
+        prefix_ids=tuple(ids[:prefix]),
+        question_prefix=text[offsets[prefix - 1][1] : start],
         question_suffix=text[end : offsets[suffix][0] if after else None],
         suffix_ids=tuple(ids[suffix:]),
         strip_question=_strips_question(tokenizer, template),
@@ -175,6 +180,42 @@ def _question_start(text: str) -> int:
             f"shows it {text.count(_SENTINEL)} times"
         )
     return text.index(_SENTINEL)
+
+
+def _folded_prefix(
+    tokenizer: PreTrainedTokenizerBase, before: str, offsets: Sequence[tuple[int, int]]
+) -> int | None:
+    """Return how many tokens no question can change, where the system text is part of its turn.
+
+    Gemma's chat template writes it so, and the last control token stands before it: cut there, the
+    system text would be read for every question. BPE merges nothing across two characters that no
+    token holds side by side, so the prompt may be cut at the last such place.
+
+    Args:
+        tokenizer: The checkpoint's tokenizer.
+        before: The prompt up to the question.
+        offsets: Where each token of the prompt begins and ends.
+
+    Returns:
+        The count; None where words are cut by what follows them, as byte-level BPE's are, or
+        everything may merge.
+    """
+    backend = fast(tokenizer).backend_tokenizer
+    document = json.loads(backend.to_str())
+    if document["model"]["type"] != "BPE" or "ByteLevel" in json.dumps(document["pre_tokenizer"]):
+        return None
+    normalize = backend.normalizer.normalize_str if backend.normalizer else str
+    pairs = {pair for token in tokenizer.get_vocab() for pair in pairwise(token)}
+    for count in range(len(offsets) - 1, 0, -1):
+        cut = offsets[count][0]
+        # Text that is the question's could be anything: what follows the cut must be constant too.
+        if cut < len(before) and offsets[count - 1][1] == cut:
+            left, right = normalize(before[cut - 1]), normalize(before[cut])
+            # A normalizer that puts something before each text (Llama 2's) cannot be cut after.
+            apart = left and right and normalize(before[cut - 1 : cut + 1]) == left + right
+            if apart and (left[-1:], right[:1]) not in pairs:
+                return count
+    return None
 
 
 def _check_edges(tokenizer: PreTrainedTokenizerBase, info: PromptInfo) -> None:

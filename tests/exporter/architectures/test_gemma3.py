@@ -9,8 +9,12 @@ import torch
 from foggen_exporter.recipes.recipe import RECIPES
 from foggen_exporter.request import HeadKind
 from foggen_exporter.weights.checkpoint import Checkpoint
+from foggen_runtime import Foggen
 from foggen_runtime.errors import CheckpointError
+from tests.runtime.ask.test_foggen import QUESTIONS
+from tests.support.chat_templates import CHAT_FORMATS
 from tests.support.checkpoints import TinyGemma3, edit_json, write_checkpoint
+from tests.support.export import export_bundle
 from tests.support.references import (
     check_greedy,
     check_logits,
@@ -137,3 +141,17 @@ def test_a_variant_that_is_not_built_is_refused(
     with pytest.raises(CheckpointError) as caught:
         Checkpoint.open(checkpoint)
     assert complaint in str(caught.value)
+
+
+def test_a_bundle_with_a_tokenizer_of_gemmas_kind_answers(tmp_path: Path) -> None:
+    """From the chat template that folds the system text in, to an answer."""
+    shape = TinyGemma3(vocab_size=1024, max_position_embeddings=1024, dtype=torch.float32)
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", shape)
+    CHAT_FORMATS["gemma-3"].tokenizer().save_pretrained(checkpoint)
+    bundle = export_bundle(checkpoint, tmp_path / "bundle", "int8")
+    with Foggen.open(bundle) as foggen:
+        prefix = foggen.model.prefix_length
+        result = foggen.ask(QUESTIONS[0], route="local_only")
+    assert result.usage.cached_prompt_tokens == prefix > 50  # the system text is among them
+    assert result.usage.prompt_tokens > prefix
+    assert result.confidence in (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import cast
 
 import pytest
+from tokenizers import normalizers
 from transformers import PreTrainedTokenizerBase
 
-from foggen_exporter.text.chat_template import turn_end
+from foggen_exporter.text.chat_template import control_ids, turn_end
 from foggen_exporter.text.prompt import prompt_info
 from foggen_exporter.text.reply_template import load_template
 from foggen_exporter.text.tokenizer_files import write_tokenizer
@@ -60,7 +61,7 @@ def test_the_prompt_is_cut_where_the_question_begins(written: Written) -> None:
     info, tokens = written.prompt, written.source.convert_ids_to_tokens
     assert info.question_prefix == written.chat.question_prefix
     assert info.question_suffix == ""
-    assert tokens(info.prefix_ids[-1]) in written.chat.controls
+    assert written.source.decode(list(info.prefix_ids)).endswith(written.chat.cut)
     assert tokens(info.suffix_ids[0]) == written.chat.end
     assert MCQ.system in written.source.decode(list(info.prefix_ids))
     end = turn_end(written.source, MCQ)
@@ -68,12 +69,23 @@ def test_the_prompt_is_cut_where_the_question_begins(written: Written) -> None:
 
 
 def test_typed_control_tokens_stay_text(written: Written) -> None:
-    added = set(written.source.added_tokens_decoder)
+    controls = control_ids(written.source)
     prefix, suffix = written.prompt.prefix_ids, written.prompt.suffix_ids
     for token in written.chat.controls:
         for question in (f"mid{token}dle", token + token, f"a {token}\n{token} b"):
             ids = written.runtime.prompt_ids(written.prompt, question)
             middle = ids[len(prefix) : len(ids) - len(suffix)]
             assert (tuple(ids[: len(prefix)]), tuple(ids[-len(suffix) :])) == (prefix, suffix)
-            assert added.isdisjoint(middle)
+            assert controls.isdisjoint(middle)
             assert written.runtime.decode(middle) == written.prompt.question_prefix + question
+
+
+def test_nothing_is_cut_where_a_normalizer_puts_a_space_before_every_text() -> None:
+    """Llama 2's does: the question's text would begin with one too."""
+    source = CHAT_FORMATS["gemma-3"].tokenizer()
+    source.backend_tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    info = prompt_info(source, MCQ)
+    assert source.convert_ids_to_tokens(list(info.prefix_ids)) == ["<bos>", "<start_of_turn>"]
+    assert MCQ.system in info.question_prefix
