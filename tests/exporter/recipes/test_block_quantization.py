@@ -44,6 +44,13 @@ def test_the_error_is_at_most_a_step_and_mostly_far_less(form: BlockFormat) -> N
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_single_rows_are_those_of_the_whole_matrix(form: BlockFormat) -> None:
+    quantized = quantize_blocks(weights() + np.arange(24, dtype=np.float32)[:, None], form)
+    picked = dequantize_blocks(quantized.rows([7, 3, 20]), form)
+    assert (picked == dequantize_blocks(quantized, form)[[7, 3, 20]]).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_zeros_stay_zeros(form: BlockFormat) -> None:
     matrix = weights()
     matrix[3] = 0
