@@ -37,7 +37,14 @@ def output(foggen: Foggen, question: str, mode: DecodingMode) -> tuple[Decision,
     return decision, (*decision.tokens, *decoder.answer(16))
 
 
-@pytest.fixture(scope="module", params=[300, pytest.param(1200, marks=pytest.mark.long)])
+COUNTS = [
+    60,
+    pytest.param(300, marks=pytest.mark.slow),
+    pytest.param(1200, marks=pytest.mark.long),
+]
+
+
+@pytest.fixture(scope="module", params=COUNTS)
 def questions(request: pytest.FixtureRequest) -> list[str]:
     """The first questions; the file is shuffled."""
     return QUESTIONS[: request.param]
@@ -129,6 +136,7 @@ def reference(tiny_bundle: BundleOf) -> list[Result]:
     return answers(tiny_bundle, "fp32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("quant", "limit"),
     [

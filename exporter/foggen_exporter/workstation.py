@@ -9,7 +9,7 @@ from foggen_runtime.commands.command_line import Command, ExitCodes
 
 MODULES = (
     *("huggingface_hub", "jinja2", "ml_dtypes", "onnx", "packaging", "safetensors", "tqdm"),
-    "transformers",
+    *("tokenizers", "transformers"),
 )
 
 
