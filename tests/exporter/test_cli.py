@@ -171,7 +171,7 @@ def test_a_directory_of_something_else_is_never_replaced(
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter-1.txt").write_text("It was a dark night")
     message = refusal(CHECKPOINT, "--quant", "int4", "-o", "thesis", *force)
-    assert "thesis is not empty and no bundle" in message
+    assert "thesis is not empty and is not a bundle" in message
 
 
 def test_a_failed_export_keeps_the_bundle_it_would_have_replaced(

@@ -226,7 +226,7 @@ def test_a_report_replaces_other_files_by_force_alone(tmp_path: Path, there: str
     arguments = ("--quant", "fp32", "-o", "bundle", "--report", "package.md")
     result = run(*arguments)
     assert result.exit_code == 1
-    assert f"report: {there} is there already; --force replaces it" in result.stderr
+    assert f"report: {there} exists already; --force replaces it" in result.stderr
     assert (tmp_path / there).read_text() == "mine"
     assert names(tmp_path) == [there]
     report = Report.of(Path("package.md"), Path("b"), force=True)

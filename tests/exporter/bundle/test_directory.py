@@ -217,5 +217,5 @@ def test_force_never_takes_what_lies_in_a_bundle(tmp_path: Path) -> None:
     (out / "decisions.jsonl").write_text("{}")
     result = CliRunner().invoke(export_command, arguments)
     assert result.exit_code == 1
-    assert "out holds decisions.jsonl, which is no part of the bundle" in result.stderr
+    assert "out holds decisions.jsonl, which is not part of the bundle" in result.stderr
     assert (out / "decisions.jsonl").exists()

@@ -86,7 +86,7 @@ def test_the_hash_covers_everything_but_routing(document: dict[str, Any], tmp_pa
         ("prefix_snapshot.dtype", "int8", "prefix_snapshot: dtype: must be float32, is 'int8'"),
         ("files", {}, "must be listed under files"),
         ("routing.tau", float("nan"), "routing: tau: must be a number, is NaN"),
-        ("provenance", {"a": [float("nan")]}, "provenance.a: must hold only numbers of JSON"),
+        ("provenance", {"a": [float("nan")]}, "provenance.a: must not hold NaN or Infinity"),
         ("surprise", 1, "unknown field 'surprise'"),
     ],
 )
