@@ -93,8 +93,8 @@ def test_two_runs_do_not_write_to_one_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no record file"),
-        ('{"bundle": 1}\n', "is no record file"),
+        ("", "is not a record file"),
+        ('{"bundle": 1}\n', "is not a record file"),
         ("HEADER\n", "must hold at least one record"),
         ('HEADER\n{"id": "a"}\n', "lacks a field"),
     ],
@@ -118,7 +118,7 @@ def test_another_clouds_answers_replace_the_recorded_ones(tmp_path: Path) -> Non
     assert found[:2].tolist() == [0, 1]
     assert np.isnan(found[2])
     answers.write_text('{"id": "z", "cloud_answer": "A"}\n', encoding="utf-8")
-    with pytest.raises(ConfigError, match="cloud_answers: must answer some"):
+    with pytest.raises(ConfigError, match="cloud_answers: must answer at least one"):
         Decisions.read(path, read_cloud_replies(answers))
     answers.write_text('{"id": "z"}\n', encoding="utf-8")
     with pytest.raises(ConfigError, match=r"cloud.jsonl:1: cloud_answer: must be given"):
