@@ -138,7 +138,7 @@ def test_options_reach_the_reference(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wishes", "message"),
     [
-        (Wishes(data=Path("q.jsonl")), "goes with --report or --max-flip-rate, both are missing"),
+        (Wishes(data=Path("q.jsonl")), "needs --report or --max-flip-rate, both are missing"),
         (Wishes(Path("q.jsonl"), Path("r.txt")), "report: must end in .md, is r.txt"),
         (Wishes(Path("q.jsonl"), Path("no/r.md")), "its directory must exist, no does not"),
         (Wishes(Path("q.jsonl"), Path("b/r.md")), "must be outside the bundle b, is b/r.md"),

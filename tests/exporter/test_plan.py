@@ -158,7 +158,7 @@ min_template_probability = 0.5
     ("arguments", "message"),
     [
         (("int4-mixed", "--budget", "2"), "budget: must be at least 3.0 MB"),
-        (("int8", "--budget", "2"), "budget: int8 has no choice of bits"),
+        (("int8", "--budget", "2"), "budget: int8 does not choose bits"),
         (("int4-gptq", "--context-length", "10"), "--context-length: must be at least 104 to hold"),
         (
             ("int4-gptq", "--context-length", "103"),
@@ -166,7 +166,7 @@ min_template_probability = 0.5
         ),
         (("int8", "--block-size", "32"), "--block-size: int8 has no blocks"),
         (("int8", "--template", "drafts.toml", "--loop"), "loop: the template must branch along"),
-        (("int8", "--loop", "--head", "choices"), "head: must be full for --loop"),
+        (("int8", "--loop", "--head", "choices"), "head: must be full with --loop"),
         (("int8", "--template", "no.toml"), "template: must be one of mcq or a TOML file"),
         (("int8", "--calibration", "no.jsonl"), "no.jsonl: cannot be read"),
         (("int8", "--report", "bundle/r.md"), "report: must be outside the bundle"),

@@ -132,7 +132,7 @@ def test_a_file_that_is_not_as_listed_leaves_nothing(
     content = weights.path.read_bytes()
     altered = {"alter": b"!" + content[1:], "shorten": content[:-1], "empty": b""}
     weights.path.write_bytes(altered[change])
-    with pytest.raises(ConfigError, match="weights was changed while it was packaged"):
+    with pytest.raises(ConfigError, match="weights was changed while it was being packaged"):
         write(tmp_path / "a.tar.xz", weights)
     assert list(tmp_path.iterdir()) == [weights.path]
 

@@ -256,7 +256,7 @@ def test_a_bundle_that_is_exported_again_meanwhile_is_no_package(
         words += ["--cache", str(wheels)]
     result = package(bundle, *words)
     assert result.exit_code == 1
-    assert "model.onnx.data was changed while it was packaged" in result.stderr
+    assert "model.onnx.data was changed while it was being packaged" in result.stderr
     assert [path.name for path in Path.cwd().iterdir()] == ["bundle"]
 
 
@@ -325,7 +325,7 @@ def test_ctrl_c_leaves_nothing_behind(
     else:
         result = for_arm64(unpacked, wheels, output)
     assert result.exit_code == 130
-    assert f"Interrupted: no package is written, {output} is as it was\n" in result.stderr
+    assert f"Interrupted: no package is written, {output} is unchanged\n" in result.stderr
     assert list(Path.cwd().iterdir()) == []
 
 

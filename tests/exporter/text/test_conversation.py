@@ -227,14 +227,14 @@ def test_text_that_goes_by_the_clock_is_named(checkpoint: Path, form: str) -> No
     dated = DATED.replace("FORMAT", form)
     (checkpoint / "chat_template.jinja").write_text(dated, encoding="utf-8")
     (note,) = conversation(checkpoint).notes
-    assert "goes by the clock, now it writes '<|im_start|>It is " in note
+    assert "writes the date or time, now '<|im_start|>It is " in note
     assert "Never mind" not in note
 
 
 def test_text_that_is_never_the_same_is_refused(checkpoint: Path) -> None:
     dated = DATED.replace("FORMAT", "%f")
     (checkpoint / "chat_template.jinja").write_text(dated, encoding="utf-8")
-    with pytest.raises(CheckpointError, match="must be constant but for the question"):
+    with pytest.raises(CheckpointError, match="only the question may change"):
         conversation(checkpoint)
 
 
@@ -295,7 +295,7 @@ def test_control_tokens_that_strip_the_question_are_named(flag: str) -> None:
         [AddedToken("<|q|>", special=True, normalized=False, **{flag: True})], special_tokens=True
     )
     tokenizer.chat_template = "<|q|>{{ messages[-1].content }}<|q|>"
-    with pytest.raises(CheckpointError, match=rf"'<\|q\|>' must not take in .* {flag} is true"):
+    with pytest.raises(CheckpointError, match=rf"'<\|q\|>' must not swallow .* {flag} is true"):
         prompt_info(tokenizer, MCQ)
     tokenizer.chat_template = "<|q|>{{ messages[-1].content | trim }}<|q|>"
     assert prompt_info(tokenizer, MCQ).strip_question

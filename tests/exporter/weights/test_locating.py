@@ -147,7 +147,7 @@ def test_without_a_connection_or_a_copy_it_says_what_to_do(tmp_path: Path) -> No
     with running_hub() as hub:
         pass
     said = _refusal(hub, tmp_path)
-    assert "org/tiny: is no directory, and the hub cannot be asked: " in said
+    assert "org/tiny: is not a directory, and the hub cannot be reached: " in said
     assert said.endswith("check the connection and the name, or pass a directory")
 
 

@@ -69,14 +69,14 @@ def test_records_are_read_back(tmp_path: Path) -> None:
 def test_another_file_is_refused_and_left_as_it_is(tmp_path: Path, text: str) -> None:
     path = tmp_path / "data"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match="or no record file"):
+    with pytest.raises(ConfigError, match="must hold records of the same bundle"):
         RecordWriter(path, HEADER)
     assert path.read_text(encoding="utf-8") == text
 
 
 def test_records_of_another_bundle_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "r", record("a"))
-    with pytest.raises(ConfigError, match="another bundle"):
+    with pytest.raises(ConfigError, match="of the same bundle, data and decoding"):
         RecordWriter(path, dataclasses.replace(HEADER, bundle_sha256="2" * 64))
 
 
