@@ -109,7 +109,7 @@ def test_wrong_usage(bundle: str, arguments: tuple[str, ...], message: str) -> N
 def test_no_bundle(tmp_path: Path) -> None:
     result = run("ask", str(tmp_path), "What?")
     assert result.exit_code == 3
-    assert "is no bundle" in result.stderr
+    assert "is not a bundle" in result.stderr
 
 
 def test_the_cloud_gets_the_key_from_the_environment(

@@ -83,7 +83,7 @@ def check_prompt(
         if list(prompt_ids(question)) != expected:
             raise CheckpointError(
                 "chat template: only the question may change in the prompt, other ids change "
-                "with {question!r}"
+                f"with {question!r}"
             )
 
 

@@ -51,8 +51,7 @@ class Arguments:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Questions as JSON Lines, with domain and answer if known.  "
-    "[default: a built-in set]",
+    help="Questions as JSON Lines, with domain and answer if known.  [default: a built-in set]",
 )
 @tau_option("A's")
 @click.option("--limit", type=click.IntRange(min=1), help="Ask only the first this many questions.")

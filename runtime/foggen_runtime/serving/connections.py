@@ -15,17 +15,17 @@ from foggen_runtime.errors import ConfigError
 from foggen_runtime.serving.settings import Settings
 
 _LOG = logging.getLogger(__name__)
-_MOST = 1024  # connections, where the settings say nothing
+_MOST = 1024  # connections, unless the settings say otherwise
 _MOST_AT_ONCE = 128
 _SPARE_FILES = 64  # for the bundle, databases, logs and the loop
-_FILES_PER_QUESTION = 2  # for its way to the cloud
-_BODIES = 16  # of the largest size that unfinished requests may hold together
-# What a connection is given to go on, whoever else comes: without it, newcomers would drop each
-# other as long as slow ones of a higher phase take all the room.
+_FILES_PER_QUESTION = 2  # for its connection to the cloud
+_BODIES = 16  # times the largest size, for all unfinished requests together
+# For this long in a phase no connection is dropped, whoever else comes. Otherwise newcomers would
+# drop each other while slow clients in higher phases keep all the places.
 _RIPE = 1.0  # seconds in a phase
-# After a body's time is up, its request is told so before the connection ends.
+# When a body's time is up, its request gets this long to say so before the connection is closed.
 _TO_TELL = 1.0  # seconds
-_IPV6_NETWORK = 64  # bits; whoever has one address of such a network has them all
+_IPV6_NETWORK = 64  # bits; whoever has one address of such a network has all of them
 
 
 class Phase(IntEnum):

@@ -174,6 +174,8 @@ class Desk:
     def _busy(self) -> RequestError:
         seconds = self._mean_seconds * (len(self._line) + 1) / len(self._threads)
         wait = min(max(math.ceil(seconds), 1), _MAX_RETRY_AFTER)
-        message = f"server: {self._room} questions are waiting or being answered, the most "
-        "allowed; try again later"
+        message = (
+            f"server: {self._room} questions are waiting or being answered, the most allowed; "
+            "try again later"
+        )
         return RequestError(429, "queue_full", message, headers=(("Retry-After", str(wait)),))

@@ -297,7 +297,7 @@ def test_no_bundle_is_no_package(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     result = package("empty", "--target", "linux-arm64", "-o", "a.tar.xz")
     assert result.exit_code == 1
-    assert "is no bundle" in result.stderr
+    assert "is not a bundle" in result.stderr
 
 
 def interrupt(*_: object) -> None:

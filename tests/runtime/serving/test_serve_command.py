@@ -75,7 +75,7 @@ def test_an_open_address_without_a_key_is_refused(tiny_bundle: BundleOf) -> None
 def test_a_missing_bundle_has_its_exit_code(tmp_path: Path) -> None:
     done = run(str(tmp_path), "--port", "0")
     assert done.returncode == 3
-    assert "is no bundle" in done.stderr
+    assert "is not a bundle" in done.stderr
 
 
 @pytest.mark.parametrize(
