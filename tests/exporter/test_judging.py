@@ -238,7 +238,9 @@ def test_a_report_replaces_other_files_by_force_alone(tmp_path: Path, there: str
 def test_a_report_whose_place_is_taken_meanwhile_is_kept_beside(tmp_path: Path) -> None:
     report = Report.of(Path("flips.md"), Path("b"), force=True)
     (tmp_path / "flips.json").write_text("mine")
-    with pytest.raises(ConfigError, match=r"report: cannot be put at flips\.md: .* meanwhile"):
+    with pytest.raises(
+        ConfigError, match=r"report: cannot be put at flips\.md: .* turned up there"
+    ):
         report.write(with_flips(0, 3))
     (kept,) = tmp_path.glob("flips.md.finished-*")
     assert names(kept) == ["flips.json", "flips.md"]

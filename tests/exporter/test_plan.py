@@ -164,7 +164,7 @@ min_template_probability = 0.5
             ("int4-gptq", "--context-length", "103"),
             "--context-length: must be at least 104 to hold",
         ),
-        (("int8", "--block-size", "32"), "--block-size: int8 has no blocks"),
+        (("int8", "--block-size", "32"), "--block-size: int8 has no 4-bit blocks"),
         (("int8", "--template", "drafts.toml", "--loop"), "loop: the template must branch along"),
         (("int8", "--loop", "--head", "choices"), "head: must be full with --loop"),
         (("int8", "--template", "no.toml"), "template: must be one of mcq or a TOML file"),

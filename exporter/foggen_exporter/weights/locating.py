@@ -109,7 +109,7 @@ class _Repository:
             path = self._snapshot(patterns, local_files_only=True)
         except (OSError, ValueError):
             raise CheckpointError(
-                f"{self.name}: is not a directory, and the hub cannot be reached: {cause}; check "
+                f"{self.name}: is not a directory, and asking the hub failed: {cause}; check "
                 "the connection and the name, or pass a directory"
             ) from cause
         announce(f"{self.name}: the hub cannot be reached; using {path.name[:12]} from the cache")

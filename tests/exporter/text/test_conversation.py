@@ -173,7 +173,9 @@ def test_an_adapters_tokenizer_that_does_not_fit_is_refused(
 
     with_tokenizer(adapter, lambda tokenizer: None)
     edit_json(adapter / "tokenizer.json", exchange)
-    with pytest.raises(CheckpointError, match=r"their ids, gives '[ab]' \d+ and not \d+; .*base"):
+    with pytest.raises(
+        CheckpointError, match=r"the ids of .*, gives '[ab]' \d+ and not \d+; .*base"
+    ):
         conversation(checkpoint, adapter)
 
 
@@ -244,7 +246,7 @@ def test_a_clock_that_decides_what_is_written_is_noticed(checkpoint: Path) -> No
     )
     (checkpoint / "chat_template.jinja").write_text(template, encoding="utf-8")
     (note,) = conversation(checkpoint).notes
-    assert "now it writes '<|im_start|>Modern<|im_end|>" in note
+    assert "now '<|im_start|>Modern<|im_end|>" in note
 
 
 def test_a_date_that_is_only_written_elsewhere_is_no_matter(checkpoint: Path) -> None:

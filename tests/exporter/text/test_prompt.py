@@ -145,8 +145,8 @@ def test_text_after_the_last_added_token_goes_around_the_question() -> None:
         ("<|im_start|>hello", "exactly once, shows it 0 times"),
         (USER_TURN + USER_TURN, "exactly once, shows it 2 times"),
         ("user: {{ messages[-1].content }}<|im_end|>", "has 'user: ' before it"),
-        (USER_TURN.replace("content", "content.lstrip()"), "differ around ' .t.n padded"),
-        (USER_TURN + "{{ messages[-1].content | length }}", "differ around 'What is"),
+        (USER_TURN.replace("content", "content.lstrip()"), "change with ' .t.n padded"),
+        (USER_TURN + "{{ messages[-1].content | length }}", "change with 'What is"),
         ("{{ raise_exception('no system role') }}", "system and user messages: no system role"),
     ],
 )
