@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from foggen_runtime.bundle.manifest import Manifest
 
 DEFAULT_CHECKPOINT = "issai/foggen"
-# As `recipes.recipe` has them: every TAB would wait for that module.
+# The values of `recipes.recipe`, written again because every TAB would wait for that module.
 RECIPE_NAMES = ("fp32", "int8", "int8-weight", "int4", "int4-gptq", "int4-mixed")
 BLOCK_SIZES = (32, 64, 128)
 
@@ -33,10 +33,10 @@ _EPILOG = exit_codes(
     130,
     special={
         0: "exported",
-        1: "not exported: an option's value is refused, the checkpoint cannot be used, or too many "
-        "decisions differ from fp32; nothing is left behind but a report",
-        2: "wrong usage: no such option or choice",
-        143: "told to stop by SIGTERM",
+        1: "not exported: an option has a wrong value, the checkpoint cannot be used, or too "
+        "many decisions differ from fp32; only a report is left behind",
+        2: "wrong usage: there is no such option or choice",
+        143: "stopped by SIGTERM",
     },
 )
 
@@ -53,11 +53,11 @@ _EPILOG = exit_codes(
     type=Choice(get_args(GraphKind)),
     default="foggen",
     show_default=True,
-    help="Who makes the graph: `optimum` exports architectures that foggen has no file for; the "
-    "bundle is slower then, and needs more memory.",
+    help="What builds the graph: `optimum` exports architectures that foggen does not know, into "
+    "a bundle that is slower and needs more memory.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write.")
-@click.option("--name", help="What the bundle is called.  [default: as the checkpoint]")
+@click.option("--name", help="The bundle's name. [default: the checkpoint's]")
 @click.option("--revision", help="Branch, tag or commit of a hub repository.")
 @click.option(
     "--adapter",
@@ -73,47 +73,47 @@ _EPILOG = exit_codes(
     "--prefix-snapshot/--no-prefix-snapshot",
     default=True,
     show_default=True,
-    help="Ship the KV cache of the constant part of the prompt.",
+    help="Include the KV cache of the prompt's constant part.",
 )
 @click.option(
     "--head",
     type=Choice(get_args(HeadKind)),
     default="full",
     show_default=True,
-    help="Which tokens the model can write: with `choices` only those of a multiple-choice reply, "
-    "for constrained decoding alone; it takes less memory.",
+    help="Which tokens the model can write: with `choices`, only those of a multiple-choice "
+    "reply, which takes less memory but allows only constrained decoding.",
 )
 @click.option(
     "--calibration",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.jsonl",
-    help="Questions that int8, int4-gptq and int4-mixed quantize by.  [default: a built-in set]",
+    help="Questions to calibrate int8, int4-gptq and int4-mixed on. [default: a built-in set]",
 )
 @click.option(
     "--block-size",
     type=int,
     metavar="|".join(map(str, BLOCK_SIZES)),
-    help="Weights that share a scale, for the int4 recipes; fewer where a matrix is not divided by "
-    "so many.  [default: 128]",
+    help="How many weights share a scale, for the int4 recipes; 64 or 32 for matrices that this does "
+    "not divide.  [default: 128]",
 )
 @click.option(
     "--symmetric",
     is_flag=True,
-    help="Leave out the zero points, for the int4 recipes: ARM then takes other kernels, with "
+    help="Leave out the zero points, for the int4 recipes: ARM then uses other kernels, with "
     "other results.",
 )
 @click.option(
     "--budget",
     type=float,
     metavar="MB",
-    help="What the weights' file of int4-mixed may take: the matrices that matter most to the "
-    "decision get 8 bits until it is full.  [default: a tenth more than all in 4 bits]",
+    help="Size of the weights' file for int4-mixed: the matrices that matter most to the "
+    "decision get 8 bits until it is reached. [default: a tenth more than all in 4 bits]",
 )
 @click.option(
     "--loop",
     is_flag=True,
-    help="Add loop.onnx: the whole decoding loop as one graph over the same weights, to be run by "
-    "onnxruntime from any language.",
+    help="Add loop.onnx: the whole decoding loop as one graph over the same weights, which "
+    "onnxruntime can run from any language.",
 )
 @click.option(
     "--genai",
@@ -124,14 +124,15 @@ _EPILOG = exit_codes(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.md",
-    help="Compare the bundle's decisions with those of fp32, and write a page there and FILE.json. "
-    "An fp32 bundle is written beside the output meanwhile (2.4 GB for issai/foggen).",
+    help="Compare the bundle's decisions with those of fp32, and write the result to this "
+    "Markdown file and a .json next to it. This needs space for an fp32 bundle next to the "
+    "output (2.4 GB for issai/foggen).",
 )
 @click.option(
     "--max-flip-rate",
     type=float,
     metavar="SHARE",
-    help="Fail, e.g. at 0.02, unless with 95 % confidence at most this share of decisions differs "
+    help="Fail unless, with 95 % confidence, at most this share of decisions, e.g. 0.02, differs "
     "from those of fp32. Needs the same space.",
 )
 @click.option(
@@ -141,12 +142,12 @@ _EPILOG = exit_codes(
     help="Questions for --report and --max-flip-rate, as `foggen compare` takes them.  "
     "[default: a built-in set]",
 )
-@click.option("--force", is_flag=True, help="Replace an existing bundle, and report.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle and report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's facts as JSON.")
 @quiet_option
 @click.version_option(package_name="foggen")
 def export_command(**options: object) -> None:
-    """Export CHECKPOINT, a directory or a hub id, to a bundle.
+    """Export CHECKPOINT (a directory or a hub id) to a bundle.
 
     Without CHECKPOINT, issai/foggen is downloaded from the hub.
 
@@ -160,9 +161,9 @@ def export_command(**options: object) -> None:
     """
     request = Request(**options)  # type: ignore[arg-type]
     require_extra("foggen-export")
-    # Only its tokenizers are used: that it finds no PyTorch is nobody's concern.
+    # Only its tokenizers are used, so its warning about a missing PyTorch does not matter.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    with interruptible(f"no bundle is written, {request.target} is as it was"):
+    with interruptible(f"no bundle is written, {request.target} is unchanged"):
         from foggen_exporter.exporting import export
 
         started = time.perf_counter()
@@ -187,6 +188,6 @@ def _report(request: Request, manifest: "Manifest", seconds: float) -> None:
 
 
 def run() -> None:
-    """Run the command; being told to stop cleans up as an error does."""
+    """Run the command; on SIGTERM, clean up as after an error."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     export_command()

@@ -1,7 +1,7 @@
 """From a checkpoint to a bundle: graph, weights, tokenizer, prefix snapshot, manifest.
 
-A plan says what the bundle is made of. Calibrated recipes go on with another plan, one whose
-weights are folded or whose bits are chosen; in the end the plan is written.
+A plan says what the bundle will be made of. Calibrated recipes turn it into another plan, with
+folded weights or chosen bits; in the end the plan is written.
 """
 
 from collections.abc import Generator, Iterator
@@ -52,7 +52,7 @@ from foggen_runtime.bundle.manifest import (
 )
 from foggen_runtime.model.snapshot import SNAPSHOT_FILE
 
-Planning = Generator[str, None, Plan]  # yields the name of each step before it is taken
+Planning = Generator[str, None, Plan]  # yields each step's name before it starts
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Export:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences to show to the user beforehand."""
+        """Sentences to show to the user first."""
         return self.plan.notes
 
     @property
@@ -82,14 +82,14 @@ class Export:
         return 3 + config.num_hidden_layers * passes + mixing + settings.loop + settings.genai
 
     def cost(self) -> str | None:
-        """Time a layer, and say what calibrating will take; None where nothing is calibrated."""
+        """Time a layer, and say how long calibrating will take; None if nothing is calibrated."""
         return calibration_cost(self.plan) if self.plan.recipe.calibrated else None
 
     def steps(self) -> Iterator[str]:
-        """Write the bundle, yielding the name of each step before it is taken.
+        """Write the bundle, yielding each step's name before it starts.
 
         Raises:
-            CheckpointError: A tensor cannot be read any more, or holds values that are not finite.
+            CheckpointError: A tensor can no longer be read, or holds values that are not finite.
         """
         plan = self.plan
         if plan.recipe.smoothing:
@@ -100,7 +100,7 @@ class Export:
 
 
 def calibration_cost(plan: Plan) -> str:
-    """Time a layer, and say what calibrating will take."""
+    """Time a layer, and say how long calibrating will take."""
     questions, template = plan.settings.calibration.questions, plan.template
     reply = (*template.level_ids[0], *template.separator_ids, *template.answer_prefix_ids)
     lengths, probes = (
@@ -113,7 +113,7 @@ def calibration_cost(plan: Plan) -> str:
 
 
 def fold(plan: Plan) -> Planning:
-    """Move outliers from activations into weights; the snapshot's values are scaled as theirs."""
+    """Move outliers from activations into weights; the snapshot is scaled the same way."""
     scales: dict[Channels, Exponents] = {}
     layers = layer_inputs(plan.source, _prompts(plan))
     for index in range(plan.source.config.num_hidden_layers):
@@ -137,7 +137,7 @@ def mix(plan: Plan) -> Planning:
 
 
 def write(plan: Plan) -> Iterator[str]:
-    """Write a bundle beside its tokenizer, yielding the name of each step before it is taken."""
+    """Write a bundle next to its tokenizer, yielding each step's name before it starts."""
     copy_configuration(plan.source.directory, plan.directory)
     yield from _write_graph(plan)
     if plan.settings.prefix_snapshot:

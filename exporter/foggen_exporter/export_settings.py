@@ -28,7 +28,7 @@ class Origin:
 
     @property
     def adapter_name(self) -> str | None:
-        """The adapter's directory without the way to it."""
+        """The name of the adapter's directory."""
         return self.adapter.resolve().name if self.adapter else None
 
     @property
@@ -47,9 +47,9 @@ class ExportSettings:
         tau: The manifest's default threshold.
         context_length: The most tokens of prompt and answer; at most the checkpoint's own.
         prefix_snapshot: Whether to ship the prompt prefix's KV cache.
-        calibration: What recipes that go by activations quantize by.
-        budget: The bytes that the weights' file may have, for recipes of mixed bits; None for a
-            tenth more than it has without the larger ones.
+        calibration: Questions for the recipes that need activations.
+        budget: The most bytes of the weights' file, for recipes of mixed bits; None for a tenth
+            more than with the smaller format alone.
         loop: Whether to add the loop inside the model.
         genai: Whether to add what onnxruntime-genai needs.
         head: Which tokens get logits: all, or with `choices` those of a multiple-choice reply.
@@ -72,6 +72,6 @@ class ExportSettings:
         if self.context_length < 1:
             raise ConfigError(f"context_length: must be at least 1, is {self.context_length}")
         if self.budget is not None and self.recipe.finer is None:
-            raise ConfigError(f"budget: {self.recipe.name} has no choice of bits, leave it out")
+            raise ConfigError(f"budget: {self.recipe.name} does not choose bits, leave it out")
         if self.head == "choices" and (self.loop or self.genai):
-            raise ConfigError("head: must be full for --loop and --genai, is choices")
+            raise ConfigError("head: must be full with --loop or --genai, is choices")

@@ -1,6 +1,6 @@
 """Carrying out what `foggen-export` was asked for.
 
-Everything heavy is imported here, so that the command line explains itself without it.
+Everything heavy is imported here, so that --help comes without it.
 """
 
 import re
@@ -41,7 +41,7 @@ MakeExport = Callable[[ExportSettings, Path], BundleExport]
 
 
 def export(request: Request) -> Manifest:
-    """Write the bundle, and judge it where that is asked for.
+    """Write the bundle, and judge it if asked to.
 
     Raises:
         FoggenError: It cannot be exported, or differs too much from fp32; nothing is left behind.
@@ -83,7 +83,7 @@ def _settings(request: Request) -> ExportSettings:
     calibration = CalibrationSet.built_in()
     if request.calibration:
         if not recipe.calibrated:
-            raise ConfigError(f"calibration: {recipe.name} goes by no questions, leave it out")
+            raise ConfigError(f"calibration: {recipe.name} needs no questions, leave it out")
         calibration = CalibrationSet.read(request.calibration)
     return ExportSettings(
         recipe=recipe,
@@ -100,16 +100,16 @@ def _settings(request: Request) -> ExportSettings:
 
 
 def _clear(target: Path) -> None:
-    """Free the space that exports which were killed still take."""
+    """Free the space that killed exports still take."""
     leftovers = remove_leftovers(target)
     for path in leftovers.removed:
         note(f"Removed {path}, left by an export that was killed")
     for path in leftovers.kept:
-        warn(f"{path} is of another export; if none runs, remove it")
+        warn(f"{path} belongs to another export; if none is running, remove it")
 
 
 def _opened(request: Request, path: Path, origin: Origin) -> MakeExport:
-    """Open the checkpoint in a directory, and return what makes exports of it."""
+    """Open the checkpoint in a directory, and return what plans its export."""
     if request.graph == "optimum":
         return partial(OptimumExport, OptimumCheckpoint.open(path), origin)
     source: TensorSource = Checkpoint.open(path)
@@ -121,11 +121,11 @@ def _opened(request: Request, path: Path, origin: Origin) -> MakeExport:
 
 
 def _check_apart(judging: Judging, calibration: CalibrationSet) -> None:
-    """Refuse to judge a recipe by questions it was made with."""
+    """Refuse to judge a recipe by questions it was calibrated on."""
     asked = {question.question for question in judging.questions}
     if shared := len(asked.intersection(calibration.questions)):
         raise ConfigError(
-            f"data: must hold no question that the recipe is calibrated on, holds {shared}"
+            f"data: must not hold questions that the recipe is calibrated on, holds {shared}"
         )
 
 
@@ -139,7 +139,7 @@ def _write(export: BundleExport) -> None:
 
 
 def _judge(judging: Judging, make: MakeExport, settings: ExportSettings, directory: Path) -> None:
-    """Compare the bundle with one in fp32, which is there only that long; fp32 with itself."""
+    """Compare the bundle with one in fp32, written for the purpose; fp32 with itself."""
     reference_settings = replace(settings, recipe=find_recipe(REFERENCE_RECIPE))
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f"{directory.name}.") as beside:
         reference = directory

@@ -29,9 +29,9 @@ class Wishes:
 
     Attributes:
         data: The question file; None for the built-in questions.
-        report: Where to write the comparison as Markdown; its JSON goes beside it.
+        report: Where to write the comparison as Markdown; its JSON goes next to it.
         max_flip_rate: What the one-sided 95 % upper bound of the flip rate must not exceed.
-        force: Whether to replace a report that is there.
+        force: Whether to replace an existing report.
     """
 
     data: Path | None = None
@@ -42,7 +42,7 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Report:
-    """Where the comparison goes: as Markdown, and beside it as JSON."""
+    """Where the comparison goes: as Markdown, and next to it as JSON."""
 
     text: Place
     document: Place
@@ -67,7 +67,7 @@ class Report:
         """Write the comparison.
 
         Raises:
-            ConfigError: It cannot be written, or something came there meanwhile.
+            ConfigError: It cannot be written, or something has turned up there.
         """
         texts = {
             self.text: markdown(page(comparison)),
@@ -102,12 +102,12 @@ class Judging:
             target: Where the bundle goes.
 
         Raises:
-            ConfigError: The wishes do not go together, the report cannot be written, or there are
-                too few questions to ever keep the limit.
+            ConfigError: The wishes contradict each other, the report cannot be written, or there
+                are too few questions to ever keep the limit.
         """
         if wishes.report is None and wishes.max_flip_rate is None:
             if wishes.data:
-                raise ConfigError("data: goes with --report or --max-flip-rate, both are missing")
+                raise ConfigError("data: needs --report or --max-flip-rate, both are missing")
             return None
         report = None
         if wishes.report:
@@ -119,7 +119,7 @@ class Judging:
         return cls(questions, report, wishes.max_flip_rate)
 
     def judge(self, reference: Path, bundle: Path, on_answer: Callable[[], object]) -> Comparison:
-        """Ask both bundles every question, write the report, and hold the bundle to the limit.
+        """Ask both bundles every question, write the report, and enforce the limit.
 
         Neither directory is written to.
 
@@ -140,7 +140,7 @@ class Judging:
         return comparison
 
     def _evaluate(self, directory: Path, on_answer: Callable[[], object]) -> Evaluation:
-        """Ask one bundle, which was hashed as it was written, and let go of it."""
+        """Ask one bundle, which was hashed while it was written, then close it."""
         bundle = Bundle(directory, Manifest.load(directory))
         model = LocalModel(bundle, OpenOptions(EngineOptions(spinning=False)))
         with Foggen(model) as foggen:
@@ -148,7 +148,7 @@ class Judging:
 
 
 def check_flip_rate(comparison: Comparison, limit: float) -> None:
-    """Hold the upper bound of the flip rate to a limit.
+    """Check the upper bound of the flip rate against a limit.
 
     Raises:
         ConfigError: It is higher.

@@ -1,7 +1,7 @@
-"""Bundles of architectures that this project has no file for, through optimum's exporter.
+"""Bundles of architectures that this project does not know, through optimum's exporter.
 
-Its graphs write past and present to buffers of their own and give logits to every position; the
-manifest says so, and the runtime goes by it.
+Its graphs keep past and present in separate buffers and give logits to every position; the manifest
+says so, and the runtime follows it.
 """
 
 import tempfile
@@ -71,17 +71,19 @@ class OptimumCheckpoint:
         """Read the configuration, and the headers of the weight files.
 
         Raises:
-            CheckpointError: It is none, or says nothing of what a bundle must know; or the weights
-                are of a kind that transformers does not read.
+            CheckpointError: It is not a checkpoint, or lacks something that a bundle must know; or
+                the weights are of a kind that transformers does not read.
         """
         document = read_configs(directory)
         try:
             config = AutoConfig.from_pretrained(directory, local_files_only=True)
-        except Exception as error:  # of many kinds: each field is checked in its own way
+        except Exception as error:  # of many kinds: transformers checks each field in its own way
             raise CheckpointError(f"{directory}: no usable configuration: {error}") from error
         ends = eos_token_ids(document) or eos_token_ids(config.to_dict())
         if not ends:
-            raise CheckpointError(f"{directory}: eos_token_id: must say what ends a text, is none")
+            raise CheckpointError(
+                f"{directory}: eos_token_id: must say what ends a text, is not set"
+            )
         names = config.architectures
         if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
             raise CheckpointError(f"config.json: architectures: must name one, is {names!r}")
@@ -105,7 +107,7 @@ class OptimumCheckpoint:
 
         Args:
             origin: Where the checkpoint came from.
-            shape: What its graph tells.
+            shape: What its graph says.
             context_length: The most tokens of prompt and answer.
         """
         return ModelInfo(
@@ -126,7 +128,7 @@ class OptimumExport:
     """One export; iterate over `steps`.
 
     Attributes:
-        notes: Sentences to show to the user beforehand.
+        notes: Sentences to show to the user first.
     """
 
     def __init__(
@@ -136,7 +138,7 @@ class OptimumExport:
         settings: ExportSettings,
         directory: Path,
     ) -> None:
-        """Write the tokenizer, derive everything small, and refuse what can be refused beforehand.
+        """Write the tokenizer, derive everything small, and refuse early what cannot be exported.
 
         Args:
             checkpoint: What to export.
@@ -145,11 +147,11 @@ class OptimumExport:
             directory: An empty directory to write to.
 
         Raises:
-            CheckpointError: The tokenizer does not go with the model, a block size does not divide
-                a weight, or values are not finite.
-            ConfigError: The template does not go with the tokenizer, the context length holds no
-                question, the settings ask for what this way of exporting cannot do, or optimum is
-                not installed.
+            CheckpointError: The tokenizer does not fit the model, a block size does not divide a
+                weight, or values are not finite.
+            ConfigError: The template does not fit the tokenizer, the context length leaves no room
+                for a question, the settings ask for something that optimum cannot do, or it is not
+                installed.
         """
         check_settings(settings, origin.adapter)
         self._checkpoint = checkpoint
@@ -182,7 +184,7 @@ class OptimumExport:
         return None
 
     def steps(self) -> Iterator[str]:
-        """Write the bundle, yielding the name of each step before it is taken.
+        """Write the bundle, yielding each step's name before it starts.
 
         Raises:
             CheckpointError: optimum cannot export the checkpoint, or writes a graph of a kind that
@@ -272,7 +274,7 @@ def check_settings(settings: ExportSettings, adapter: Path | None) -> None:
 def product_inputs(config: PretrainedConfig) -> dict[str, int]:
     """Return the input sizes of a model's linear layers, by their names.
 
-    Nothing, for a model that cannot be made without its weights: tracing shows them then.
+    Empty for a model that cannot be built without its weights: tracing finds them out then.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -306,7 +308,7 @@ def export_graph(checkpoint: Path, directory: Path) -> Path:
     """
     main_export = _main_export()
     try:
-        # Tracing warns of every shape in the model's code.
+        # Tracing warns about every shape in the model's code.
         with warnings.catch_warnings(action="ignore"):
             main_export(
                 str(checkpoint),
@@ -342,7 +344,7 @@ def _size(config: PretrainedConfig, name: str) -> int:
 
 
 def _check_names(directory: Path, names: Iterable[str]) -> None:
-    """Refuse names that transformers does not know: it would make such weights up."""
+    """Refuse names that transformers does not know: it would invent such weights."""
     for name in names:
         if name != merged(name):
             raise CheckpointError(

@@ -1,4 +1,4 @@
-"""What a bundle will be made of, and what can be refused before anything that takes long."""
+"""What a bundle will be made of, and refusing early what cannot be exported."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +26,8 @@ class Plan:
     """What a bundle will be made of; a step that finds out more returns another plan.
 
     Attributes:
-        source: The checkpoint, folded once that is done.
-        recipe: How its weights are stored: with mixed bits, once those are chosen.
+        source: The checkpoint; after folding, the folded one.
+        recipe: How its weights are stored; after choosing bits, with those.
         origin: Where the checkpoint came from.
         settings: What was asked for.
         directory: Where the bundle goes; the tokenizer is there.
@@ -37,7 +37,7 @@ class Plan:
         eos_token_ids: What ends a reply.
         head: The tokens that get logits, if not all do.
         positions: The most tokens of prompt and answer.
-        notes: Sentences to show to the user beforehand.
+        notes: Sentences to show to the user first.
     """
 
     source: TensorSource
@@ -66,10 +66,10 @@ class Plan:
             directory: An empty directory to write to.
 
         Raises:
-            CheckpointError: The tokenizer does not go with the model, no blocks divide a weight,
-                or values are not finite.
-            ConfigError: The template does not go with the tokenizer, the context length holds no
-                question, the budget is too small, or the loop cannot read the template.
+            CheckpointError: The tokenizer does not fit the model, no block size divides a
+                weight, or values are not finite.
+            ConfigError: The template does not fit the tokenizer, the context length leaves no room
+                for a question, the budget is too small, or the loop cannot read the template.
         """
         config = source.config
         speaker = Speaker(
@@ -83,7 +83,7 @@ class Plan:
         template, head = said.template, None
         if settings.head == "choices":
             head = head_info(said.tokenizer, settings.template, said.eos_token_ids)
-            # Nothing says what else the model would have written.
+            # With a reduced head nothing says what else the model might have written.
             template = replace(template, min_template_probability=0.0)
         tokenizer = write_tokenizer(said.tokenizer, settings.template, said.prompt, directory)
         limit = config.max_position_embeddings
@@ -112,12 +112,12 @@ class Plan:
         if self.settings.loop:
             LoopTables.of(self.template)
         if self.recipe.calibrated:
-            # Otherwise each weight is read, and checked, before anything else takes long.
+            # Otherwise each weight is read, and so checked, before anything slow begins.
             self.source.check_finite()
 
     @property
     def tail(self) -> int:
-        """How many last positions get logits: as many as tell the level from one pass."""
+        """How many last positions get logits: as many as one pass needs to read the level."""
         return TemplateTrie.of(self.template).rows_needed(self.template.answer_prefix_ids)
 
     @property
@@ -126,7 +126,7 @@ class Plan:
         return self.head.token_ids if self.head else None
 
     def weight_sizes(self) -> WeightSizes:
-        """Return what the groups of weights take, for a recipe of mixed bits."""
+        """Return the sizes of the groups of weights, for a recipe of mixed bits."""
         beside = 0 if self.source.tied else self.source.config.vocab_size
         rows = len(self.head.token_ids) if self.head else beside
         return WeightSizes.of(self.source, self.recipe, self.positions, rows)
@@ -149,8 +149,8 @@ def positions(
         template: What is written in reply.
 
     Raises:
-        ConfigError: So many hold no question.
-        CheckpointError: The checkpoint was made for too few to hold one.
+        ConfigError: That leaves no room for a question.
+        CheckpointError: The checkpoint was made for too few.
     """
     longest = max(len(path) for path in TemplateTrie.of(template).paths)
     shortest_prompt = len(tokenizer.prompt_ids(prompt, "?"))
@@ -164,7 +164,7 @@ def positions(
     if wanted < needed:
         raise ConfigError(
             f"context_length: must be at least {needed} to hold the prompt, a question and the "
-            f"reply, is {wanted}; questions of usual length need some hundred more"
+            f"reply, is {wanted}; questions of the usual length need a few hundred more"
         )
     return wanted if limit is None else min(wanted, limit)
 

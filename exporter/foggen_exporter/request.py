@@ -38,12 +38,12 @@ class Request:
 
     @property
     def origin(self) -> str:
-        """The checkpoint's hub id, or its directory's name without the way to it."""
+        """The checkpoint's hub id, or the name of its directory."""
         path = Path(self.checkpoint)
         return path.resolve().name if path.is_dir() else self.checkpoint
 
     @property
     def target(self) -> Path:
-        """Where the bundle goes: `./<name>-<recipe>` unless said otherwise."""
+        """Where the bundle goes: `./<name>-<recipe>` by default."""
         name = self.name or self.origin.rpartition("/")[2]
         return self.output or Path(f"{name}-{self.quant}")

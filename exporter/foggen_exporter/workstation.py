@@ -14,7 +14,7 @@ MODULES = (
 
 
 class WorkstationCommand(Command):
-    """Whatever the reason that something fails, it has one exit code."""
+    """One exit code for every kind of failure."""
 
     exit_codes: ClassVar[ExitCodes] = {}
 

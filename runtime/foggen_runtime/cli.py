@@ -7,9 +7,9 @@ from click.shell_completion import CompletionItem
 
 from foggen_runtime.commands.command_line import Group
 
-# The help's headings, and below each its commands with the name of their function in
-# `commands/COMMAND.py`. A module is imported when its command is asked for, and imports in turn
-# what its command needs when it runs, so that help and completion come at once.
+# The help's headings, and under each its commands with the name of their function in
+# `commands/COMMAND.py`. A module is imported only when its command is used, and imports the rest
+# only when the command runs, so that help and completion come at once.
 _SECTIONS = {
     "Ask": {"ask": "ask", "serve": "serve"},
     "Cloud": {"outbox": "outbox", "policy": "policy"},
@@ -61,7 +61,7 @@ class _LazyGroup(Group):
                 formatter.write_dl(rows)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete commands by their names alone: to describe them, all would be imported."""
+        """Complete commands without their descriptions, which would mean importing all of them."""
         if incomplete.startswith("-"):
             return super().shell_complete(ctx, incomplete)
         return [CompletionItem(name) for name in sorted(_FUNCTIONS) if name.startswith(incomplete)]
@@ -70,7 +70,7 @@ class _LazyGroup(Group):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="foggen")
 def foggen() -> None:
-    """Ask a FogGen bundle: it answers here when it is sure, and asks the cloud when not.
+    """Ask a FogGen bundle: it answers here when it is sure, and asks the cloud otherwise.
 
     \b
     Example:

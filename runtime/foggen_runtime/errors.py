@@ -10,13 +10,13 @@ FoggenError
 ├── HandoffError       the cloud did not answer
 ├── CancelledError     whoever asked the cloud no longer wants the answer
 ├── StateError         a file that foggen keeps cannot be read or written
-│   └── OutboxFullError    the outbox holds as much as it may
-└── RequestError       a client asks the server for what it does not serve
+│   └── OutboxFullError    the outbox is full
+└── RequestError       a client asks the server for something it does not serve
 """
 
 
 class FoggenError(Exception):
-    """Base of all errors raised on purpose; its message is fit to be shown to a user."""
+    """Base of all errors raised on purpose; its message is written for the user."""
 
 
 class ConfigError(FoggenError):
@@ -36,7 +36,7 @@ class DownloadError(FoggenError):
 
 
 class EngineError(FoggenError):
-    """Onnxruntime failed while the model ran, e.g. for want of memory."""
+    """Onnxruntime failed while the model ran, e.g. because memory ran out."""
 
 
 class QuestionError(FoggenError):
@@ -48,8 +48,9 @@ class HandoffError(FoggenError):
 
     Attributes:
         reason: One word for the result's `reason` field, e.g. `cloud_unreachable`.
-        status: The HTTP status, where one came.
-        retry_after: Seconds after which to come back, where the cloud or our breaker says so.
+        status: The HTTP status, if there was one.
+        retry_after: Seconds to wait before the next try, if the cloud or our circuit breaker says
+            so.
         sent: Whether the question may have reached a server.
     """
 
@@ -74,13 +75,13 @@ class CancelledError(FoggenError):
 
 
 class RequestError(FoggenError):
-    """A client asks the server for what it does not serve.
+    """A client asks the server for something it does not serve.
 
     Attributes:
         status: The HTTP status to answer with.
         code: One word for programs, e.g. `unsupported_value`.
-        param: The field at fault, if it is one.
-        headers: More headers of the answer, e.g. `Retry-After`.
+        param: The field at fault, if there is one.
+        headers: Extra headers for the answer, e.g. `Retry-After`.
     """
 
     def __init__(
@@ -103,4 +104,4 @@ class StateError(FoggenError):
 
 
 class OutboxFullError(StateError):
-    """The outbox holds as much as it may."""
+    """The outbox is full."""

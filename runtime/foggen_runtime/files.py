@@ -18,10 +18,10 @@ _CHUNK_BYTES = 1 << 20
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading: a pipe would wait for a writer, a device might act.
+    """Open a file for reading, and only a regular one: opening a pipe waits for a writer.
 
     Raises:
-        OSError: It cannot be read, or is something else.
+        OSError: It cannot be read, or is not a regular file.
     """
     if stat.S_ISREG(path.stat().st_mode):
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
@@ -32,10 +32,10 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """Open a regular file to write at its end, or make it; no link is followed.
+    """Open a regular file to append to, creating it if need be; links are not followed.
 
     Raises:
-        OSError: It cannot be written, or is something else.
+        OSError: It cannot be written, or is not a regular file.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     file = os.fdopen(os.open(path, flags, 0o666), "ab")
@@ -46,12 +46,12 @@ def open_to_append(path: Path) -> BinaryIO:
 
 
 def read_small_text(path: Path, max_bytes: int) -> str:
-    """Read a regular file of UTF-8 text that somebody else may have put there.
+    """Read a UTF-8 file that somebody else may have put there, so nothing is trusted.
 
-    A byte order mark at its beginning is left out.
+    A byte order mark at the beginning is dropped.
 
     Raises:
-        OSError: It cannot be read, is no regular file, or has more bytes than `max_bytes`.
+        OSError: It cannot be read, is not a regular file, or is larger than `max_bytes`.
         ValueError: It is not UTF-8.
     """
     with open_regular(path) as file:
@@ -62,13 +62,13 @@ def read_small_text(path: Path, max_bytes: int) -> str:
 
 
 def lies_inside(path: Path, directory: Path) -> bool:
-    """Whether a path, links followed, is in a directory.
+    """Whether a path is in a directory, once links are followed.
 
     The hub's cache counts as inside: a snapshot is a directory of links, `snapshots/REVISION/NAME`
     to `blobs/HASH`.
 
     Raises:
-        OSError: It is not there, or a link leads in circles.
+        OSError: It does not exist, or its links go in circles.
     """
     here, place = directory.resolve(), path.resolve(strict=True)
     roots = [here]
@@ -92,7 +92,7 @@ def sha256_file(path: Path) -> str:
 
 
 def check_utf8(what: str, path: Path) -> None:
-    """Refuse a path that onnxruntime cannot be given.
+    """Refuse a path that onnxruntime could not open.
 
     Raises:
         ConfigError: It is not UTF-8.
@@ -106,9 +106,9 @@ def check_utf8(what: str, path: Path) -> None:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write a UTF-8 text file so that readers see the old content or the new, never a part.
+    """Write a UTF-8 text file so that readers see either the old content or the new.
 
-    Who may read it is up to the process's umask, as for any new file.
+    The process's umask decides who may read it, as for any new file.
 
     Raises:
         OSError: The file cannot be written; what was there before is still there.
@@ -117,7 +117,7 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that readers see the old content or the new, never a part.
+    """Write a file so that readers see either the old content or the new.
 
     Raises:
         OSError: The file cannot be written; what was there before is still there.
@@ -136,10 +136,10 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
 
 
 def make_directory(parent: Path, prefix: str) -> Path:
-    """Make an empty directory under a new name; `tempfile` would keep others from ever reading it.
+    """Make an empty directory under a new name; `tempfile` would make one that only we can read.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: It cannot be created.
     """
     directory = _beside(parent, prefix)
     directory.mkdir()
@@ -152,9 +152,9 @@ def _beside(parent: Path, prefix: str) -> Path:
 
 @contextmanager
 def stops_put_off() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until the block has ended."""
+    """Hold SIGINT and SIGTERM back until the block has ended."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals run in the main thread alone
+        yield  # only the main thread gets signals
         return
     came: list[int] = []
 

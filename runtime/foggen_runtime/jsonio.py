@@ -1,7 +1,7 @@
 """JSON to frozen dataclasses and back, with errors that name the field, the rule and the value.
 
-TOML is read here too: what the standard library's parsers do with documents that are made to stall
-or to exhaust them is settled in one place.
+TOML is read here too, so that documents made to stall or exhaust the standard library's parsers are
+dealt with in one place.
 """
 
 import dataclasses
@@ -26,19 +26,19 @@ _SCALARS: dict[type, tuple[tuple[type, ...], str]] = {
     float: ((int, float), "a number"),
     Path: ((str,), "a path"),
 }
-# Control characters that JSON lets stand and terminals obey.
+# Control characters that JSON leaves as they are and terminals obey.
 _CONTROLS = re.compile("[\x7f-\x9f]")
 
 
 class FieldError(ValueError):
-    """A JSON document does not have the form of the dataclass it is read into."""
+    """A JSON document does not match the dataclass it is read into."""
 
 
 def parse_json(text: str) -> Any:
     """Parse JSON as `json.loads` does.
 
     Raises:
-        ValueError: It is none, or nested too deeply.
+        ValueError: It is not JSON, or is nested too deeply.
     """
     try:
         return json.loads(text)
@@ -50,12 +50,12 @@ def parse_toml(text: str) -> dict[str, Any]:
     """Parse TOML as `tomllib.loads` does.
 
     Raises:
-        ValueError: It is none, is nested too deeply, or has a line that is too long: the time a
-            key with dots takes is quadratic.
+        ValueError: It is not TOML, is nested too deeply, or has a line that is too long: parsing a
+            dotted key takes quadratic time.
     """
     longest = max(map(len, text.split("\n")))
     if longest > _MAX_TOML_LINE:
-        raise ValueError(f"a line may have {_MAX_TOML_LINE} characters, one has {longest}")
+        raise ValueError(f"a line may have at most {_MAX_TOML_LINE} characters, one has {longest}")
     try:
         return tomllib.loads(text)
     except RecursionError as error:
@@ -69,7 +69,7 @@ def from_json(cls: type[T], value: object, where: str) -> T:
         cls: The dataclass. Its field types may be scalars, paths, literals, other dataclasses,
             `X | None`, `tuple[X, ...]` and `dict[str, X]`.
         value: What `json.loads` gave.
-        where: How messages call the document, e.g. `foggen.json`.
+        where: What messages call the document, e.g. `foggen.json`.
 
     Raises:
         FieldError: A field is missing, unknown or of the wrong type, or breaks a rule that the
@@ -96,15 +96,15 @@ def from_json(cls: type[T], value: object, where: str) -> T:
 
 
 def json_lines(cls: type[T], text: str, *, numbered: str = "") -> Iterator[tuple[int, T | str]]:
-    """Read JSON Lines, each an object that holds at least what a dataclass does.
+    """Read JSON Lines, each an object with at least a dataclass's fields.
 
     Args:
-        cls: The dataclass, as for `from_json`; fields of other names are passed over.
-        text: The lines; empty ones are passed over.
-        numbered: A field that is the line's number where the line lacks it.
+        cls: The dataclass, as for `from_json`; other fields are ignored.
+        text: The lines; empty ones are skipped.
+        numbered: A field that defaults to the line's number.
 
     Yields:
-        Each line's number with what it holds, or with what is wrong with it.
+        Each line's number, with its content or with what is wrong with it.
     """
     known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for number, line in enumerate(text.split("\n"), start=1):  # a string may hold other breaks
@@ -192,11 +192,11 @@ def _read_scalar(hint: Any, value: object, where: str) -> Any:
 
 
 def _read_anything(value: object, where: str) -> object:
-    """Take a value as it is, if JSON can say it: Python's parser takes NaN, too."""
+    """Take a value as it is, unless JSON has no such number: Python's parser also takes NaN."""
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
     except ValueError:
-        raise FieldError(f"{where}: must hold only numbers of JSON, is {shown(value)}") from None
+        raise FieldError(f"{where}: must not hold NaN or Infinity, is {shown(value)}") from None
     _check_unicode(text, where)
     return value
 
@@ -207,9 +207,9 @@ def _check_unicode(text: str, where: str) -> None:
 
 
 def is_unicode(text: str) -> bool:
-    """Return whether a text holds no half of a surrogate pair.
+    """Return whether a text is free of lone surrogates.
 
-    JSON can spell one, and so can a file's name; no file and no terminal takes it.
+    JSON and file names can contain them; neither a file nor a terminal can be written with them.
     """
     try:
         text.encode()

@@ -1,7 +1,8 @@
-"""Putting finished work in its place, so that nothing else is ever lost there.
+"""Putting finished work in its place without ever losing anything else that is there.
 
-What is at a place is looked at before the work begins; only that may be replaced. Where something
-else has come meanwhile, it stays, and the finished work is kept under a name beside it.
+Before the work begins we note what is at the place; only that may be replaced. If something else
+has turned up there by the end, it stays, and the finished work is kept beside it under another
+name.
 """
 
 import errno
@@ -15,25 +16,25 @@ from typing import Self
 from foggen_runtime.errors import ConfigError
 from foggen_runtime.files import make_directory, stops_put_off
 
-# What a rename says of a place where something is.
+# What a rename raises if something is in the way.
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of directory that is written as a whole.
+    """A kind of directory that is always written as a whole.
 
     Attributes:
-        name: As messages call it, e.g. `bundle`.
-        contents: Gives the names of what such a directory consists of, a directory's name standing
-            for all that is in it; None for a directory that is none of this kind.
+        name: What messages call it, e.g. `bundle`.
+        contents: Returns the names that belong in a directory of this kind (a subdirectory's name
+            covers everything in it), or None if the directory is of another kind.
     """
 
     name: str
     contents: Callable[[Path], Collection[str] | None]
 
     def stranger(self, directory: Path) -> str | None:
-        """Return the name of something in a directory of this kind that is no part of it."""
+        """Return the name of something in the directory that does not belong to it."""
         own = {Path(name) for name in self.contents(directory) or ()}
         for found in sorted(directory.rglob("*")):
             name = found.relative_to(directory)
@@ -42,27 +43,27 @@ class Kind:
         return None
 
     def check_alone(self, directory: Path) -> None:
-        """Check that removing a directory of this kind loses nothing else.
+        """Check that removing the directory would lose nothing else.
 
         Raises:
-            ConfigError: Something is in it that is no part of it.
+            ConfigError: It holds something that does not belong to it.
         """
         if stranger := self.stranger(directory):
             raise ConfigError(
-                f"output: {directory} holds {stranger}, which is no part of the {self.name} and "
+                f"output: {directory} holds {stranger}, which is not part of the {self.name} and "
                 "would be lost; move it away, or choose another name"
             )
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where finished work goes, and what was there before it began.
+    """Where finished work goes, and what was there before the work began.
 
     Attributes:
-        path: The place, links followed, so that a link stays one.
-        found: What tells the thing found there, which is to be replaced; None for none.
-        kind: Of the directory that belongs there; None for a file.
-        option: What messages call it.
+        path: The place with links followed, so that a link stays a link.
+        found: Identifies what was there and is to be replaced; None if nothing was.
+        kind: The kind of directory that belongs there; None for a file.
+        option: What messages call the place.
     """
 
     path: Path
@@ -83,8 +84,8 @@ class Place:
             raise ConfigError(f"output: must end in the name of the new {kind.name}, is {target}")
         if os.path.ismount(path):
             raise ConfigError(
-                f"output: {target} is a mount point, which nothing can take the place of; name a "
-                f"directory in it, e.g. {target / kind.name.replace(' ', '-')}"
+                f"output: {target} is a mount point and cannot be replaced; name a directory in "
+                f"it, e.g. {target / kind.name.replace(' ', '-')}"
             )
         try:
             if is_free(path):
@@ -95,7 +96,7 @@ class Place:
             raise ConfigError(f"output: must be a directory, {target} is a file")
         if kind.contents(path) is None:
             raise ConfigError(
-                f"output: {target} is not empty and no {kind.name}; choose another name"
+                f"output: {target} is not empty and is not a {kind.name}; choose another name"
             )
         if not force:
             raise ConfigError(f"output: {target} is a {kind.name} already; --force replaces it")
@@ -107,15 +108,15 @@ class Place:
         """Look at where a file is to go.
 
         Raises:
-            ConfigError: `target` is no file, or one and `force` is not given.
+            ConfigError: `target` is not a file, or is one and `force` is not given.
         """
         path = followed(target)
         if not os.path.lexists(path):
             return cls(path, None, None, option)
         if not path.is_file():
-            raise ConfigError(f"{option}: must be a file, {target} is none")
+            raise ConfigError(f"{option}: must be a file, {target} is not")
         if not force:
-            raise ConfigError(f"{option}: {target} is there already; --force replaces it")
+            raise ConfigError(f"{option}: {target} exists already; --force replaces it")
         return cls(path, _identity(path, None), None, option)
 
     def put(self, new: Path) -> None:
@@ -123,7 +124,7 @@ class Place:
         put_all([(self, new)])
 
     def set_aside(self, holder: Path, undo: ExitStack) -> None:
-        """Move what was found here away.
+        """Move away what was found here.
 
         Raises:
             OSError: It cannot be moved, or is not what was found.
@@ -140,10 +141,10 @@ class Place:
 
 
 def put_all(work: Sequence[tuple[Place, Path | None]]) -> None:
-    """Move finished work to its places: all of it, or none; being told to stop waits meanwhile.
+    """Move finished work to its places, all of it or none; signals to stop wait until that is done.
 
     Args:
-        work: Places, and what goes there; None only removes what was found there.
+        work: Places, and what goes there; None just removes what was found.
 
     Raises:
         ConfigError: Something else is at a place by now, or nothing can be moved there. The work is
@@ -167,18 +168,18 @@ def put_all(work: Sequence[tuple[Place, Path | None]]) -> None:
             raise _kept(work, error, holder) from error
         undo.pop_all()
     if holder:
-        import shutil  # it imports much, and every start reads while few write
+        import shutil  # slow to import, and few commands write
 
         shutil.rmtree(holder, ignore_errors=True)
 
 
 def followed(target: Path) -> Path:
-    """Return where a link leads to; anything else as it is."""
+    """Return where a link leads; anything else as it is."""
     return Path(os.path.realpath(target)) if os.path.islink(target) else target
 
 
 def is_free(path: Path) -> bool:
-    """Whether nothing is at a place, or an empty directory."""
+    """Whether there is nothing at a place, or only an empty directory."""
     if not os.path.lexists(path):
         return True
     return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
@@ -191,9 +192,9 @@ def move(new: Path, target: Path) -> None:
         OSError: Something is there, or it cannot be moved.
     """
     if new.is_dir():
-        new.rename(target)  # takes the place of nothing but an empty directory (POSIX)
+        new.rename(target)  # replaces nothing but an empty directory (POSIX)
         return
-    # Renaming a file replaces another without a word, so the name is claimed first.
+    # Renaming a file silently replaces another, so the name is claimed first.
     os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     try:
         new.rename(target)
@@ -203,7 +204,7 @@ def move(new: Path, target: Path) -> None:
 
 
 def _identity(path: Path, kind: Kind | None) -> tuple[int, ...]:
-    """Return what tells a thing from others; a file also from itself once it is changed."""
+    """Return what identifies a file or directory; for a file it changes with the content."""
     stat = path.lstat()
     if kind is not None:
         return stat.st_dev, stat.st_ino
@@ -221,7 +222,7 @@ def _kept(
             new.rename(kept / place.path.name)
     reason = error.strerror
     if error.errno in _TAKEN:
-        reason = "something else came there meanwhile, and stays"
+        reason = "something else has turned up there, and stays"
     message = f"{first.option}: cannot be put at {first.path}: {reason}; "
     if holder and holder.exists():
         message += f"what was there before is in {holder}, "
@@ -233,7 +234,7 @@ def _directory_beside(place: Path, prefix: str) -> Path:
 
 
 def _move_back(source: Path, target: Path) -> None:
-    """Undo a move; where something else has come meanwhile, `source` stays where it is."""
+    """Undo a move; if something else has turned up meanwhile, `source` stays where it is."""
     with suppress(OSError):
         move(source, target)
 

@@ -1,4 +1,4 @@
-"""Text from outside made fit for a terminal.
+"""Making text from outside safe to print on a terminal.
 
 A name in a manifest, a server's message or an answer may hold control characters, and a terminal
 obeys them: they move the cursor, rewrite what was said before, or set the window's title.
@@ -10,14 +10,14 @@ _KEPT_IN_TEXT = "\n\t"
 
 
 def printable_name(name: str) -> str:
-    """Return a name on one line, whatever cannot be seen spelled as Python spells it."""
+    """Return a name on one line, with invisible characters escaped as Python does."""
     return "".join(char if char.isprintable() else _escaped(char) for char in name)
 
 
 def printable_text(text: str) -> str:
-    """Return text of several lines, its control characters but tabs and line breaks spelled out.
+    """Return text of several lines with control characters escaped, except tabs and line breaks.
 
-    Marks that join letters or turn the direction of writing belong to the text and stay.
+    Joiners and direction marks belong to the text and stay.
     """
     return "".join(_escaped(char) if _is_control(char) else char for char in text)
 

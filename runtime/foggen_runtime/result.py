@@ -1,4 +1,4 @@
-"""What an asked question comes back as: one schema for Python, JSON, the server and Kotlin."""
+"""What a question comes back with: one schema for Python, JSON, the server and Kotlin."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -54,8 +54,8 @@ class CloudRef:
     Attributes:
         endpoint: The base of its URL.
         model: The model, as the server named it.
-        attempts: Requests that were made until one was answered.
-        request_id: The server's own name of the request.
+        attempts: Requests made until one was answered.
+        request_id: The server's own id of the request.
     """
 
     endpoint: str | None
@@ -75,18 +75,17 @@ class Result:
         choice: The option letter in `answer`, if it has one.
         source: Who answered; `queued` when the question waits in the outbox.
         reason: Why that one: `confident`, `below_tau`, `malformed`, `context_length`, `mode`, or
-            what went wrong: `local_error`, with the cloud, e.g. `cloud_unreachable` (or
-            `cloud_refused`: it answered, but would not say), or before it:
-            `no_cloud`, `never_send`, `budget`, `budget_failed`, `outbox_full`, `outbox_failed`,
-            `cancelled`.
-        deferral: Why the question was not kept on the device, e.g. `below_tau`, whatever became
-            of it then; None when it was kept.
+            what went wrong: here (`local_error`), with the cloud, e.g. `cloud_unreachable` (or
+            `cloud_refused`: it replied, but would not answer), or before it was asked: `no_cloud`,
+            `never_send`, `budget`, `budget_failed`, `outbox_full`, `outbox_failed`, `cancelled`.
+        deferral: Why the question was not kept on the device, e.g. `below_tau`, whatever happened
+            to it afterwards; None when it was kept.
         detail: A sentence on what went wrong, for people.
         confidence: The verbalized level; None when the output was malformed.
         level_probabilities: Probability of each level, in the template's order; None where the
             decoding did not visit every branch.
         expected_confidence: Probability-weighted mean of the levels.
-        template_probability: Mass the model gave to the template's own continuations.
+        template_probability: Probability mass the model gave to the template's own continuations.
         tau: The threshold the confidence was compared with.
         tau_source: Where tau came from: `call`, `flag`, `policy`, `calibration` or `default`.
         tau_on: What it was compared with: the `verbalized` confidence or, where the bundle was

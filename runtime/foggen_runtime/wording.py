@@ -1,4 +1,4 @@
-"""English that follows the numbers in it."""
+"""Nouns that agree with their numbers."""
 
 
 def counted(count: int, noun: str) -> str:

@@ -138,7 +138,7 @@ def test_options_reach_the_reference(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wishes", "message"),
     [
-        (Wishes(data=Path("q.jsonl")), "goes with --report or --max-flip-rate, both are missing"),
+        (Wishes(data=Path("q.jsonl")), "needs --report or --max-flip-rate, both are missing"),
         (Wishes(Path("q.jsonl"), Path("r.txt")), "report: must end in .md, is r.txt"),
         (Wishes(Path("q.jsonl"), Path("no/r.md")), "its directory must exist, no does not"),
         (Wishes(Path("q.jsonl"), Path("b/r.md")), "must be outside the bundle b, is b/r.md"),
@@ -226,7 +226,7 @@ def test_a_report_replaces_other_files_by_force_alone(tmp_path: Path, there: str
     arguments = ("--quant", "fp32", "-o", "bundle", "--report", "package.md")
     result = run(*arguments)
     assert result.exit_code == 1
-    assert f"report: {there} is there already; --force replaces it" in result.stderr
+    assert f"report: {there} exists already; --force replaces it" in result.stderr
     assert (tmp_path / there).read_text() == "mine"
     assert names(tmp_path) == [there]
     report = Report.of(Path("package.md"), Path("b"), force=True)
@@ -238,7 +238,9 @@ def test_a_report_replaces_other_files_by_force_alone(tmp_path: Path, there: str
 def test_a_report_whose_place_is_taken_meanwhile_is_kept_beside(tmp_path: Path) -> None:
     report = Report.of(Path("flips.md"), Path("b"), force=True)
     (tmp_path / "flips.json").write_text("mine")
-    with pytest.raises(ConfigError, match=r"report: cannot be put at flips\.md: .* meanwhile"):
+    with pytest.raises(
+        ConfigError, match=r"report: cannot be put at flips\.md: .* turned up there"
+    ):
         report.write(with_flips(0, 3))
     (kept,) = tmp_path.glob("flips.md.finished-*")
     assert names(kept) == ["flips.json", "flips.md"]

@@ -172,7 +172,7 @@ def test_what_optimum_refuses_is_a_checkpoint_error(
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("eos_token_id", None, "eos_token_id: must say what ends a text, is none"),
+        ("eos_token_id", None, "eos_token_id: must say what ends a text, is not set"),
         ("architectures", [], r"architectures: must name one, is \[\]"),
         ("model_type", "unheard-of", "no usable configuration"),
     ],

@@ -93,7 +93,7 @@ def test_an_empty_question_is_refused(bundle: str) -> None:
     ("arguments", "message"),
     [
         (("--tau", "2"), "--tau: must be within [0, 1], is 2.0"),
-        (("--cloud-url", "http://127.0.0.1:9/v1"), "go together, one is missing"),
+        (("--cloud-url", "http://127.0.0.1:9/v1"), "must be given together, one is missing"),
         (("--threads", "0"), "--threads: must be at least 1, is 0"),
         (("--max-new-tokens", "0"), "--max-new-tokens: must be at least 1, is 0"),
         (("--options",), "the question has no lines such as"),
@@ -109,7 +109,7 @@ def test_wrong_usage(bundle: str, arguments: tuple[str, ...], message: str) -> N
 def test_no_bundle(tmp_path: Path) -> None:
     result = run("ask", str(tmp_path), "What?")
     assert result.exit_code == 3
-    assert "is no bundle" in result.stderr
+    assert "is not a bundle" in result.stderr
 
 
 def test_the_cloud_gets_the_key_from_the_environment(

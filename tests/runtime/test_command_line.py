@@ -131,7 +131,7 @@ def test_every_choice_knows_what_may_be_meant() -> None:
     [
         (("--max-new-tokens", "0"), "Error: --max-new-tokens: must be at least 1, is 0"),
         (("--options",), "Error: --options: the question has no lines"),
-        (("--log-content",), "Error: --log-content: goes with --decision-log FILE"),
+        (("--log-content",), "Error: --log-content: needs --decision-log FILE"),
         (
             ("--cloud-url", "ftp://x", "--cloud-model", "m"),
             "Error: --cloud-url: must be an http:// or https:// URL with a host, is 'ftp://x'",

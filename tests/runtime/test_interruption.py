@@ -64,7 +64,7 @@ def refused(result: Result, sentence: str) -> None:
 def test_an_evaluation_keeps_its_records_and_goes_on(bundle: Path, tmp_path: Path) -> None:
     records, page = tmp_path / "records.jsonl", tmp_path / "page.md"
     arguments = ("eval", bundle, DATA, "--records", records, "--md", page)
-    refused(run(*arguments), f"{records} holds 2 records; the same command goes on from there")
+    refused(run(*arguments), f"{records} holds 2 records; run the same command again to continue")
     assert len(records.read_text(encoding="utf-8").splitlines()) == 1 + 2
     assert not page.exists()
 
@@ -76,14 +76,14 @@ def test_an_evaluation_keeps_its_records_and_goes_on(bundle: Path, tmp_path: Pat
 def test_without_records_nothing_is_kept(bundle: Path, arguments: tuple[str | Path, ...]) -> None:
     manifest = (bundle / "foggen.json").read_bytes()
     result = run(*(bundle if word == "BUNDLE" else word for word in arguments))
-    refused(result, "no answer is kept; with --records FILE they are")
+    refused(result, "no answers are kept; use --records FILE to keep them")
     assert (bundle / "foggen.json").read_bytes() == manifest
 
 
 @pytest.mark.usefixtures("third_question")
 def test_a_comparison_writes_nothing(bundle: Path, tmp_path: Path) -> None:
     result = run("compare", bundle, bundle, "--md", tmp_path / "page.md")
-    refused(result, "no answer is kept, nothing was written")
+    refused(result, "no answers are kept, nothing was written")
     assert not (tmp_path / "page.md").exists()
 
 
@@ -92,7 +92,7 @@ def test_a_profile_writes_nothing(
 ) -> None:
     monkeypatch.setattr("foggen_runtime.profiling.runner.run_round", interrupt)
     result = run("profile", bundle, "--output", tmp_path / "profile.json")
-    refused(result, "nothing was measured to the end, nothing was written")
+    refused(result, "the measurement is not complete, nothing was written")
     assert not (tmp_path / "profile.json").exists()
 
 
@@ -107,7 +107,7 @@ def test_tuning_says_which_bundles_are_done(
 def test_an_unprepared_bundle_stays_so(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("foggen_runtime.model.preparing.save_prepacked", interrupt)
     before = sorted(bundle.parent.iterdir())
-    refused(run("prepare", bundle), f"{bundle}.prepared is as it was")
+    refused(run("prepare", bundle), f"{bundle}.prepared is unchanged")
     assert sorted(bundle.parent.iterdir()) == before
 
 
@@ -121,7 +121,7 @@ def test_a_replay_keeps_its_records(
     assert run("eval", bundle, small, "--records", records).exit_code == 0
     monkeypatch.setattr("foggen_runtime.evaluation.routing.sweep", interrupt)
     result = run("replay", records, "--md", tmp_path / "page.md")
-    refused(result, "the records are as they were, no output is half written")
+    refused(result, "the records are unchanged, no output is half written")
     assert not (tmp_path / "page.md").exists()
 
 
@@ -136,7 +136,7 @@ def test_a_flush_leaves_the_entry_in_the_outbox(
         with monkeypatch.context() as patch:
             patch.setattr("foggen_runtime.handoff.flushing._deliver", interrupt)
             result = run(*flush, "--cloud-model", "m")
-        refused(result, "the answers that came are stored, the other entries still wait")
+        refused(result, "the answers that came are stored, the other entries are still waiting")
         assert run(*flush, "--cloud-model", "m").exit_code == 0
     assert unsure
 
@@ -175,7 +175,7 @@ def test_a_download_goes_on_where_it_stopped(bundle: Path, tmp_path: Path) -> No
         server.shutdown()
     assert done.returncode == 130
     assert "Traceback" not in done.stderr
-    kept = "what arrived is kept in .fetched.partial; the same command goes on from there"
+    kept = "what has arrived is kept in .fetched.partial; run the same command again to continue"
     assert f"Interrupted: {kept}\n" in done.stderr
     assert not (tmp_path / "fetched").exists()
     assert arrived.is_dir()

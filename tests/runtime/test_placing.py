@@ -65,7 +65,7 @@ def test_what_comes_meanwhile_stays(target: Path, new: Path, what: str, force: b
         box(target, "years of work")
         (target / ("lid" if what == "directory" else "inside/deep")).unlink()
     before = target.lstat()
-    with pytest.raises(ConfigError, match="something else came there meanwhile, and stays") as e:
+    with pytest.raises(ConfigError, match="something else has turned up there, and stays") as e:
         place.put(new)
     assert target.lstat() == before
     kept = kept_in(target)
@@ -79,7 +79,7 @@ def test_only_the_directory_that_was_found_is_replaced(target: Path, new: Path) 
     place = Place.directory(target, BOX, force=True)
     target.rename(target.with_name("elsewhere"))
     box(target, "another")
-    with pytest.raises(ConfigError, match="something else came there meanwhile"):
+    with pytest.raises(ConfigError, match="something else has turned up there"):
         place.put(new)
     assert (target / "lid").read_text() == "another"
     assert names(target.parent) == ["elsewhere", "target", kept_in(target).name]
@@ -102,9 +102,9 @@ def test_what_is_no_part_of_a_directory_is_not_lost_with_it(
     path = target / stranger
     path.parent.mkdir(exist_ok=True)
     path.symlink_to("..") if stranger == "link" else path.write_text("years of work")
-    with pytest.raises(ConfigError, match=f"target holds {stranger}, which is no part of the box"):
+    with pytest.raises(ConfigError, match=f"target holds {stranger}, which is not part of the box"):
         Place.directory(target, BOX, force=True)
-    with pytest.raises(ConfigError, match="something else came there meanwhile"):
+    with pytest.raises(ConfigError, match="something else has turned up there"):
         place.put(new)
     assert os.path.lexists(path)
     assert (target / "lid").read_text() == "old"
@@ -114,7 +114,9 @@ def test_what_is_no_part_of_a_directory_is_not_lost_with_it(
 def test_something_else_is_refused_at_once(target: Path, force: bool) -> None:
     target.mkdir()
     (target / "thesis.txt").touch()
-    with pytest.raises(ConfigError, match="target is not empty and no box; choose another name"):
+    with pytest.raises(
+        ConfigError, match="target is not empty and is not a box; choose another name"
+    ):
         Place.directory(target, BOX, force=force)
     with pytest.raises(ConfigError, match=r"must be a directory, .*thesis\.txt is a file"):
         Place.directory(target / "thesis.txt", BOX, force=force)
@@ -170,7 +172,7 @@ def test_several_files_are_put_all_or_none(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (work / name).write_text("new")
     moves = [(places[0], work / "a"), (places[1], work / "b"), (places[2], None)]
-    with pytest.raises(ConfigError, match="something else came there meanwhile"):
+    with pytest.raises(ConfigError, match="something else has turned up there"):
         put_all(moves)
     (kept,) = tmp_path.glob("a.finished-*")
     assert [(kept / name).read_text() for name in "ab"] == ["new", "new"]
@@ -189,7 +191,7 @@ def test_several_files_are_put_all_or_none(tmp_path: Path) -> None:
 def test_a_file_that_was_changed_meanwhile_stays(tmp_path: Path) -> None:
     report, new = tmp_path / "report.md", tmp_path / "new"
     report.write_text("old")
-    with pytest.raises(ConfigError, match=r"report: .*report\.md is there already; --force"):
+    with pytest.raises(ConfigError, match=r"report: .*report\.md exists already; --force"):
         Place.file(report, force=False, option="report")
     place = Place.file(report, force=True, option="report")
     report.write_text("old, and my notes")
@@ -200,5 +202,5 @@ def test_a_file_that_was_changed_meanwhile_stays(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"output: must be a file, .* is none"):
+    with pytest.raises(ConfigError, match=r"output: must be a file, .* is not"):
         Place.file(tmp_path, force=True)

@@ -46,7 +46,7 @@ The weights keep the licence of the checkpoint they were made from; see the page
 `{checkpoint}`. The foggen tools are under Apache-2.0.
 """
 
-_HEAD = "It can write multiple-choice replies only: constrained decoding, one letter. "
+_HEAD = "It can only write multiple-choice replies: constrained decoding, one letter. "
 
 
 def bundle_card(manifest: Manifest) -> str:

@@ -20,17 +20,17 @@ class BundleExport(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences to show to the user beforehand."""
+        """Sentences to show to the user first."""
 
     @property
     def step_count(self) -> int:
         """How many names `steps` yields."""
 
     def cost(self) -> str | None:
-        """Find out what it will take, in a sentence, if that is worth one."""
+        """Return a sentence on how long it will take, if that is worth saying."""
 
     def steps(self) -> Iterator[str]:
-        """Write the bundle, yielding the name of each step before it is taken."""
+        """Write the bundle, yielding each step's name before it starts."""
 
 
 def copy_configuration(checkpoint: Path, directory: Path) -> None:
@@ -42,7 +42,7 @@ def copy_configuration(checkpoint: Path, directory: Path) -> None:
 
 
 def file_infos(directory: Path) -> dict[str, FileInfo]:
-    """Measure and hash what is in a bundle so far."""
+    """Measure and hash the files of a bundle so far."""
     return {path.name: file_info(path) for path in sorted(directory.iterdir())}
 
 
@@ -50,7 +50,7 @@ def save_manifest(manifest: Manifest, directory: Path) -> None:
     """Write the card and, when every other file is there, the manifest.
 
     Args:
-        manifest: Says nothing of the prefix snapshot yet; its `files` name it if there is one.
+        manifest: Does not describe the prefix snapshot yet; its `files` name it if there is one.
         directory: The bundle.
     """
     if SNAPSHOT_FILE in manifest.files:

@@ -1,8 +1,8 @@
-"""Writing a bundle so that it appears whole or not at all.
+"""Writing a bundle so that it appears all at once or not at all.
 
-It is written to `.NAME.partial-PROCESS-RANDOM` beside its place. The directory is locked as long as
-its process lives, however that ends, so what a killed export left can be told from what another is
-writing.
+It is written to `.NAME.partial-PROCESS-RANDOM` next to its place. The directory stays locked as
+long as its process lives, however it ends, so what a killed export left can be told from what a
+running one is writing.
 """
 
 import fcntl
@@ -24,19 +24,19 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 @contextmanager
 def bundle_directory(place: Place) -> Iterator[Path]:
-    """Give an empty directory that is put in its place when the block ends well.
+    """Yield an empty directory, and move it into place when the block succeeds.
 
     Raises:
-        ConfigError: Something cannot be written, e.g. for want of space; nothing is left behind
-            and what was at the place is still there. Or something else came there meanwhile: it
-            stays, and the finished bundle is kept beside.
+        ConfigError: Something cannot be written, e.g. because the disk is full; nothing is left
+            behind, and what was at the place is still there. Or something else has turned up there:
+            it stays, and the finished bundle is kept next to it.
     """
     target = place.path
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial, lock = _claim(target)
     except OSError as error:
-        raise ConfigError(f"output: cannot write beside {target}: {error}") from error
+        raise ConfigError(f"output: cannot write next to {target}: {error}") from error
     try:
         yield partial
         place.put(partial)
@@ -49,11 +49,11 @@ def bundle_directory(place: Place) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Leftovers:
-    """What lay beside a bundle's place from other exports to it.
+    """What other exports have left next to a bundle's place.
 
     Attributes:
-        removed: Left by exports that are no more.
-        kept: Of exports that may still run.
+        removed: Left by exports that have ended.
+        kept: Those of exports that may still be running.
     """
 
     removed: tuple[Path, ...]
@@ -61,10 +61,10 @@ class Leftovers:
 
 
 def remove_leftovers(target: Path) -> Leftovers:
-    """Remove what exports to `target` left that were killed.
+    """Remove what killed exports to `target` left.
 
-    That is directories of this user with the name that exports give them, whose lock nobody holds,
-    and what their process wrote beside them under the same name.
+    These are this user's directories with the name that exports use and a lock that nobody holds,
+    and what their process wrote next to them under the same name.
     """
     pattern = re.compile(rf"(\.{re.escape(target.name)}\.partial-\d+-\w{{8}})(\.\w{{8}})?")
     removed: list[Path] = []
@@ -78,11 +78,11 @@ def remove_leftovers(target: Path) -> Leftovers:
 
 
 def _claim(target: Path) -> tuple[Path, int]:
-    """Make a directory beside the target; return it and what holds its lock."""
+    """Make a directory next to the target; return it and what holds its lock."""
     prefix = f".{target.name}.partial-{os.getpid()}-"
     while True:
         partial = make_directory(target.parent, prefix)
-        # Until it is locked, another export may take it for a leftover.
+        # Until it is locked, another export may mistake it for a leftover.
         with suppress(FileNotFoundError):
             lock = os.open(partial, _DIRECTORY)
             if _lock(lock) is not False and partial.exists():
@@ -91,7 +91,7 @@ def _claim(target: Path) -> tuple[Path, int]:
 
 
 def _remove_unlocked(path: Path) -> bool:
-    """Remove a directory of this user if nobody holds its lock; tell whether it is gone."""
+    """Remove a directory of this user if nobody holds its lock; return whether it is gone."""
     try:
         lock = os.open(path, _DIRECTORY)
     except OSError:

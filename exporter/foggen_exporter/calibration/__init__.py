@@ -1,1 +1,1 @@
-"""What quantizing goes by: activations, and what rounding does to decisions."""
+"""What quantizing is based on: activations, and what rounding does to decisions."""

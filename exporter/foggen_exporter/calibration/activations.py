@@ -1,4 +1,4 @@
-"""What the matrices of a model are multiplied with on calibration prompts."""
+"""What a model's matrices are multiplied with on calibration prompts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ class CalibrationPrompts:
     """Prompts that share a prefix, each with the beginning of a reply.
 
     Attributes:
-        prefix_ids: Computed once; on the device its snapshot spares the quantized layers from it,
-            so its activations do not count.
+        prefix_ids: Computed once; on the device it comes from the snapshot, so quantized layers
+            never see it, and its activations do not count.
         suffixes: The token ids after it, one tuple for each prompt.
-        tail: How many last positions of a prompt go on after the last layer's attention.
+        tail: How many of a prompt's last positions are computed after the last layer's attention.
     """
 
     prefix_ids: tuple[int, ...]
@@ -45,7 +45,7 @@ def layer_inputs(source: TensorSource, prompts: CalibrationPrompts) -> Iterator[
         states, inputs = _run_all(layer, states, first.cache)
         del layer
         yield inputs
-        del inputs  # or they would lie beside the next layer's
+        del inputs  # otherwise they would be held with the next layer's
 
 
 def _run_all(
@@ -58,5 +58,5 @@ def _run_all(
         after.append(output.hidden)
         for name, part in output.inputs.items():
             rows.setdefault(name, []).append(part)
-    # Popped, so that no more than one matrix's rows are held twice.
+    # Popped, so that at most one matrix's rows are held twice.
     return after, {name: np.concatenate(rows.pop(name)) for name in list(rows)}

@@ -1,4 +1,4 @@
-"""Which groups of weights get more bits, under a budget of bytes."""
+"""Choosing which groups of weights get more bits within a budget of bytes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from foggen_exporter.recipes.recipe import EMBEDDING_GROUP, Recipe, fitted
 from foggen_runtime.bundle.manifest import WeightFormat
 from foggen_runtime.errors import ConfigError
 
-# The share of bytes above the smallest that a recipe may take where no budget is given.
+# By default, a recipe may take this share more bytes than the smallest model.
 DEFAULT_EXTRA = 0.1
 
 
 @dataclass(frozen=True)
 class WeightSizes:
-    """What the groups of a model take in the weights' file, in pages.
+    """How many pages of the weights' file a model's groups take.
 
     Attributes:
         usual: By group, in the recipe's usual formats.
         finer: By group, in the finer format.
-        rest: Weights that are no matrices.
+        rest: Weights that are not matrices.
     """
 
     usual: Mapping[str, int]
@@ -33,13 +33,13 @@ class WeightSizes:
     def of(
         cls, source: TensorSource, recipe: Recipe, positions: int, head_rows: int
     ) -> "WeightSizes":
-        """Compute the sizes, a weight that begins a page taking whole pages.
+        """Compute the sizes; each weight starts on a new page, so it takes whole pages.
 
         Args:
             source: The checkpoint.
             recipe: One with a finer format.
             positions: How many positions the rotary tables hold.
-            head_rows: Rows of the output head that are stored beside the embedding's.
+            head_rows: Rows of the output head that are stored besides the embedding's.
         """
         if recipe.finer is None:
             raise ValueError(f"finer: {recipe.name} has no finer format")
@@ -67,24 +67,24 @@ class WeightSizes:
             budget: Bytes of the weights' file; None for the default.
 
         Raises:
-            ConfigError: It does not hold the smallest model.
+            ConfigError: It is too small for the smallest model.
         """
         if budget is None:
             return int(self.smallest * DEFAULT_EXTRA)
         room = budget // ALIGNMENT - self.smallest
         if room < 0:
             raise ConfigError(
-                f"budget: must be at least {self.smallest * ALIGNMENT / 1e6:.1f} MB, what all "
+                f"budget: must be at least {self.smallest * ALIGNMENT / 1e6:.1f} MB, which all "
                 f"matrices take in the smaller format, is {budget / 1e6:g} MB"
             )
         return room
 
 
 def choose_finer(damage: Mapping[str, float], sizes: WeightSizes, room: int) -> frozenset[str]:
-    """Return the groups to store finer: those that avoid the most damage in all.
+    """Return the groups to store finer: those that together avoid the most damage.
 
-    Damages are taken to add up, and the finer format to do none. That is the knapsack problem,
-    solved exactly by dynamic programming over pages.
+    We assume that damages add up and that the finer format does none. Then it is the knapsack
+    problem, solved exactly by dynamic programming over pages.
 
     Args:
         damage: Of each group in its usual format.
@@ -116,7 +116,7 @@ def _pages(shape: tuple[int, int], form: WeightFormat) -> int:
     rows, columns = shape
     form = fitted(form, columns)
     if form.block_size is None:
-        raise ValueError("block_size: must be a number, there is none")
+        raise ValueError("block_size: must be a number, is not set")
     blocks = columns // form.block_size
     pages = _page_count(rows * columns * form.bits // 8) + _page_count(4 * rows * blocks)
     if not form.symmetric:

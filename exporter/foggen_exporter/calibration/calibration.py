@@ -1,4 +1,4 @@
-"""Questions that show which activations occur; quantizing goes by them."""
+"""Questions that show quantizing which activations occur."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from foggen_runtime.bundle.manifest import PromptInfo, TemplateInfo
 from foggen_runtime.text.questions import read_questions, shipped_questions
 from foggen_runtime.text.tokenizer import QuestionTokenizer
 
-# More questions than this change nothing that could be measured, and cost time and memory.
+# More questions make no measurable difference, but cost time and memory.
 MAX_QUESTIONS = 64
 
 
@@ -27,7 +27,7 @@ class CalibrationSet:
         """Read the first questions of a file: JSON Lines, each an object with a `question`.
 
         Raises:
-            ConfigError: It cannot be read, holds no question, or a line is not as it must be.
+            ConfigError: It cannot be read, holds no question, or has a wrong line.
         """
         questions = read_questions(path).questions[:MAX_QUESTIONS]
         return cls(tuple(question.question for question in questions))
@@ -53,8 +53,8 @@ def calibration_prompts(
 ) -> CalibrationPrompts:
     """Put questions into the prompt, each with the beginning of a reply.
 
-    Confidence levels take turns: what the model would say is not known yet, and nearly every token
-    of a reply is the same for all.
+    The confidence levels take turns: what the model would say is not known yet, and nearly all
+    tokens of a reply are the same for every level.
     """
     suffixes = []
     for i, question in enumerate(questions):

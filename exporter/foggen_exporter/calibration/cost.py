@@ -1,4 +1,4 @@
-"""What calibrating will cost, said before it begins."""
+"""How long calibrating will take, to be said before it starts."""
 
 import time
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from foggen_exporter.calibration.damage import damage_steps
 from foggen_exporter.recipes.recipe import Recipe
 from foggen_runtime.wording import counted
 
-# The recipes do more than run the layers: so many times as long where it took longest.
+# Recipes do more than run the layers: in the worst case measured, this many times as long.
 _MOST = 4
 
 
@@ -34,7 +34,7 @@ def layer_tokens(
 
 
 def token_seconds(source: TensorSource, ids: Sequence[int]) -> float:
-    """Time the first layer in fp32 on this machine: seconds for each of some tokens."""
+    """Time the first layer in fp32 on this machine: seconds per token."""
     graph = fp32_graph(source, positions=len(ids), tail=len(ids))
     layer, hidden = Layer(graph, 0), embed(source, ids)
     layer.run(hidden)
@@ -44,12 +44,12 @@ def token_seconds(source: TensorSource, ids: Sequence[int]) -> float:
 
 
 def cost_sentence(questions: int, tokens: int, seconds: float) -> str:
-    """Say what goes through the layers, and between what times it will take.
+    """Say how much goes through the layers, and about how long it will take.
 
     Args:
         questions: How many questions calibrate.
         tokens: What `layer_tokens` counts.
-        seconds: For one token through one layer, as measured just now.
+        seconds: Time for one token through one layer, as just measured.
     """
     least = tokens * seconds
     return (
@@ -59,7 +59,7 @@ def cost_sentence(questions: int, tokens: int, seconds: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time in two digits at most, as no more is known of it."""
+    """Return a time in at most two digits, as it is only an estimate."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     minutes = seconds / 60

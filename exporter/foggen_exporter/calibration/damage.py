@@ -1,9 +1,9 @@
 """What rounding one group of weights does to the decision.
 
-The model decides where the template branches, and answers at the option letters. The damage of a
-group is how far, in nats, its choices there diverge from fp32's when that group alone is rounded.
-All the models that differ from fp32 in one group go through the layers side by side: each layer
-is read once, and serves every group rounded before it.
+The model decides where the template branches, and answers at the option letters. A group's damage
+is how far, in nats, the choices there diverge from fp32's when only that group is rounded. All the
+models that differ from fp32 in one group go through the layers side by side: each layer is read
+once, and serves every group rounded before it.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -68,8 +68,8 @@ class DamageSearch:
         """Take the probes through the layers, yielding the name of each step before it is taken.
 
         Args:
-            inputs: What each layer's matrices were multiplied with in calibration, for recipes
-                with error feedback; others need not have it.
+            inputs: What each layer's matrices were multiplied with in calibration; only needed for
+                recipes with error feedback.
 
         Returns:
             The damage by the name of the group.
@@ -95,7 +95,7 @@ class DamageSearch:
                 yield f"damage of {group}, layer {index}"
                 after[group] = _run(layer, states.pop(group), first.cache)
             del layer
-            del calibration  # the last layer's go before the next one's come
+            del calibration  # drop the last layer's before the next one's come
             calibration = next(inputs, {})
             for matrix in self.source.config.matrix_shapes(index):
                 yield f"damage of {matrix}"
@@ -138,7 +138,7 @@ class DamageSearch:
     def _shares(
         self, normed: list[Float32], heads: Sequence[Sequence[Float32]]
     ) -> list[list[Float64]]:
-        """Return the logarithms of what a model gives each token of each probe's choices."""
+        """Return the log probability that a model gives each token of each probe's choices."""
         return [
             [
                 _log_shares(head @ rows[choice.row])
@@ -160,7 +160,7 @@ def _run(layer: Layer, states: Sequence[Float32], past: LayerCache) -> list[Floa
 
 
 def _weights(choices: Sequence[Choice], log_shares: Sequence[Float64]) -> list[float]:
-    """Return how likely fp32 is to come to each choice; the answer follows whatever the level."""
+    """Return how likely fp32 is to reach each choice; the answer follows any level."""
     weights, reach = [], 1.0
     for choice, shares in zip(choices, log_shares, strict=True):
         weights.append(1.0 if choice.taken is None else reach)
@@ -184,7 +184,7 @@ def _log_shares(logits: Float32) -> Float64:
 
 
 def _rounded(rows: Float32, form: WeightFormat) -> Float32:
-    """Return what rows of the embedding, (tokens, columns), are once stored."""
+    """Return the embedding's rows, (tokens, columns), as they are after storing."""
     form = fitted(form, rows.shape[1])
     if form.block_size is None:
         raise ValueError("embedding: must be stored in blocks")

@@ -9,7 +9,7 @@ from foggen_runtime.decide.trie import TemplateTrie
 from foggen_runtime.text.choice import question_options
 from foggen_runtime.text.tokenizer import QuestionTokenizer
 
-# More questions than this order the groups of weights as these do, and cost time and memory.
+# More questions rank the groups of weights the same way, but cost time and memory.
 _MAX_PROBES = 8
 
 
@@ -20,7 +20,7 @@ class Choice:
     Attributes:
         row: Which row of logits, counted from the reply's end: -1 is the last.
         tokens: What it chooses among.
-        taken: The place in `tokens` of the one that the reply goes on with; None at its end.
+        taken: The place in `tokens` of the one that the reply continues with; None at its end.
     """
 
     row: int
@@ -55,7 +55,7 @@ class ProbeSet:
 
     @property
     def tokens(self) -> int:
-        """How many tokens the probes have in all."""
+        """How many tokens the probes have in total."""
         return sum(len(probe.ids) for probe in self.probes)
 
 
@@ -68,7 +68,7 @@ def probe_set(
     """Probe a model with some of the questions."""
     trie = TemplateTrie.of(template)
     depths = [_branches(trie, path) for path in trie.paths]
-    # A level that most branches lie before shows most of the choice between levels.
+    # The level with the most branches on its way shows the most of the choice between levels.
     paths = [path for path, depth in zip(trie.paths, depths, strict=True) if depth == max(depths)]
     probes = []
     for i, question in enumerate(probing_questions(questions)):
@@ -81,7 +81,7 @@ def probe_set(
 
 
 def probing_questions(questions: Sequence[str]) -> list[str]:
-    """Return the shortest question of each part of them: what a probe costs goes by its length."""
+    """Split the questions into parts and return the shortest of each: long probes cost more."""
     count = min(_MAX_PROBES, len(questions))
     edges = [i * len(questions) // count for i in range(count + 1)]
     return [min(questions[start:end], key=len) for start, end in pairwise(edges)]
@@ -108,7 +108,7 @@ def _choices(
 def _letters(
     question: str, tokenizer: QuestionTokenizer, template: TemplateInfo
 ) -> tuple[int, ...]:
-    """Return the first token of each option letter, as it goes on after the answer prefix."""
+    """Return the first token of each option letter after the answer prefix."""
     start = len(template.answer_prefix_ids)
     texts = [f"{template.answer_prefix} {letter}" for letter in question_options(question)]
     return tuple(tokenizer.encode(text)[start] for text in texts)

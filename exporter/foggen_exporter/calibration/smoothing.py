@@ -1,10 +1,11 @@
 """Moving outliers from activations into weights (SmoothQuant).
 
-A channel that is far larger than its neighbours takes all the steps of a row's scale, where
-activations are rounded by row; in blocks of weights, a channel that is multiplied with it is
-rounded no finer than others, though its errors count most. Dividing it where it is written, by the
-power of two nearest to sqrt(largest activation / largest weight), and multiplying the weights that
-read it (arXiv 2211.10438, strength 0.5) mends both, and costs nothing on the device.
+Where activations are rounded by row, a channel far larger than its neighbours uses up all the steps
+of the row's scale. And where weights are rounded in blocks, the weights that such a channel is
+multiplied with are rounded no finer than others, though their errors count most. Dividing the
+channel where it is written by the power of two nearest to sqrt(largest activation / largest
+weight), and multiplying the weights that read it (arXiv 2211.10438, strength 0.5), helps with both
+and costs nothing on the device.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from foggen_exporter.architectures.channels import Channels, Exponents
 from foggen_exporter.architectures.decoder import TensorSource
 from foggen_runtime.arrays import Float32
 
-# Channels that calibration never saw in use must not be blown up without bounds.
+# Channels that calibration never saw in use must not be scaled up without limit.
 _SMALLEST_SHARE = 1e-5
 
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 OPSET = 21
 IR_VERSION = 10
 MICROSOFT = "com.microsoft"
-TAIL_START = "tail_start"  # the initializer that says how many last rows go on to the logits
+TAIL_START = "tail_start"  # the initializer that says how many of the last rows get logits
 
 # Page-aligned weights can be mapped and shared between processes.
 ALIGNMENT = 4096
@@ -162,7 +162,7 @@ class GraphBuilder:
         return name
 
     def body(self) -> "GraphBuilder":
-        """Return a builder for a subgraph of this graph: its initializers go into this graph."""
+        """Return a builder for a subgraph of this graph, whose initializers go into this graph."""
         return GraphBuilder(self.weights, initializers=self.initializers)
 
     def subgraph(
@@ -202,7 +202,7 @@ def tensor_info(name: str, dtype: npt.DTypeLike, shape: Sequence[int | str]) -> 
 def external_tensor(
     name: str, shape: Sequence[int], dtype: np.dtype[np.generic], location: str, extent: Extent
 ) -> onnx.TensorProto:
-    """Describe a tensor whose bytes lie in a file beside the model."""
+    """Describe a tensor whose bytes lie in a file next to the model."""
     tensor = onnx.TensorProto(
         name=name,
         data_type=helper.np_dtype_to_tensor_dtype(dtype),

@@ -1,8 +1,8 @@
 """What onnxruntime-genai needs to run a bundle: a graph of its own, and a description of both.
 
-It reads one row of logits and wants to know so beforehand, so its graph is model.onnx with a tail
-of one row, over the same weights. Field names and the file's name are those its own model builder
-writes (`onnxruntime_genai.models.builder`).
+It reads one row of logits and insists on a static shape, so its graph is model.onnx with a tail of
+one row, over the same weights. The names of the fields and the file are those that its own model
+builder writes (`onnxruntime_genai.models.builder`).
 """
 
 import json
@@ -20,7 +20,7 @@ GENAI_CONFIG_FILE = "genai_config.json"
 
 
 def write_genai(graph: Path, model: ModelInfo, genai_type: str, hidden_size: int) -> None:
-    """Write the graph of one row of logits and its description beside a bundle's own graph.
+    """Write the graph with one row of logits and its description next to a bundle's own graph.
 
     Args:
         graph: The bundle's model.onnx.

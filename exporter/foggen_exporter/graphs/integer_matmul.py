@@ -1,7 +1,7 @@
 """Integer products: 8-bit weights by output channel, 8-bit activations by row (W8A8).
 
 `DynamicQuantizeMatMul` gives all rows of a chunk one scale, so a token's result depends on the
-tokens after it. Here every row has its own scale, from stock operators; appending then equals
+tokens after it. Here every row has its own scale, made with stock operators; so appending equals
 one pass bit for bit, and an outlier in one row costs the others nothing:
 
     x (1, rows, inputs) ─┬─ Abs ─ ReduceMax ─ Mul ─ Max ── scales (rows)
@@ -9,8 +9,8 @@ one pass bit for bit, and an outlier in one row costs the others nothing:
                                 MatMulIntegerToFloat ── times the weights' scales
                                                  Mul ── times the rows' scales
 
-The last step is apart from the others: where a norm follows, or another rounding by rows, the
-rows' scales need not be multiplied in.
+The last step is separate: if a norm follows, or another rounding by rows, the rows' scales need not
+be multiplied in.
 
 Activations are unsigned: signed ones run on a reference kernel of onnxruntime.
 
@@ -35,7 +35,7 @@ ROW_AXES = "all_axes_but_rows"  # the initializer that says what a row's scale s
 _ZERO_POINT = 128
 _LARGEST = 127
 
-# A row of zeros needs a scale too.
+# Even a row of zeros needs a scale.
 _SMALLEST_SCALE = np.finfo(np.float32).tiny
 
 
@@ -107,7 +107,7 @@ def scale_rows(g: GraphBuilder, x: str, scales: Sequence[str], output: str) -> s
 
 
 def _zero_points(g: GraphBuilder, scales: str, output: str) -> str:
-    """Add a zero point for each scale: in the largest of steps, any of them rounds to it."""
+    """Add a zero point for each scale: with steps this large, any scale rounds to it."""
     step = g.constant("largest_step", np.finfo(np.float32).max, np.float32)
     zero_point = g.constant("row_zero_point", _ZERO_POINT, np.uint8)
     return g.op("QuantizeLinear", [scales, step, zero_point], output)

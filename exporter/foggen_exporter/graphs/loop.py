@@ -41,7 +41,7 @@ from foggen_runtime.bundle.manifest import ModelInfo, PromptInfo, TemplateInfo
 
 LOOP_FILE = "loop.onnx"
 
-# What a pass hands to the next beside the KV cache. Each is called `first_…` before the loop,
+# What a pass hands to the next besides the KV cache. Each is called `first_…` before the loop,
 # `now_…` in a pass, `read_…` or `step_…` in a branch, `next_…` after it, and by its bare name after
 # the loop.
 _STATE: Mapping[str, tuple[npt.DTypeLike, list[int | str]]] = {
@@ -166,10 +166,10 @@ class LoopGraph:
         g.constant("goes", True, np.bool_)
 
     def _check_inputs(self, g: GraphBuilder, tables: LoopTables) -> None:
-        """Fail on inputs that mean nothing.
+        """Fail on invalid inputs.
 
-        ONNX has no assertion but an index out of bounds: the rule is the name of the node that
-        fails, which onnxruntime's message shows.
+        ONNX has no assertions, but an index out of bounds fails. The node is named after the rule,
+        because onnxruntime's message shows its name.
         """
         room = self.model.context_length - self._template_length(tables) - 1
         g.constant("room", room, np.int64)
@@ -248,7 +248,7 @@ class LoopGraph:
 def write_loop(
     graph: Path, model: ModelInfo, template: TemplateInfo, prompt: PromptInfo, snapshot: Path | None
 ) -> None:
-    """Write the loop inside the model beside a bundle's own graph.
+    """Write the loop inside the model next to a bundle's own graph.
 
     Args:
         graph: The bundle's model.onnx.
@@ -279,7 +279,7 @@ def _branch(name: str, text: str, prefix: str) -> onnx.GraphProto:
 
 
 def _renamed(nodes: Sequence[onnx.NodeProto], old: str, new: str) -> Sequence[onnx.NodeProto]:
-    """Return the nodes with one input's name changed: a loop's body may shadow no outer name."""
+    """Return the nodes with one input renamed: a loop's body must not shadow an outer name."""
     renamed = []
     for node in nodes:
         copy = onnx.NodeProto()

@@ -18,7 +18,7 @@ from foggen_exporter.recipes.error_feedback import FeedbackQuantizer
 from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.manifest import WeightFormat
 
-# Of an output head that is one product. A multiple of what the kernels take at a time.
+# Rows of an output head in one product: a multiple of what the kernels take at a time.
 _PART_ROWS = 20480
 
 
@@ -31,7 +31,7 @@ def emit_matmul(g: GraphBuilder, x: str, matrix: Matrix, form: WeightFormat) -> 
 def emit_embedding(g: GraphBuilder, ids: str, matrix: Matrix, form: WeightFormat) -> str:
     """Add the rows of `matrix` that `ids` name, and return the output's name.
 
-    The weights are `store_embedding`'s to add.
+    `store_embedding` adds the weights.
     """
     output = f"{matrix.name}.rows"
     if form.block_size is None:
@@ -54,8 +54,8 @@ def store_embedding(g: GraphBuilder, matrix: Matrix, form: WeightFormat) -> Quan
 def emit_head(g: GraphBuilder, x: str, matrix: Matrix, form: WeightFormat, name: str) -> str:
     """Add `x @ matrix.T` over the bytes that `store_embedding` stored for `matrix`.
 
-    Blocks of many rows are multiplied part by part: on opening, onnxruntime holds a product's
-    weights twice while it packs them, and a whole head would be the most it ever holds.
+    Blocks of many rows are multiplied in parts: on opening, onnxruntime holds a product's weights
+    twice while it packs them, and with a whole head at once that would be the peak of memory.
     """
     weight = f"{matrix.name}.weight"
     if form.block_size is None:
@@ -88,7 +88,7 @@ def _part(
 def emit_stored_matmul(
     g: GraphBuilder, x: str, matrix: Matrix, form: WeightFormat, blocks: QuantizedBlocks
 ) -> str:
-    """Add `x @ matrix.T` for a matrix that is quantized already."""
+    """Add `x @ matrix.T` for a matrix that is already quantized."""
     _add_blocks(g, matrix, blocks, _blocks_shape(matrix, form))
     return _product(g, x, matrix, form, Product(matrix.name, f"{matrix.name}.weight"))
 

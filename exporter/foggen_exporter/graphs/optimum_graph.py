@@ -1,4 +1,4 @@
-"""Graphs that optimum wrote: what their inputs and outputs tell, and their weights stored anew."""
+"""Graphs written by optimum: reading their inputs and outputs, and storing their weights again."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _PLAIN_INPUTS = ("input_ids", "attention_mask", "position_ids")
 
 @dataclass(frozen=True)
 class GraphShape:
-    """What a graph's inputs and outputs tell of the model.
+    """What a graph's inputs and outputs say about the model.
 
     Attributes:
         position_ids: Whether the tokens' positions are an input.
@@ -40,7 +40,7 @@ class GraphShape:
         """Read a graph.
 
         Raises:
-            CheckpointError: It is no decoder with a plain KV cache: keys and values of every
+            CheckpointError: It is not a decoder with a plain KV cache: keys and values of every
                 layer, (batch, heads, tokens, head_dim), all of one shape.
         """
         inputs = {value.name: _dimensions(value) for value in model.graph.input}
@@ -85,12 +85,12 @@ def check_blocks(name: str, columns: int, block_size: int) -> None:
 
 
 def store_graph(source: Path, target: Path, form: WeightFormat) -> None:
-    """Write a graph again, its weights in one file beside it that is named after it.
+    """Write a graph again, with its weights in one file next to it, named after it.
 
     Args:
         source: optimum's.
         target: Where to write.
-        form: How to store the weights of matrix products; all others stay in floating point.
+        form: How to store the weights of matrix products; all others stay floating point.
 
     Raises:
         CheckpointError: The format's blocks do not divide a matrix's columns, or the weights of a

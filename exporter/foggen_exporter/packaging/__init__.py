@@ -1,4 +1,4 @@
-"""Turn a bundle into what is put on a board or a phone."""
+"""Turn a bundle into a package for a board or a phone."""
 
 
 def main() -> None:

@@ -22,14 +22,14 @@ DELIVERIES = ("install-time", "fast-follow", "on-demand")
 # Compressed download size of one asset pack, Google Play's limit:
 # https://support.google.com/googleplay/android-developer/answer/9859372
 _PACK_LIMIT_BYTES = 1_500_000_000
-# What aapt and aapt2 leave out of assets, or (.gz) unpack and rename, unless told otherwise.
+# What aapt and aapt2 by default leave out of assets or (.gz) unpack and rename.
 _LOST_AS_ASSET = re.compile(
     r"(^|/)\.|(^|/)_[^/]*/|~$|\.(gz|scc)$|(^|/)(CVS|thumbs\.db|picasa\.ini)$"
 )
 
 
 def _contents(directory: Path) -> set[str] | None:
-    """Name what the layouts consist of; None if a directory holds something else."""
+    """Return what the layouts consist of; None if a directory holds something else."""
     try:
         facts = json.loads((directory / _FACTS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -43,7 +43,7 @@ LAYOUTS = Kind("package for android", _contents)
 
 
 def check_assets(bundle: Bundle) -> None:
-    """Refuse a bundle that would not arrive whole as an asset pack.
+    """Refuse a bundle that would not survive as an asset pack.
 
     Raises:
         ConfigError: It is too large, or a file has a name that the packager drops.
@@ -87,7 +87,7 @@ def write_layouts(
     _render("build.gradle.kts", directory / _ASSET_PACK / PACK_NAME, values)
     script = _render("push.sh", directory / _ADB_PUSH, values)
     readable = script.stat().st_mode
-    script.chmod(readable | (readable & 0o444) >> 2)  # who may read it may run it
+    script.chmod(readable | (readable & 0o444) >> 2)  # whoever may read it may run it
     sums = [f"{info.sha256}  {name}\n" for name, info in sorted(manifest.files.items())]
     (directory / _ADB_PUSH / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
     facts = {

@@ -1,4 +1,4 @@
-"""Tar archives, compressed by xz, that are the same bytes for the same contents."""
+"""Tar archives, compressed by xz, with the same bytes for the same contents."""
 
 import hashlib
 import io
@@ -17,12 +17,12 @@ from foggen_runtime.errors import ConfigError
 from foggen_runtime.files import make_directory, sha256_file
 from foggen_runtime.placing import Place, followed, put_all
 
-# What every file's time of change is: 1980-01-01, the first that zip archives know.
+# Every file's modification time: 1980-01-01, the earliest that zip archives know.
 MTIME = 315_532_800
 _MIN_PART_BYTES = 1 << 10
-# Preset 9 looks 64 MB back, as far as the same library built for another Python. Most of a package
-# is machine code in words of four bytes: contexts that count in such words (lp and pb are the
-# logarithm of 4, lc + lp may be 4 at most) save 1.6 %.
+# Preset 9 looks back 64 MB, far enough to find the same library built for another Python. Most of a
+# package is machine code in words of four bytes: contexts aligned to such words (lp and pb are the
+# logarithm of 4, lc + lp may be at most 4) save 1.6 %.
 _FILTER = {"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 2, "lp": 2, "pb": 2}
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _SIZE = re.compile(r"(\d+)\s*([kmg]?)i?b?", re.IGNORECASE)
@@ -65,7 +65,7 @@ def parse_size(text: str) -> int:
     """Read e.g. `50MB` as a number of bytes.
 
     Raises:
-        ConfigError: It is no size, or too small to be one of a part.
+        ConfigError: It is not a size, or too small for a part.
     """
     match = _SIZE.fullmatch(text.strip())
     size = int(match[1]) * _UNITS[match[2].lower()] if match else 0
@@ -76,7 +76,7 @@ def parse_size(text: str) -> int:
 
 @contextmanager
 def partial_files(target: Path) -> Iterator[Path]:
-    """Give a directory beside `target` for files to be moved from when the block ends well.
+    """Yield a directory next to `target`, for files to be moved from when the block succeeds.
 
     Raises:
         ConfigError: Something cannot be written; nothing is left behind.
@@ -85,7 +85,7 @@ def partial_files(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = make_directory(target.parent, f".{target.name}.partial-")
     except OSError as error:
-        raise ConfigError(f"output: cannot write beside {target}: {error}") from error
+        raise ConfigError(f"output: cannot write next to {target}: {error}") from error
     try:
         yield partial
     except OSError as error:
@@ -96,7 +96,7 @@ def partial_files(target: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class ArchivePlace:
-    """Where an archive goes, and which files of an earlier one it is to replace.
+    """Where an archive goes, and which files of an earlier one it replaces.
 
     Attributes:
         target: The archive; parts are called `<name>.000`, `<name>.001`, …, and the hashes that
@@ -112,8 +112,8 @@ class ArchivePlace:
         """Look at where an archive is to go.
 
         Raises:
-            ConfigError: Something is there under its name, that of a part or of the hashes, and
-                `force` is not given or it is no file.
+            ConfigError: Something has its name, a part's or the hashes', and `force` is not given
+                or it is not a file.
         """
         target = followed(target)
         names = re.compile(rf"{re.escape(target.name)}(\.\d{{3,}}|\.sha256)?")
@@ -125,7 +125,7 @@ class ArchivePlace:
         """Move the finished files here, and remove what was found; return where they are.
 
         Raises:
-            ConfigError: Something else is there by now; the files are kept beside.
+            ConfigError: Something else is there by now; the files are kept next to it.
         """
         found = {place.path: place for place in self.found}
         paths = [self.target.parent / path.name for path in files]
@@ -141,7 +141,7 @@ class ArchivePlace:
 def write_archive(
     place: ArchivePlace, entries: Sequence[Entry], part_bytes: int | None, advance: Advance
 ) -> list[Path]:
-    """Write a `.tar.xz`, or its parts, and beside it the hashes that `sha256sum -c` reads.
+    """Write a `.tar.xz`, or its parts, and next to it the hashes that `sha256sum -c` reads.
 
     Args:
         place: Where it goes.

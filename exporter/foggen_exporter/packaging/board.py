@@ -25,7 +25,7 @@ from foggen_runtime.errors import ConfigError
 
 FORMAT_VERSION = 1
 _PROGRAMS = ("foggen", "install.sh")
-# Differs between the wheels for several Pythons only in what built them.
+# Differs between wheels for different Pythons only in what built them.
 _BUILD_REPORTS = frozenset({"numpy/__config__.py"})
 _BLOCK_BYTES = 4096  # what the smallest file takes on a disk
 
@@ -36,7 +36,7 @@ class BoardPackage:
 
     Attributes:
         target: The kind of board.
-        pythons: Versions of Python that it is to run on, ascending.
+        pythons: Versions of Python that it should run on, ascending.
         resolution: The libraries.
         bundle: The model.
         with_model: Whether the model goes in.
@@ -50,7 +50,7 @@ class BoardPackage:
 
     @property
     def name(self) -> str:
-        """Also of the directory that the archive unpacks to."""
+        """Name of the package and of the directory that it unpacks to."""
         version = importlib.metadata.version(DISTRIBUTION)
         return f"{DISTRIBUTION}-{version}-{self.target.name}"
 
@@ -67,7 +67,7 @@ class BoardPackage:
         return f"{major}.{minor}"
 
     def entries(self) -> list[Entry]:
-        """Return the archive's contents; the installer comes last, so a torn archive has none.
+        """Return the archive's contents; the installer comes last, so a truncated archive has none.
 
         Raises:
             ConfigError: Wheels for several Pythons cannot share a directory, or name no licence.
@@ -128,7 +128,7 @@ class BoardPackage:
         lines = sorted(f"{entry.sha256}  {entry.name}\n" for entry in entries)
         sums = Entry("SHA256SUMS", "".join(lines).encode())
         space = sum(-(-entry.size // _BLOCK_BYTES) * _BLOCK_BYTES for entry in entries)
-        # Python's compiled form of a module is about as large as the module.
+        # A module's compiled form is about as large as the module.
         space += sum(entry.size + _BLOCK_BYTES for entry in entries if entry.name.endswith(".py"))
         values = {"NEEDED_KIB": str(space // 1024 + 1), "SUMS_SHA256": sums.sha256}
         return sums, Entry("install.sh", self._rendered("install.sh", values), executable=True)
@@ -172,7 +172,7 @@ def _libraries(resolution: Resolution) -> list[Entry]:
 
 
 def _alike(name: str) -> tuple[str, str]:
-    """Sort one module's builds for several Pythons next to each other."""
+    """Sort a module's builds for several Pythons next to each other."""
     return name.partition(".cpython-")[0], name
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from foggen_runtime.bundle.bundle import Bundle
 
 ANDROID = "android"
-# As `targets.TARGETS` and `android.DELIVERIES` have them: the modules need the extra.
+# The values of `targets.TARGETS` and `android.DELIVERIES`, written again because those modules need
+# the extra.
 LINUX = ("linux-arm64", "linux-x64")
 DELIVERIES = ("install-time", "fast-follow", "on-demand")
 DEFAULT_PYTHONS = "3.11,3.12,3.13"
@@ -45,7 +46,7 @@ class Request:
     as_json: bool
 
     def check(self) -> None:
-        """Refuse options that do not go together, before anything is downloaded.
+        """Refuse options that contradict each other, before anything is downloaded.
 
         Raises:
             ConfigError: An option does not suit the target.
@@ -69,10 +70,10 @@ _EPILOG = exit_codes(
     130,
     special={
         0: "packaged",
-        1: "not packaged: options do not go together, or the bundle or a library cannot be used; "
-        "nothing is left behind",
-        2: "wrong usage: no such option or choice",
-        143: "told to stop by SIGTERM",
+        1: "not packaged: options contradict each other, or the bundle or a library cannot be "
+        "used; nothing is left behind",
+        2: "wrong usage: there is no such option or choice",
+        143: "stopped by SIGTERM",
     },
 )
 
@@ -83,7 +84,9 @@ _EPILOG = exit_codes(
     epilog=_EPILOG,
 )
 @click.argument("bundle", type=BundleType())
-@click.option("--target", type=Choice([*LINUX, ANDROID]), required=True, help="What it is for.")
+@click.option(
+    "--target", type=Choice([*LINUX, ANDROID]), required=True, help="What to package for."
+)
 @click.option(
     "-o",
     "--output",
@@ -95,21 +98,21 @@ _EPILOG = exit_codes(
     "--python",
     "pythons",
     metavar="VERSIONS",
-    help=f"Versions of Python it is to run on.  [default: {DEFAULT_PYTHONS}]",
+    help=f"Versions of Python it should run on.  [default: {DEFAULT_PYTHONS}]",
 )
 @click.option(
     "--without-model",
     "with_model",
     flag_value=False,
     default=True,
-    help="Leave the model out; the board gets it by `foggen fetch`.",
+    help="Leave the model out; the board gets it with `foggen fetch`.",
 )
 @click.option("--split", metavar="SIZE", help="Write parts of at most this size, e.g. 50MB.")
 @click.option(
     "--constraint",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Versions of libraries, a constraints file of pip.  [default: those installed here]",
+    help="Versions of libraries, as a constraints file for pip. [default: those installed here]",
 )
 @click.option(
     "--cache",
@@ -127,10 +130,10 @@ _EPILOG = exit_codes(
 @quiet_option
 @click.version_option(package_name="foggen")
 def package_command(**options: object) -> None:
-    """Package BUNDLE, a directory or a hub id, for boards or phones.
+    """Package BUNDLE (a directory or a hub id) for boards or phones.
 
-    For linux: the runtime, its libraries as pip finds them, the bundle and an installer that needs
-    no network and no root. For android: an asset pack and a layout for `adb push`. The same input
+    For Linux: the runtime, its libraries as pip finds them, the bundle and an installer that needs
+    neither network nor root. For Android: an asset pack and a layout for `adb push`. The same input
     gives the same bytes.
 
     \b
@@ -143,7 +146,7 @@ def package_command(**options: object) -> None:
     require_extra("foggen-package")
     started = time.perf_counter()
     request.check()
-    with interruptible(f"no package is written, {request.output} is as it was"):
+    with interruptible(f"no package is written, {request.output} is unchanged"):
         facts = _android(request) if request.target == ANDROID else _linux(request)
     _report(request, facts, started)
 
@@ -238,6 +241,6 @@ def _report(request: Request, facts: dict[str, object], started: float) -> None:
 
 
 def run() -> None:
-    """Run the command; being told to stop cleans up as an error does."""
+    """Run the command; on SIGTERM, clean up as after an error."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     package_command()

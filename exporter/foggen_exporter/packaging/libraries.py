@@ -21,10 +21,10 @@ from foggen_exporter.packaging.trimming import is_licence, is_needed
 from foggen_runtime.errors import ConfigError
 
 DISTRIBUTION = "foggen"
-# Parts of foggen that run on boards; one that this version of foggen lacks is left out.
+# Extras of foggen that run on boards; one that this version of foggen lacks is left out.
 _EXTRAS = ("serve",)
 
-# Declared, but not needed to run a model: onnxruntime's Python code imports these in tools alone.
+# Declared, but not needed to run a model: onnxruntime's Python code imports these only in tools.
 _UNUSED = frozenset(
     {
         ("onnxruntime", "flatbuffers"),
@@ -34,7 +34,7 @@ _UNUSED = frozenset(
         ("onnxruntime", "coloredlogs"),
     }
 )
-# What pip says of a failure: errors, and below them the requirements that contradict each other.
+# What pip says about a failure: errors, and below them the requirements that contradict each other.
 _REASON = re.compile(
     r"^(?:ERROR: (?!ResolutionImpossible)| {4}(?=The user|\S+ \S+ depends))(.*)$", re.M
 )
@@ -87,7 +87,7 @@ class Pip:
 
     Attributes:
         target: What the wheels are for.
-        cache: A directory of wheels, looked at first; any other program may put some there, too.
+        cache: A directory of wheels, searched first; other programs may put wheels there, too.
         constraint: pip's constraints file; what it does not name comes in the version installed
             here.
         announce: Called with a sentence before something is downloaded.
@@ -128,7 +128,7 @@ class Pip:
     def _reached(
         self, roots: tuple[str, ...], unpacked: Mapping[str, Library], python: str
     ) -> dict[str, tuple[str, ...]]:
-        """Return who needs what, from foggen down; what only an unused need brings is not in it."""
+        """Return who needs what, from foggen down, without what only unused requirements bring."""
         reached, pending = {DISTRIBUTION: roots}, list(roots)
         while pending:
             name = pending.pop()
@@ -165,7 +165,7 @@ class Pip:
             return _read(directory, report, self.target.environment(python))
 
     def _constraints(self, path: Path) -> list[Path]:
-        """Write a constraints file of what is installed here, and return all that hold."""
+        """Write a constraints file of what is installed here; return all that apply."""
         versions: dict[str, str] = {}
         for found in importlib.metadata.distributions():
             versions.setdefault(canonicalize_name(found.name), found.version)
@@ -201,7 +201,7 @@ def _pip(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _bare(need: Requirement) -> str:
-    """Write a requirement without its marker, which was judged for the target."""
+    """Write a requirement without its marker, which was evaluated for the target."""
     extras = f"[{','.join(sorted(need.extras))}]" if need.extras else ""
     return f"{need.name}{extras}{need.specifier}"
 

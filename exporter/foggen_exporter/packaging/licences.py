@@ -16,7 +16,7 @@ _CLASSIFIER = "License :: OSI Approved :: "
 
 @dataclass(frozen=True)
 class Component:
-    """A distribution in a package, and under which terms.
+    """A distribution in a package, and its licence.
 
     Attributes:
         name: Its normalized name.
@@ -36,7 +36,7 @@ class Component:
 
 
 def component_of(libraries: Sequence[Library]) -> Component:
-    """Describe a distribution by what was unpacked of it, once for each Python.
+    """Describe a distribution by what was unpacked from it for each Python.
 
     Raises:
         ConfigError: Nothing in its metadata says what its licence is.
@@ -75,7 +75,7 @@ def _terms(metadata: Message, label: str) -> tuple[str, bool]:
     for classifier in metadata.get_all("Classifier") or ():
         if classifier.startswith(_CLASSIFIER):
             return classifier.removeprefix(_CLASSIFIER), False
-    raise ConfigError(f"licences: the metadata of {label} name none")
+    raise ConfigError(f"licences: the metadata of {label} does not name one")
 
 
 def licence_entries(components: Iterable[Component]) -> list[Entry]:

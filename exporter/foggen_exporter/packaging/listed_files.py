@@ -1,4 +1,4 @@
-"""Files that must be, while they are copied, what a list says they are."""
+"""Files that are checked against a list while they are copied."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ class ListedFile:
     info: FileInfo
 
     def open(self) -> BinaryIO:
-        """Open it for reading; what is read last fails if the whole is not as listed.
+        """Open it for reading; the last read fails if the file is not the one listed.
 
         Raises:
             OSError: It cannot be read.
@@ -31,8 +31,8 @@ class ListedFile:
 def bundle_contents(bundle: Bundle) -> dict[str, bytes | ListedFile]:
     """Return what makes up a bundle, in order of its names.
 
-    The manifest is the one that was read when the bundle was opened: calibrating rewrites the file,
-    and half of two manifests is none.
+    The manifest is the one read when the bundle was opened: calibrating rewrites the file, and
+    halves of two manifests would be useless.
     """
     files = bundle.manifest.files
     contents: dict[str, bytes | ListedFile] = {
@@ -43,10 +43,10 @@ def bundle_contents(bundle: Bundle) -> dict[str, bytes | ListedFile]:
 
 
 class _CheckedReader(io.RawIOBase):
-    """Reads a listed file, and hashes what passes by.
+    """Reads a listed file, and hashes what is read.
 
     Raises:
-        ConfigError: Reading the last byte, or missing it, if the file is not the listed one.
+        ConfigError: At the last byte, or if it is missing: the file is not the one listed.
     """
 
     def __init__(self, listed: ListedFile) -> None:
@@ -67,7 +67,8 @@ class _CheckedReader(io.RawIOBase):
         whole = not self._left and self._digest.hexdigest() == self._listed.info.sha256
         if not count or not (self._left or whole):
             raise ConfigError(
-                f"bundle: {self._listed.path} was changed while it was packaged; package it again"
+                f"bundle: {self._listed.path} was changed while it was being packaged; package "
+                "it again"
             )
         return int(count)
 

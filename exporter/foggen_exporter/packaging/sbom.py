@@ -21,7 +21,7 @@ def bill_of_materials(
     needs: Mapping[str, Sequence[str]],
     bundle: Manifest,
 ) -> str:
-    """Return the document. It names no time and its serial number follows from its contents.
+    """Return the document. It has no time, and its serial number follows from its contents.
 
     Args:
         package: The package's name, e.g. `foggen-0.1.0-linux-arm64`.

@@ -1,4 +1,4 @@
-"""What kinds of Linux a package is made for."""
+"""The kinds of Linux that packages are made for."""
 
 import re
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class Target:
         ]
 
     def environment(self, python: str) -> dict[str, str]:
-        """Return what markers of requirements are evaluated by (PEP 508), with no extra."""
+        """Return the environment for evaluating requirements' markers (PEP 508), with no extra."""
         return {
             "extra": "",
             "implementation_name": "cpython",
@@ -60,7 +60,7 @@ def parse_pythons(text: str) -> tuple[str, ...]:
     """Read e.g. `3.11,3.12`; the versions come back in ascending order.
 
     Raises:
-        ConfigError: Something in it is no version of Python that foggen runs on.
+        ConfigError: Something in it is not a version of Python that foggen runs on.
     """
     names = {name.strip() for name in text.split(",")}
     for name in sorted(names):

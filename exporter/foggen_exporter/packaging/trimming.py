@@ -4,7 +4,7 @@ import re
 import struct
 from collections.abc import Mapping
 
-# By distribution: directories and files that nothing which the runtime imports reads.
+# By distribution: directories and files that nothing the runtime imports ever reads.
 _UNUSED: Mapping[str, tuple[str, ...]] = {
     "numpy": (
         "numpy/_core/include/",
@@ -18,7 +18,7 @@ _UNUSED: Mapping[str, tuple[str, ...]] = {
     "onnxruntime": (
         "onnxruntime/backend/",
         "onnxruntime/datasets/",
-        # The library for C programs; the Python binding has all of it inside.
+        # The library for C programs; the Python binding contains all of it.
         "onnxruntime/capi/libonnxruntime.so",
         "onnxruntime/quantization/",
         "onnxruntime/tools/",
@@ -59,8 +59,8 @@ def is_needed(distribution: str, name: str) -> bool:
 def without_symbols(content: bytes) -> bytes:
     """Blank what no segment of a 64-bit little-endian ELF file loads: symbols for debuggers.
 
-    Loaders go by the program headers; sections, and the symbol table that only they name, are for
-    linkers and debuggers (System V gABI, chapters 4 and 5). Anything else comes back as it is.
+    Loaders use only the program headers; sections, and the symbol table that only they name, are
+    for linkers and debuggers (System V gABI, chapters 4 and 5). Anything else is returned as it is.
     """
     if content[:6] != b"\x7fELF\x02\x01":
         return content

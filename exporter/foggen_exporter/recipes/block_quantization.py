@@ -53,7 +53,7 @@ class BlockFormat:
 
     @property
     def middle(self) -> int:
-        """The zero point that stands for none."""
+        """The zero point that is implied if there is none."""
         return 1 << (self.bits - 1)
 
 

@@ -1,9 +1,9 @@
 """Rounding that makes up for its own errors, column by column (GPTQ, arXiv 2210.17323).
 
-What counts is not how far a weight is off but how far the products are, over inputs seen in
-calibration. Columns are rounded in order, and each column's target takes up what the errors before
-it have done to the products. The feedback is the unit triangular factor of the inputs' second
-moment, as in LDLQ (arXiv 2307.13304), which gives GPTQ's result without inverting anything.
+What counts is not how far a weight is off, but how far the products are, over inputs seen in
+calibration. Columns are rounded in order, and each column's target makes up for what earlier errors
+have done to the products. The feedback is the unit triangular factor of the inputs' second moment,
+as in LDLQ (arXiv 2307.13304), which gives GPTQ's result without inverting anything.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,8 @@ class InputSample:
 
     Attributes:
         rows: (tokens, columns).
-        damping: How much an error counts that these rows do not show, against one that they do.
+        damping: How much errors in directions that these rows do not have count, relative to those
+            they have.
     """
 
     rows: Float32
@@ -46,7 +47,7 @@ class FeedbackQuantizer:
 
     @classmethod
     def of(cls, sample: InputSample, form: BlockFormat) -> Self:
-        """Take the second moment of the inputs apart."""
+        """Factorize the second moment of the inputs."""
         moment = (sample.rows.T @ sample.rows).astype(np.float64)
         typical = float(np.trace(moment)) / len(moment) or 1.0
         moment[np.diag_indices_from(moment)] += sample.damping * typical
@@ -80,9 +81,9 @@ class FeedbackQuantizer:
     def _grid(
         self, wanted: Float32, carried: Float32, feedback: Float32
     ) -> tuple[Float32, Float32]:
-        """Return the grid over a block's weights as they will be once they have settled.
+        """Return the grid over a block's weights as they will be after feedback.
 
-        Each weight also takes up what its neighbours before it take up.
+        Each weight also makes up for the errors of the columns before it in the block.
 
         Args:
             wanted: (block_size, rows).

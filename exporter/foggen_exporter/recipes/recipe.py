@@ -22,9 +22,9 @@ class Recipe:
     Attributes:
         smoothing: Whether outliers move from activations into weights first.
         error_feedback: Whether weights are rounded by what their errors do to calibration prompts.
-        finer: What matrices and embedding are stored as where the usual format does the decision
-            more harm than the bytes are worth; None where all are stored alike.
-        matrices: The formats of single matrices, e.g. `layers.0.o_proj`, where not as `layers`.
+        finer: The format of matrices and embedding where the usual one harms the decision more than
+            the bytes are worth; None if all have the same format.
+        matrices: The formats of single matrices, e.g. `layers.0.o_proj`, that differ from `layers`.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Recipe:
 
     @property
     def calibrated(self) -> bool:
-        """Whether the recipe goes by activations."""
+        """Whether the recipe needs activations."""
         return self.smoothing or self.error_feedback or self.finer is not None
 
     def groups(self, columns: Mapping[str, int], hidden_size: int) -> dict[str, WeightFormat]:
@@ -66,17 +66,18 @@ class Recipe:
         """Return the recipe with other 4-bit blocks.
 
         Args:
-            block_size: Weights to a scale, in 8-bit blocks of the recipe too; None leaves them.
+            block_size: Weights per scale, also in the recipe's 8-bit blocks; None leaves it
+                unchanged.
             symmetric: Whether to leave out the zero points.
 
         Raises:
-            ConfigError: The recipe has no 4-bit blocks, or the size is none of `BLOCK_SIZES`.
+            ConfigError: The recipe has no 4-bit blocks, or the size is not one of `BLOCK_SIZES`.
         """
         if block_size is None and not symmetric:
             return self
         if self.layers.bits != 4:
             option = "symmetric" if block_size is None else "block_size"
-            raise ConfigError(f"{option}: {self.name} has no blocks of 4 bits, leave it out")
+            raise ConfigError(f"{option}: {self.name} has no 4-bit blocks, leave it out")
         if block_size not in (None, *BLOCK_SIZES):
             sizes = ", ".join(map(str, BLOCK_SIZES))
             raise ConfigError(f"block_size: must be one of {sizes}, is {block_size}")

@@ -1,1 +1,1 @@
-"""What tokenizer and chat template say of how the model is talked to."""
+"""How to talk to the model, from its tokenizer and chat template."""

@@ -1,4 +1,4 @@
-"""The chat template of a tokenizer: which one, what it writes, and what ends a turn."""
+"""A tokenizer's chat template: which one, what it writes, and what ends a turn."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,22 +16,22 @@ from foggen_runtime.text.added_tokens import is_control
 Message = dict[str, str]
 
 _SOME_REPLY = "FOGGEN-REPLY"
-# No field of a date or time is the same in both.
+# Two times that differ in every field.
 _CLOCKS = (datetime(2001, 2, 3, 4, 5, 6, 7), datetime(2032, 11, 29, 17, 48, 59, 999_999))
 
 
 def select_chat_template(tokenizer: PreTrainedTokenizerBase, where: str) -> tuple[str, ...]:
-    """Leave only the default one where a checkpoint names several.
+    """If a checkpoint names several chat templates, keep only the default.
 
     Args:
         tokenizer: Changed in place.
-        where: How messages call what it was read from.
+        where: What messages call the place it was read from.
 
     Returns:
         What to tell the user.
 
     Raises:
-        CheckpointError: None is the default.
+        CheckpointError: None of them is the default.
     """
     named = tokenizer.chat_template
     if not isinstance(named, dict):
@@ -47,7 +47,7 @@ def select_chat_template(tokenizer: PreTrainedTokenizerBase, where: str) -> tupl
 
 
 def fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerFast:
-    """Return the tokenizer if the `tokenizers` library is behind it.
+    """Return the tokenizer if it is one of the `tokenizers` library.
 
     Raises:
         CheckpointError: It is not.
@@ -90,7 +90,7 @@ def turn_end(tokenizer: PreTrainedTokenizerBase, template: Template) -> int | No
     messages = [*_messages(template, "?"), {"role": "assistant", "content": _SOME_REPLY}]
     try:
         text = _render(tokenizer, messages)
-    except CheckpointError:  # one that knows no replies
+    except CheckpointError:  # a template without replies
         return None
     end = text.rfind(_SOME_REPLY) + len(_SOME_REPLY)
     encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -102,10 +102,10 @@ def turn_end(tokenizer: PreTrainedTokenizerBase, template: Template) -> int | No
 
 
 def keep_for_control(tokenizer: PreTrainedTokenizerBase, ends: Iterable[int]) -> None:
-    """Mark added tokens as special that nothing else shows to be control tokens.
+    """Mark as special the control tokens that nothing else shows to be such.
 
     Args:
-        tokenizer: Changed in place, by what its own configuration names, too.
+        tokenizer: Changed in place, also by what its own configuration names.
         ends: Tokens that end a text.
     """
     added, controls = tokenizer.added_tokens_decoder, control_ids(tokenizer)
@@ -126,7 +126,7 @@ def control_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
 
 @contextmanager
 def _clock_at(moment: datetime) -> Iterator[None]:
-    """Stop the clock that transformers gives to templates, which offers no other way to set it."""
+    """Stop the clock that templates see; transformers offers no other way to set it."""
 
     class Stopped(datetime):
         @classmethod
@@ -153,7 +153,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> 
         raise CheckpointError("chat template: the tokenizer has none")
     asks = messages[-1]["role"] == "user"
     try:
-        # Templates that know no thinking ignore the variable.
+        # Templates without thinking ignore the variable.
         text = tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=asks, enable_thinking=False
         )

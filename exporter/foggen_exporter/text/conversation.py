@@ -1,4 +1,4 @@
-"""How a model is talked to: all that its tokenizer and its chat template say."""
+"""How to talk to a model: everything its tokenizer and chat template say."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,9 @@ class Speaker:
     Attributes:
         checkpoint: Its directory.
         adapter: The directory of an adapter that is merged into it.
-        config: The model's, which may tell the tokenizer's class.
+        config: The model's, which may name the tokenizer's class.
         vocab_size: How many rows the embedding has.
-        eos_token_ids: What ends a text by the checkpoint's configuration.
+        eos_token_ids: What ends a text, according to the checkpoint's configuration.
     """
 
     checkpoint: Path
@@ -34,7 +34,7 @@ class Speaker:
 
 @dataclass(frozen=True)
 class Conversation:
-    """What a bundle knows of its model's text.
+    """What a bundle knows about its model's text.
 
     Attributes:
         tokenizer: With one chat template.
@@ -56,8 +56,8 @@ class Conversation:
         """Read a tokenizer and derive everything small.
 
         Raises:
-            CheckpointError: The tokenizer does not go with the model.
-            ConfigError: The template does not go with the tokenizer.
+            CheckpointError: The tokenizer does not fit the model.
+            ConfigError: The template does not fit the tokenizer.
         """
         tokenizer, notes = load_tokenizer(
             speaker.checkpoint, speaker.vocab_size, speaker.config, speaker.adapter
@@ -65,9 +65,9 @@ class Conversation:
         ends, end = speaker.eos_token_ids, turn_end(tokenizer, template)
         if (line := changing_line(tokenizer, template)) is not None:
             notes += (
-                f"Warning: the chat template goes by the clock, now it writes {line!r}: the bundle "
-                "will go on writing that. If the model should not see an old date, put a fixed "
-                "text into the template and export again",
+                f"Warning: the chat template writes the date or time, now {line!r}, and the "
+                "bundle will keep writing that. If the model should not see an old date, put "
+                "a fixed text into the template and export again",
             )
         if end is not None and end not in ends:
             token = tokenizer.convert_ids_to_tokens(end)

@@ -1,6 +1,6 @@
 """From a tokenizer and its chat template to the manifest's prompt and template.
 
-Text is cut only where its token ids fall apart: around control tokens, or where encoding the text
+Text is cut only where no token crosses the cut: around control tokens, or where encoding the text
 up to the cut gives the same ids as encoding all of it.
 """
 
@@ -34,8 +34,8 @@ def prompt_info(tokenizer: PreTrainedTokenizerBase, template: Template) -> Promp
     """Take the chat template apart around the question.
 
     Raises:
-        CheckpointError: The tokenizer has no chat template, or not one that can be cut: it shows
-            the question other than once, has no control token before it, or changes its text.
+        CheckpointError: The tokenizer has no chat template, or one that cannot be cut: it does not
+            show the question exactly once, has no control token before it, or changes its text.
     """
     text = render(tokenizer, template, _SENTINEL)
     start = _question_start(text)
@@ -49,7 +49,7 @@ def prompt_info(tokenizer: PreTrainedTokenizerBase, template: Template) -> Promp
     if not before:
         raise CheckpointError(
             "chat template: must have a control token before the question, to cut the prompt at; "
-            f"before it stands {text[:start]!r}"
+            f"has {text[:start]!r} before it"
         )
     suffix = after[0] if after else len(ids)
     prefix = before[-1] + 1
@@ -78,7 +78,7 @@ def check_prompt(
     Args:
         tokenizer: The checkpoint's tokenizer.
         template: The template the prompt was made with.
-        prompt_ids: Gives the ids of the whole prompt around a question.
+        prompt_ids: Returns the ids of the whole prompt with a question in it.
 
     Raises:
         CheckpointError: They differ.
@@ -87,8 +87,8 @@ def check_prompt(
         expected = _encode(tokenizer, render(tokenizer, template, question))
         if list(prompt_ids(question)) != expected:
             raise CheckpointError(
-                "chat template: the prompt must be constant but for the question, "
-                f"its ids differ around {question!r}"
+                "chat template: only the question may change in the prompt, other ids change "
+                f"with {question!r}"
             )
 
 
@@ -97,8 +97,8 @@ def template_info(tokenizer: PreTrainedTokenizerBase, template: Template) -> Tem
 
     Raises:
         CheckpointError: The tokenizer has no chat template.
-        ConfigError: A token straddles two parts of the reply, a part has other ids after another
-            level, or one level's ids begin another's.
+        ConfigError: A token crosses from one part of the reply into the next, a part's ids depend
+            on the level, or one level's ids begin another's.
     """
     prompt = render(tokenizer, template, _SENTINEL)
     answer = _SOME_ANSWER if template.answer_prefix[-1].isspace() else f" {_SOME_ANSWER}"
@@ -126,7 +126,7 @@ def template_info(tokenizer: PreTrainedTokenizerBase, template: Template) -> Tem
 def head_info(
     tokenizer: PreTrainedTokenizerBase, template: Template, eos_token_ids: Sequence[int]
 ) -> HeadInfo:
-    """Return the tokens that a multiple-choice answer can be written with.
+    """Return the tokens that can spell a multiple-choice answer.
 
     An answer is one token: a letter A-Z, bare or with a space before it, right after the answer
     prefix.
@@ -167,7 +167,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, directory: Path) -> tuple
 
 
 def _word_probes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Make questions of the ordinary words among the added tokens."""
+    """Make questions from the ordinary words among the added tokens."""
     controls, added = control_ids(tokenizer), tokenizer.added_tokens_decoder
     words = [token.content for token_id, token in added.items() if token_id not in controls]
     return [f"{word} a{word}b\n{word}" for word in words if word.strip()]
@@ -219,7 +219,7 @@ def _folded_prefix(
 
 
 def _check_edges(tokenizer: PreTrainedTokenizerBase, info: PromptInfo) -> None:
-    """Refuse control tokens that take in the white space a question begins or ends with."""
+    """Refuse control tokens that would swallow white space at a question's beginning or end."""
     if info.strip_question:
         return
     edges = [(info.prefix_ids[-1], "rstrip", info.question_prefix)]
@@ -229,8 +229,8 @@ def _check_edges(tokenizer: PreTrainedTokenizerBase, info: PromptInfo) -> None:
         token = tokenizer.added_tokens_decoder[token_id]
         if getattr(token, flag) and not between.strip():
             raise CheckpointError(
-                f"tokenizer: {token.content!r} must not take in the white space of the question "
-                f"beside it, its {flag} is true; let the chat template trim the user's message"
+                f"tokenizer: {token.content!r} must not swallow the white space of the question "
+                f"next to it, its {flag} is true; let the chat template trim the user's message"
             )
 
 
@@ -261,7 +261,8 @@ def _encode_parts(
         head = _encode(tokenizer, "".join(texts[:i]))
         if ids[: len(head)] != head:
             raise ConfigError(
-                "template: no token may straddle two parts of the reply, one does between "
+                "template: no token may cross from one part of the reply into the next, one does "
+                "between "
                 f"{texts[i - 1][-40:]!r} and {texts[i]!r}"
             )
         parts.append(tuple(ids[cut : len(head)]))

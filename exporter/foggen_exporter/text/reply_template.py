@@ -19,8 +19,8 @@ class Template:
     Attributes:
         levels: The confidence levels as the model writes them, from lowest to highest.
         confidence: The reply's first part, with `{level}` where the level stands.
-        separator: What follows a level and so ends it.
-        answer_prefix: What the answer follows.
+        separator: What follows a level and thus ends it.
+        answer_prefix: What comes before the answer.
         min_template_probability: A reply with less probability than this defers as malformed.
         system: The system prompt; empty for none.
     """
@@ -50,7 +50,7 @@ class Template:
     def _check_levels(self) -> None:
         for level in self.levels:
             if not _LEVEL.fullmatch(level) or not 0 <= float(level) <= 1:
-                raise ValueError(f"levels: each must be a number within [0, 1], one is {level!r}")
+                raise ValueError(f"levels: must be numbers within [0, 1], has {level!r}")
         values = [float(level) for level in self.levels]
         if len(values) < 2 or values != sorted(set(values)):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The tokenizer's vocabulary as arrays, so that a device need not parse it at every start."""
+"""The tokenizer's vocabulary as arrays, so that a device does not parse it at every start."""
 
 import json
 from contextlib import suppress
@@ -13,7 +13,7 @@ from safetensors.numpy import save
 from foggen_runtime.text.byte_pairs import BYTE_LETTERS, BytePairEncoder, TokenTables, token_bytes
 from foggen_runtime.text.splitting import Pipeline, UnknownStepError
 
-# Settings of a BPE model that change what merges give, and what they are where they change nothing.
+# Settings of a BPE model that change the result of merging, and their neutral values.
 _PLAIN: dict[str, tuple[object, ...]] = {
     "dropout": (None, 0.0),
     "unk_token": (None,),
@@ -52,7 +52,7 @@ def token_tables(document: dict[str, Any]) -> TokenTables | None:
 
 def write_tables(tables: TokenTables, path: Path) -> None:
     """Write the arrays where `TokenTables.map` finds them."""
-    # `save_file` would keep it from everybody but its owner, whatever the umask says.
+    # `save_file` would make it readable by its owner only, whatever the umask.
     path.write_bytes(save(vars(tables)))
 
 
@@ -62,7 +62,7 @@ def _is_plain(model: dict[str, Any]) -> bool:
 
 
 def _is_read(document: dict[str, Any]) -> bool:
-    """Whether the runtime does itself what is done to a text before and after the merges."""
+    """Whether the runtime implements what happens to a text before and after merging."""
     try:
         Pipeline.read(document)
     except UnknownStepError:
@@ -71,9 +71,9 @@ def _is_read(document: dict[str, Any]) -> bool:
 
 
 def _whole_words(document: dict[str, Any], tables: TokenTables) -> dict[str, int]:
-    """Return the words that are tokens but of which merges make something else.
+    """Return the words that are tokens but that merging turns into something else.
 
-    So that a device need not look each word up: of nearly all tokens the merges make that token.
+    With them, a device need not look up each word: merging gives nearly every token itself.
     """
     vocabulary: dict[str, int] = document["model"]["vocab"]
     encoder = BytePairEncoder(tables, _letters(vocabulary))
@@ -81,7 +81,7 @@ def _whole_words(document: dict[str, Any], tables: TokenTables) -> dict[str, int
     for token, token_id in vocabulary.items():
         if not set(token) <= set(BYTE_LETTERS):
             continue
-        with suppress(UnicodeDecodeError):  # part of a character, so no word
+        with suppress(UnicodeDecodeError):  # part of a character, so not a word
             word = token_bytes(token).decode()
             if encoder.encode(word) != (token_id,):
                 whole[word] = token_id

@@ -20,21 +20,22 @@ from foggen_runtime.text.tokenizer import QuestionTokenizer
 _CONFIG_FILE = "tokenizer_config.json"
 _VOCABULARY_FILES = (TOKENIZER_FILE, "tokenizer.model", "vocab.json")
 _CHAT_TEMPLATE_FILE = "chat_template.jinja"
-# What may differ between two files of one tokenizer: set by whoever saved it, and not used here.
+# What may differ between two files of one tokenizer: whoever saved it set this, and it is not used
+# here.
 _UNUSED = ("truncation", "padding", "post_processor")
 
 
 def load_tokenizer(
     checkpoint: Path, vocab_size: int, config: PretrainedConfig, adapter: Path | None = None
 ) -> tuple[PreTrainedTokenizerBase, tuple[str, ...]]:
-    """Read the tokenizer a model was trained with, its chat template the default one.
+    """Read the tokenizer a model was trained with, with its default chat template.
 
-    That is the checkpoint's, or an adapter's own where it has one.
+    That is the checkpoint's, or the adapter's own if it has one.
 
     Args:
         checkpoint: The directory.
         vocab_size: How many rows the embedding has.
-        config: The model's, which may tell the tokenizer's class.
+        config: The model's, which may name the tokenizer's class.
         adapter: The directory of an adapter that is merged into the checkpoint.
 
     Returns:
@@ -65,7 +66,7 @@ def load_tokenizer(
 def write_tokenizer(
     tokenizer: PreTrainedTokenizerBase, template: Template, prompt: PromptInfo, directory: Path
 ) -> QuestionTokenizer:
-    """Write the tokenizer, and check that the runtime's readings of it give the same ids.
+    """Write the tokenizer, and check that the runtime gets the same ids from it.
 
     Raises:
         ConfigError: They give other ids for the prompt.
@@ -90,7 +91,7 @@ def _read(
         raise CheckpointError(
             f"{directory}: no usable tokenizer: {error}{_likely_cause(directory)}"
         ) from error
-    # Where its files are missing, transformers 5 makes up one that knows no words.
+    # If its files are missing, transformers 5 makes up one without any words.
     if len(tokenizer.get_vocab()) == len(tokenizer.added_tokens_decoder):
         raise CheckpointError(
             f"{directory}: has no tokenizer: {_missing(directory) or 'its vocabulary is empty'}; "
@@ -131,7 +132,7 @@ def _check_same_ids(ours: Mapping[str, int], theirs: Mapping[str, int], adapter:
     for token, token_id in ours.items():
         if theirs.get(token, token_id) != token_id:
             raise CheckpointError(
-                f"{adapter}: the tokenizer must give the checkpoint's tokens their ids, gives "
+                f"{adapter}: the tokenizer must keep the ids of the checkpoint's tokens, gives "
                 f"{token!r} {theirs[token]} and not {token_id}; the adapter was trained on another "
                 "base"
             )
@@ -140,7 +141,7 @@ def _check_same_ids(ours: Mapping[str, int], theirs: Mapping[str, int], adapter:
 def _differences(
     ours: PreTrainedTokenizerBase, theirs: PreTrainedTokenizerBase, adapter: Path
 ) -> list[str]:
-    """Say what of an adapter's tokenizer is used because it is not the checkpoint's."""
+    """Say which parts of an adapter's tokenizer are used instead of the checkpoint's."""
     notes = []
     if _tokens(ours) != _tokens(theirs):
         notes.append(f"{adapter} has a tokenizer of its own: the bundle uses it")

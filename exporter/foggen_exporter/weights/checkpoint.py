@@ -100,7 +100,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class DerivedCheckpoint(ABC):
-    """What a checkpoint with other weights takes over from the one it is made of.
+    """What a checkpoint with changed weights inherits from the original.
 
     Attributes:
         base: The checkpoint as it was.
@@ -149,7 +149,7 @@ class DerivedCheckpoint(ABC):
 
 
 def inner_class(name: str) -> str:
-    """Return the class that FSDP was put around: transformers saves the name of both in one."""
+    """Return the class that FSDP wrapped: transformers saves both names as one."""
     return name.removeprefix("FSDP")
 
 
@@ -166,7 +166,7 @@ def _architecture_name(document: Mapping[str, object]) -> str:
 
 
 def _check_layer_count(config: Decoder, files: TensorFiles) -> None:
-    """Hold the count against the weights, before the tensors of so many layers are named."""
+    """Check the number of layers against the weights, before naming the tensors of so many."""
     found = len({layer[1] for name in files.entries if (layer := _LAYER.match(name))})
     if config.num_hidden_layers != found:
         raise CheckpointError(
@@ -183,7 +183,7 @@ def _check_tensors(
     for what, names in (
         ("missing", [name for name in expected if name not in found]),
         (
-            "not a part of this architecture",
+            "not part of this architecture",
             [name for name in found if name not in expected and not name.endswith(_FREQUENCIES)],
         ),
     ):
@@ -199,9 +199,9 @@ def _check_tensors(
 
 
 def _judge_head(files: TensorFiles, config: Decoder) -> tuple[bool, tuple[str, ...]]:
-    """Decide whether the head is tied, and what to say of it.
+    """Decide whether the head is tied, and what to say about it.
 
-    The weights decide, as in transformers 5: the flag only says whether one may lack.
+    The weights decide, as in transformers 5: the flag only says whether one may be missing.
     """
     if LM_HEAD not in files.entries:
         return True, ()
@@ -211,5 +211,5 @@ def _judge_head(files: TensorFiles, config: Decoder) -> tuple[bool, tuple[str, .
         return False, ()
     return False, (
         f"config.json says tie_word_embeddings, but {LM_HEAD} differs from {EMBEDDING}: "
-        "both are exported, as transformers 5 loads them; transformers 4 would drop the former",
+        "both are exported, as transformers 5 loads them; transformers 4 would drop the head",
     )

@@ -9,8 +9,8 @@ from foggen_runtime.errors import CheckpointError
 from foggen_runtime.jsonio import parse_json
 
 _SHARD = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
-# How the file begins that git leaves in place of one that git-lfs has not fetched
-# (git-lfs, docs/spec.md).
+# The beginning of the file that git leaves in place of one that git-lfs has not fetched (git-lfs,
+# docs/spec.md).
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _TEXT_FILES = ("*.json", "*.txt", "*.jinja")
 
@@ -34,16 +34,16 @@ def read_configs(directory: Path) -> dict[str, Any]:
     """Return `config.json` with the `eos_token_id` that generating uses.
 
     Raises:
-        CheckpointError: There is no checkpoint, one of its text files is not there but for a
-            pointer of git-lfs, or the configuration cannot be read.
+        CheckpointError: There is no checkpoint, one of its text files is only a pointer of git-lfs,
+            or the configuration cannot be read.
     """
     if not directory.is_dir():
         raise CheckpointError(f"{directory}: there is no such directory")
     if not (directory / "config.json").exists():
         hint = ""
         if (directory / "adapter_config.json").exists():
-            hint = "; this is an adapter: export its base checkpoint with --adapter"
-        raise CheckpointError(f"{directory}: is no checkpoint, it has no config.json{hint}")
+            hint = "; this is an adapter, so export its base checkpoint with --adapter"
+        raise CheckpointError(f"{directory}: is not a checkpoint, it has no config.json{hint}")
     check_pulled(directory)
     document = read_json_object(directory / "config.json")
     generation = directory / "generation_config.json"
@@ -111,7 +111,7 @@ def _indexed(index: Path) -> list[Path]:
 
 
 def _complete(directory: Path, names: list[str]) -> list[Path]:
-    """Return shards that have no index, and must be all there: their headers say what is where."""
+    """Return shards without an index, if all are there: their headers say what is where."""
     totals = {name[len("model-00001-of-") :] for name in names}
     if len(totals) > 1:
         raise CheckpointError(
@@ -136,9 +136,9 @@ def _refuse_pointers(paths: Iterable[Path]) -> None:
             with path.open("rb") as file:
                 head = file.read(len(_POINTER))
         except OSError:
-            continue  # whoever reads it says so
+            continue  # whoever reads it reports that
         if head == _POINTER:
             raise CheckpointError(
-                f"{path}: is only a pointer of git-lfs to the file; fetch it with `git lfs pull` "
+                f"{path}: is only a git-lfs pointer; fetch the file with `git lfs pull` "
                 f"in {path.parent}"
             )

@@ -1,4 +1,4 @@
-"""Folding: a checkpoint whose channels are scaled where they are written and back where read."""
+"""Folding: scaling a checkpoint's channels where they are written, and back where they are read."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from foggen_runtime.arrays import Float32
 class FoldedCheckpoint(DerivedCheckpoint):
     """A `TensorSource` that computes what its base does, with channels scaled inside.
 
-    Scales are powers of two, so that nothing is rounded anew.
+    Scales are powers of two, so that scaling rounds nothing.
 
     Attributes:
         base: The checkpoint as it was.

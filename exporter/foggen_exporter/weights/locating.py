@@ -40,7 +40,7 @@ def resolve_checkpoint(
     endpoint: str | None = None,
     cache_dir: Path | None = None,
 ) -> tuple[Path, str | None]:
-    """Return a checkpoint's directory, downloading it into the hub's cache where needed.
+    """Return a checkpoint's directory, downloading it into the hub's cache if need be.
 
     Only configuration, tokenizer and safetensors files are downloaded. Where the hub cannot be
     reached, a copy that an earlier download left in the cache is used.
@@ -48,7 +48,7 @@ def resolve_checkpoint(
     Args:
         name_or_dir: A directory, or a hub id such as `org/name`.
         revision: Branch, tag or commit of a hub repository; None is its main branch.
-        announce: Called with a sentence on what is going to be downloaded, before it is.
+        announce: Called with a sentence on what will be downloaded, before it starts.
         endpoint: The hub's address, where it is not huggingface_hub's default.
         cache_dir: The hub's cache, where it is not huggingface_hub's default.
 
@@ -80,7 +80,7 @@ class _Repository:
     cache_dir: Path | None
 
     def download(self, announce: Callable[[str], None]) -> tuple[Path, str]:
-        # What the HTTP client below raises differs between versions of huggingface_hub.
+        # Different versions of huggingface_hub use different HTTP clients, with other exceptions.
         try:
             info = HfApi(endpoint=self.endpoint).model_info(
                 self.name, revision=self.revision, files_metadata=True
@@ -109,8 +109,8 @@ class _Repository:
             path = self._snapshot(patterns, local_files_only=True)
         except (OSError, ValueError):
             raise CheckpointError(
-                f"{self.name}: is no directory, and the hub cannot be asked: {cause}; "
-                "check the connection and the name, or pass a directory"
+                f"{self.name}: is not a directory, and asking the hub failed: {cause}; check "
+                "the connection and the name, or pass a directory"
             ) from cause
         announce(f"{self.name}: the hub cannot be reached; using {path.name[:12]} from the cache")
         return path, path.name

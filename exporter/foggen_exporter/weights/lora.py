@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", int, float)
 
-# Fields that change what is computed from the adapter, or which weights it belongs on.
+# Fields that change what the adapter computes, or which weights it applies to.
 _NOT_BUILT = (
     "use_dora",
     "use_qalora",
@@ -89,8 +89,8 @@ class LoraConfig:
         """Read `adapter_config.json`.
 
         Raises:
-            CheckpointError: A field is missing or wrong, or asks for a kind of adapter that is
-                not merged here.
+            CheckpointError: A field is missing or wrong, or asks for a kind of adapter that cannot
+                be merged here.
         """
         document = read_json_object(path)
         for name in _NOT_BUILT:
@@ -126,7 +126,7 @@ class LoraConfig:
 
 @dataclass(frozen=True)
 class MergedCheckpoint(DerivedCheckpoint):
-    """A checkpoint as it is after merging an adapter; a `TensorSource`."""
+    """A checkpoint with an adapter merged in; a `TensorSource`."""
 
     tied: bool
     warnings: tuple[str, ...]
@@ -195,7 +195,7 @@ class _LowRankUpdate:
         return self._product(files, files.take(self.b, indices))
 
     def _product(self, files: TensorFiles, part: Float32) -> Float32:
-        """Multiply a part of `b`, or of `a` where transposed, with all of the other."""
+        """Multiply a part of `b`, or of `a` if transposed, with all of the other."""
         left, right = part, files.tensor(self.b if self.transposed else self.a)
         if self.transposed:
             # Laid out as for a linear layer, so that tied updates come out equal bit for bit.
@@ -248,8 +248,8 @@ class _Merge:
         if not self.base.tied:
             return False, ()
         return False, (
-            f"the adapter changes {' and '.join(touched)}, which the checkpoint ties: "
-            "both are exported, which takes more space",
+            f"the adapter changes {' and '.join(touched)}, which the checkpoint ties: both are "
+            "exported, so the bundle is larger",
         )
 
 
@@ -288,7 +288,7 @@ def _by_module(files: TensorFiles) -> dict[str, dict[str, str]]:
     for name in files.entries:
         suffix = next((suffix for suffix in _PARTS if name.endswith(suffix)), None)
         if suffix is None or not name.startswith(_PREFIX):
-            raise CheckpointError(f"adapter: {name}: is of no kind that can be merged")
+            raise CheckpointError(f"adapter: {name}: is not of a kind that can be merged")
         module = name.removeprefix(_PREFIX).removesuffix(suffix)
         modules.setdefault(module, {})[_PARTS[suffix]] = name
     return modules
@@ -325,7 +325,7 @@ def _check_shape(files: TensorFiles, name: str, shape: tuple[int, ...]) -> None:
 
 
 def _check_base_copy(base: TensorSource, files: TensorFiles, weight: str, copy: str) -> None:
-    """Check that the copy of a base weight that PEFT saves is the checkpoint's, as rounded."""
+    """Check that PEFT's copy of a base weight equals the checkpoint's, but for rounding."""
     _check_shape(files, copy, base.shape(weight))
     dtype = DTYPES[files.entries[copy].dtype]
 
@@ -351,10 +351,10 @@ def _by_pattern(patterns: Mapping[str, Number] | None, module: str, default: Num
 
 @lru_cache
 def _compiled(pattern: str) -> "re2._Regexp":
-    """Compile a pattern for a module's whole name; an adapter's author may have made it to stall.
+    """Compile a pattern for a module's whole name, safely: a malicious one could stall.
 
     Raises:
-        ValueError: It is none that can be matched in linear time.
+        ValueError: It cannot be matched in linear time.
     """
     import re2  # few adapters have any
 

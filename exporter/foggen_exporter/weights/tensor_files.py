@@ -19,7 +19,7 @@ from foggen_runtime.errors import CheckpointError
 _CHUNK_BYTES = 16 << 20
 _CHUNK_ROWS = 8192
 DTYPES: Mapping[str, np.dtype[Any]] = {
-    # safetensors finds numpy's bfloat16 by name, which importing ml_dtypes registers.
+    # Importing ml_dtypes registers the name by which safetensors finds numpy's bfloat16.
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "F16": np.dtype(np.float16),
     "F32": np.dtype(np.float32),
@@ -41,7 +41,7 @@ class TensorFiles:
     """The tensors of one or more safetensors files, read lazily and in bounded memory.
 
     safetensors maps files into memory, and the pages of a mapping count as resident until it is
-    dropped. So files are opened anew for every chunk of rows.
+    dropped. So files are opened again for every chunk of rows.
 
     Attributes:
         entries: The tensors by name.
@@ -52,10 +52,10 @@ class TensorFiles:
 
         Args:
             paths: The files.
-            rename: Gives the name by which a tensor is called, from that in the file.
+            rename: Turns a tensor's name in the file into the one used here.
 
         Raises:
-            CheckpointError: A file is missing or broken, or two tensors have one name.
+            CheckpointError: A file is missing or broken, or two tensors have the same name.
         """
         self.entries: dict[str, TensorEntry] = {}
         for path in paths:
@@ -69,7 +69,7 @@ class TensorFiles:
                     self.entries[name] = TensorEntry(path, stored, *form)
 
     def check_dtypes(self, allowed: Collection[str] = tuple(DTYPES)) -> None:
-        """Check that every tensor is of a type that is read, such as a plain float one.
+        """Check that every tensor is of a type that can be read, such as a plain float.
 
         Raises:
             CheckpointError: Some tensor has another type, as in a quantized checkpoint.
@@ -78,7 +78,7 @@ class TensorFiles:
             if entry.dtype not in allowed:
                 raise CheckpointError(
                     f"{entry.path}: {name}: dtype must be one of {', '.join(allowed)}, "
-                    f"is {entry.dtype}; quantized weights are not read"
+                    f"is {entry.dtype}; export from weights that are not quantized"
                 )
 
     def rows(self, name: str, start: int, stop: int) -> Float32:
@@ -128,7 +128,7 @@ class TensorFiles:
         return digest.hexdigest()
 
     def _all_chunks(self, name: str) -> Iterator[NDArray[Any]]:
-        """Yield a whole tensor's rows as stored; of a single number, that."""
+        """Yield a whole tensor's rows as stored; for a single number, that number."""
         entry = self.entries[name]
         if entry.shape:
             for _, chunk in self._chunks(name, 0, entry.shape[0]):
@@ -148,7 +148,7 @@ class TensorFiles:
 
 
 def rows_per_chunk(shape: tuple[int, ...], itemsize: int) -> int:
-    """Return how many rows of such a tensor are worked on at a time, to bound memory."""
+    """Return how many rows of such a tensor to work on at a time, to bound memory."""
     row_bytes = itemsize * int(np.prod(shape[1:]))
     return max(1, _CHUNK_BYTES // max(1, row_bytes))
 

@@ -1,4 +1,4 @@
-"""The names of tensors, without what training wraps around a model."""
+"""Tensors' names without what training wraps around a model."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +9,7 @@ from foggen_runtime.errors import CheckpointError
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 _PARALLEL = "module"  # around a whole model: DataParallel, DeepSpeed
 _PEFT = "base_model.model."
-# What PEFT puts into a module until it is merged.
+# What PEFT adds to a module until it is merged.
 _ADAPTER_PARTS = frozenset(
     {
         "base_layer",
@@ -25,7 +25,7 @@ _ADAPTER_PARTS = frozenset(
 
 
 def unwrapped(name: str) -> str:
-    """Return a tensor's name in the model that was trained, whatever was around its modules."""
+    """Return a tensor's name in the model itself, whatever its modules were wrapped in."""
     parts = [part for part in name.split(".") if part not in _WRAPPERS]
     while len(parts) > 1 and parts[0] == _PARALLEL:
         parts = parts[1:]
@@ -38,7 +38,7 @@ def merged(name: str) -> str:
 
 
 def check_merged(directory: Path, names: Iterable[str]) -> None:
-    """Check that no adapter is left beside the weights it belongs to.
+    """Check that no unmerged adapter is left next to the weights it belongs to.
 
     Raises:
         CheckpointError: There is one.

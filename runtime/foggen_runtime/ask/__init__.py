@@ -1,1 +1,1 @@
-"""One question on its way."""
+"""Asking one question."""

@@ -1,14 +1,14 @@
-"""One question on its way, in numbered phases.
+"""Asking one question, in numbered phases.
 
 1. Wait for the engine, and make the prompt.
-2. Decide, and judge the decision: is the question kept?
+2. Decide, and judge the decision: do we keep the question?
 3. If it is, answer here.
 4. If not, hand off to the cloud.
-5. If the cloud fails, fall back: answer here after all, queue, or leave it at that.
+5. If the cloud fails, fall back: answer here after all, queue, or give up.
 6. Make the result, and log it.
 
 Each phase ends in a value: a decision with its verdict (`Decided`), the tokens of an answer
-(`Written`), and how the question stands (`Ending`). The result is made of them in the last.
+(`Written`), and how the question stands (`Ending`). The last phase makes the result of them.
 """
 
 import time
@@ -49,8 +49,8 @@ class Request:
         question: The text as the user typed it.
         route: Who may answer.
         decoding: How to decode.
-        stream: Whether the cloud is to answer piece by piece.
-        cancellation: Ends a wait for the cloud from another thread.
+        stream: Whether the cloud should answer piece by piece.
+        cancellation: Lets another thread end a wait for the cloud.
     """
 
     question: str
@@ -62,7 +62,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Tau:
-    """What a confidence must reach for its question to be kept; the fields are `Result`'s."""
+    """What a confidence must reach for us to keep the question; the fields are `Result`'s."""
 
     value: float
     source: str
@@ -80,7 +80,7 @@ class TurnTaking(Protocol):
 
 
 class Alone:
-    """Takes turns where nobody else asks."""
+    """Turns for a single caller, who never has to wait."""
 
     def __init__(self) -> None:
         self._number = 0
@@ -91,19 +91,19 @@ class Alone:
         return self._number
 
     def give(self) -> None:
-        """Do nothing: nobody waits."""
+        """Do nothing: nobody is waiting."""
 
 
 @dataclass(frozen=True)
 class Means:
-    """What every question is asked with.
+    """What all questions have in common.
 
     Attributes:
         model: Decides and answers.
         services: The policy, and what it needs: cloud, outbox, log.
         turns: Who may use the model's engine.
         bundle: Names the model in results.
-        decoder: Gives the model's decoder for a decoding; those used last are kept.
+        decoder: Returns the model's decoder for a way of decoding; the last few are kept.
     """
 
     model: Model
@@ -119,7 +119,7 @@ class Means:
         Args:
             model: Decides and answers.
             services: The policy, and what it needs.
-            turns: Who may use the engine; None where one thread asks.
+            turns: Who may use the engine; None if only one thread asks.
         """
         manifest = model.bundle.manifest
         bundle = BundleRef(manifest.model.name, manifest.sha256)
@@ -134,7 +134,7 @@ def ask(means: Means, request: Request, tau: Tau) -> Iterator[str | Result]:
         QuestionError: The question is empty or not valid Unicode.
         CancelledError: The request's `cancellation` ended a wait for the cloud.
     """
-    # 1. The question's clock starts when it has the engine; what is no question is not logged.
+    # 1. The clock starts once the question has the engine; an invalid question is not logged.
     turn = _Turn(means.turns, means.model.engine)
     if request.route != "cloud_only":
         turn.take()
@@ -164,7 +164,7 @@ class _Turn:
         self._passes_before = 0
 
     def take(self) -> bool:
-        """Wait for the engine, and tell whether its cache is as this question left it."""
+        """Wait for the engine; return whether its cache is still as this question left it."""
         if self._held:
             return True
         last, self._number = self._number, self._turns.take()
@@ -173,7 +173,7 @@ class _Turn:
         return last is not None and self._number == last + 1
 
     def passes(self) -> int:
-        """Return the passes spent so far; only during a turn."""
+        """Return the passes spent so far; to be called during a turn."""
         return self._engine.forward_passes - self._passes_before
 
     def give(self) -> None:
@@ -186,12 +186,12 @@ class _Turn:
 
 @dataclass(frozen=True)
 class Decided:
-    """What the model said of itself.
+    """What the model said about its own confidence.
 
     Attributes:
-        decoder: Goes on to the answer.
+        decoder: Continues with the answer.
         decision: What was written, and how sure the model was of it.
-        verdict: What that comes to.
+        verdict: What follows from that.
         passes: Forward passes spent.
         ms: Milliseconds from the question to here.
     """
@@ -205,11 +205,11 @@ class Decided:
 
 @dataclass(frozen=True)
 class Written:
-    """The answer's tokens, its template's prefix before it.
+    """The answer's tokens, the template's prefix included.
 
     Attributes:
-        tokens: Their number.
-        passes: Forward passes spent on the question altogether.
+        tokens: How many there are.
+        passes: Forward passes spent on the question in total.
         ms: Milliseconds they took.
     """
 
@@ -220,7 +220,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a question stands after a phase; the fields are `Result`'s, and the cloud's answer."""
+    """How a question stands after a phase: some of `Result`'s fields, and the cloud's answer."""
 
     reason: str
     detail: str | None = None
@@ -231,7 +231,7 @@ class Ending:
 
 
 class _Question:
-    """One question's phases; each sets what it found out, once."""
+    """One question's phases; each sets what it found out, exactly once."""
 
     def __init__(self, means: Means, request: Request, tau: Tau, turn: _Turn) -> None:
         self._model = means.model
@@ -252,12 +252,12 @@ class _Question:
         self._handoff_ms: float | None = None
 
     def tokenize(self) -> None:
-        """Make the prompt; what is no question raises."""
+        """Make the prompt; an invalid question raises."""
         prompt = self._manifest.prompt
         self._prompt = self._model.tokenizer.prompt_ids(prompt, self._request.question)
 
     def answer(self) -> Generator[str, None, Ending]:
-        """Answer here, in the cloud, or not."""
+        """Answer here, in the cloud, or not at all."""
         route, handoff = self._request.route, self._services.handoff
         if route == "cloud_only":
             return (yield from self._hand_off(Ending("mode")))
@@ -269,7 +269,7 @@ class _Question:
         return ending
 
     def _ask_here(self) -> Generator[str, None, Ending]:
-        """2. Decide, and answer if that is what the verdict or the route says."""
+        """2. Decide, and answer if the verdict or the route says so."""
         self._tokenize_ms = self._elapsed()
         count, room = len(self._prompt), self._model.room
         try:
@@ -298,9 +298,9 @@ class _Question:
         return Decided(decoder, decision, verdict, self._turn.passes(), self._elapsed())
 
     def _write(self, decided: Decided, ending: Ending) -> Generator[str, None, Ending]:
-        """3. Decode the answer; without the template's answer prefix there is none."""
+        """3. Decode the answer; there is none unless the template's answer prefix was written."""
         begun = self._elapsed()
-        # Where another question had the engine in between, its cache knows nothing of this one.
+        # If another question had the engine in between, the cache no longer holds this one.
         decoder = decided.decoder if self._turn.take() else self._decide().decoder
         prefix = self._manifest.template.answer_prefix_ids
         eos = self._manifest.model.eos_token_ids
@@ -344,13 +344,13 @@ class _Question:
             self._handoff_ms = self._elapsed() - started
         if failed is None:
             return ending
-        # A local answer cannot follow a part of the cloud's.
+        # A local answer cannot follow half of the cloud's.
         return (yield from self._fall_back(failed, answer_here=not begun))
 
     def _fall_back(
         self, failed: Ending, *, answer_here: bool = True
     ) -> Generator[str, None, Ending]:
-        """5. Do what the policy says where the cloud gave no answer."""
+        """5. Do what the policy says when the cloud gave no answer."""
         rule, decided = self._services.policy.on_unreachable, self._decided
         if rule == "queue":
             return self._queue(failed)
@@ -366,7 +366,7 @@ class _Question:
             self._turn.give()
 
     def _queue(self, failed: Ending) -> Ending:
-        """Put the question into the outbox as it would be sent, unless it must not be."""
+        """Put the question into the outbox as it would be sent, unless it must not be sent."""
         outbox, policy = self._services.outbox, self._services.policy
         if outbox is None:
             return failed
@@ -444,12 +444,12 @@ class _Question:
         )
 
     def _elapsed(self) -> float:
-        """Milliseconds since the question came."""
+        """Milliseconds since the question came in."""
         return 1e3 * (time.perf_counter() - self._started)
 
 
 def _common_start(ids: Iterator[int], expected: Sequence[int]) -> Iterator[int]:
-    """Yield ids as far as they are the expected ones, and the first that is not."""
+    """Yield ids as long as they are the expected ones, and the first that is not."""
     for one, other in zip(expected, ids, strict=False):
         yield other
         if one != other:

@@ -28,13 +28,13 @@ _DEFAULT_DECODING = Decoding()
 
 
 class Foggen:
-    """A loaded bundle and, perhaps, a cloud to hand off to.
+    """A loaded bundle and, optionally, a cloud to hand off to.
 
-    For use by several threads only where `turns` lets one question at a time have the engine.
+    Several threads may share it only if `turns` gives the engine to one question at a time.
 
     Attributes:
         model: The model on this device.
-        policy: What it may do with questions.
+        policy: Who may answer, what may be sent, and what to do when the cloud fails.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class Foggen:
                 policy says otherwise.
             options: How to open it.
             policy: Who may answer, what may be sent, and what to do when the cloud fails.
-            turns: Who may use the engine; None where one thread asks.
+            turns: Who may use the engine; None if only one thread asks.
 
         Raises:
             BundleError: It is missing, altered, or of a version this runtime does not read.
-            ConfigError: The policy asks for a file that it does not name.
+            ConfigError: The policy needs a file that it does not name.
             StateError: A file the policy names cannot be used.
         """
         options = options or OpenOptions()
@@ -121,8 +121,9 @@ class Foggen:
 
         Args:
             question: The text as the user typed it.
-            tau: Confidence below this defers; None takes the policy's, else the bundle's.
-            route: `auto`, or one side only whatever the confidence; None takes the policy's.
+            tau: Below this confidence the question is deferred; None takes the policy's, else the
+                bundle's.
+            route: `auto`, or only one side whatever the confidence; None takes the policy's.
             decoding: How to decode; None for the default.
 
         Raises:
@@ -143,21 +144,21 @@ class Foggen:
     ) -> Iterator[str | Result]:
         """As `ask`, but yield the answer's text as it comes, and the result last.
 
-        Closing the iterator cancels the work. When the cloud fails in the middle of its answer,
-        what it said before has been yielded already: no local answer follows it, and the result
-        has none. `cancellation` ends a wait for the cloud from another thread: the iterator then
-        raises CancelledError. The other arguments and errors are those of `ask`.
+        Closing the iterator cancels the work. If the cloud fails in the middle of its answer, the
+        beginning has already been yielded: no local answer follows, and the result has none.
+        `cancellation` lets another thread end a wait for the cloud: the iterator then raises
+        CancelledError. The other arguments and errors are those of `ask`.
         """
         request = self._request(question, route, decoding)
         return self.run(replace(request, stream=True, cancellation=cancellation), tau)
 
     def run(self, request: Request, tau: float | None = None) -> Iterator[str | Result]:
-        """As `stream`, for a request that says itself whether the cloud is to stream.
+        """As `stream`, for a request that itself says whether the cloud should stream.
 
         Raises:
             QuestionError: The question is empty or not valid Unicode.
             CancelledError: The request's `cancellation` ended a wait for the cloud.
-            ConfigError: tau is not within [0, 1], or the route or decoding is unknown here.
+            ConfigError: tau is not within [0, 1], or the route or the decoding is unknown.
         """
         if request.route != self.policy.route:  # the policy has checked its own
             check_route(request.route)
@@ -192,9 +193,9 @@ class Foggen:
         return flush(outbox, handoff, options)
 
     def flushing(self) -> AbstractContextManager[object]:
-        """Deliver what waits every `outbox.flush_seconds` of the policy, as long as a block lasts.
+        """While a block runs, deliver what waits every `outbox.flush_seconds` of the policy.
 
-        Does nothing where there is no cloud, or the policy does not queue or says 0 seconds.
+        Does nothing if there is no cloud, or if the policy does not queue or says 0 seconds.
         """
         outbox, handoff = self._services.outbox, self._services.handoff
         seconds = self.policy.outbox.flush_seconds
@@ -214,7 +215,7 @@ class Foggen:
         return Request(question, route, decoding or _DEFAULT_DECODING)
 
     def _default_tau(self) -> Tau:
-        """Return what a call that names no tau goes by: the policy's, else the bundle's."""
+        """Return the tau of a call that names none: the policy's, else the bundle's."""
         routing = self.model.bundle.manifest.routing
         if self.policy.tau is not None:
             return Tau(self.policy.tau, self.policy.tau_source, routing.on)

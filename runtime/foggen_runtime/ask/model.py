@@ -1,4 +1,4 @@
-"""What asking needs of a model: `LocalModel` has it, and so have small fakes in tests."""
+"""What asking needs of a model; `LocalModel` provides it, and so do small fakes in tests."""
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -10,21 +10,21 @@ from foggen_runtime.model.decoding import Decoding
 
 
 class Tokenizer(Protocol):
-    """From a question to ids, and from ids to text."""
+    """Turns a question into ids, and ids into text."""
 
     def prompt_ids(self, prompt: PromptInfo, question: str) -> list[int]:
-        """Return the ids of the whole prompt; a QuestionError where it is no question."""
+        """Return the ids of the whole prompt; raise a QuestionError for an invalid question."""
 
     def pieces(self, ids: Iterable[int]) -> Iterator[str]:
-        """Yield the text of ids as it becomes complete, never an empty piece."""
+        """Yield the ids' text as soon as it is complete; no piece is empty."""
 
 
 class CountingEngine(TokenEngine, Protocol):
-    """An engine that counts what it is asked."""
+    """An engine that counts its passes."""
 
     @property
     def forward_passes(self) -> int:
-        """Calls of `forward` so far, by whomever."""
+        """Calls of `forward` so far, for any question."""
 
 
 class Model(Protocol):
@@ -32,11 +32,11 @@ class Model(Protocol):
 
     @property
     def bundle(self) -> Bundle:
-        """What was loaded; its manifest says how to ask."""
+        """The loaded bundle; its manifest says how to ask."""
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """For the question and the answer."""
+        """Encodes the question and decodes the answer."""
 
     @property
     def engine(self) -> CountingEngine:
@@ -48,11 +48,11 @@ class Model(Protocol):
 
     @property
     def prefix_length(self) -> int:
-        """Tokens of it."""
+        """How many tokens the prefix has."""
 
     @property
     def room(self) -> int:
         """The most tokens a prompt may have."""
 
     def decoder(self, decoding: Decoding, /) -> Decoder:
-        """Return a decoder of questions after the prefix, to which the cache is rolled back."""
+        """Return a decoder for questions; it rolls the cache back to the prefix each time."""

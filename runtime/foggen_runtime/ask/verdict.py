@@ -1,4 +1,4 @@
-"""What a decision comes to: the question is kept, deferred, or was no decision at all."""
+"""What follows from a decision: the question is kept or deferred, or the output was malformed."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +14,7 @@ class Verdict:
     Attributes:
         reason: `confident` keeps the question; `below_tau` and `malformed` defer it.
         confidence: The verbalized level; None when the output left the template.
-        expected_confidence: Probability-weighted mean of the levels; None where not all are known.
+        expected_confidence: Probability-weighted mean of the levels; None unless all are known.
         detail: A sentence for people, if there is more to say.
     """
 
@@ -32,11 +32,11 @@ def judge(
     Args:
         decision: What the model wrote.
         template: Its levels.
-        tau: The least confidence that keeps: equal is enough.
+        tau: The lowest confidence that keeps the question: equal is enough.
         on: Which confidence is compared: the `verbalized` one or the `expected` one.
-        forced: Whether the model had to write a level. Then it means something only where the
-            template got enough of the probability: left alone, the model would have written
-            something else. A level that it reached by itself was meant.
+        forced: Whether the decoder only let the model write a level. Such a level counts only if
+            the template got enough of the probability; otherwise the model, left alone, would have
+            written something else. A level that it wrote of its own accord always counts.
     """
     expected = _expected_confidence(decision, template)
     if decision.level is None:
@@ -47,7 +47,7 @@ def judge(
     if forced and probability is not None and probability < minimum:
         detail = (
             f"template_probability {probability:.3g} is below the bundle's "
-            f"minimum {minimum:g}: no question for this model"
+            f"minimum {minimum:g}: not a question for this model"
         )
         return Verdict("malformed", confidence, expected, detail)
     compared = expected if on == "expected" else confidence

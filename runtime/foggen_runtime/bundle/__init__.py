@@ -1,1 +1,1 @@
-"""An exported bundle: its manifest, its files, where it comes from."""
+"""An exported bundle: its manifest, its files, and where to get it."""

@@ -1,4 +1,4 @@
-"""A bundle on disk: its manifest, and files that are what the manifest says."""
+"""A bundle on disk: its manifest, and the files checked against it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from foggen_runtime.placing import Kind
 
 @dataclass(frozen=True)
 class Bundle:
-    """An exported model that was checked.
+    """An exported model whose files were checked.
 
     Attributes:
         directory: Where it lies.
@@ -30,16 +30,16 @@ class Bundle:
 
     @classmethod
     def open(cls, directory: Path, *, verify: bool = False, with_snapshot: bool = True) -> Self:
-        """Read the manifest and check every file's size, and on first use its hash.
+        """Read the manifest; check every file's size and, on first use, its hash.
 
         Args:
             directory: The bundle.
-            verify: Hash all files, whether or not they were verified before.
-            with_snapshot: Whether the prefix snapshot is going to be read; if not, it may be
-                missing or altered.
+            verify: Hash all files, even if they were verified before.
+            with_snapshot: Whether the prefix snapshot will be read; if not, it may be missing or
+                altered.
 
         Raises:
-            BundleError: It is no bundle, or a file is missing or not the one exported.
+            BundleError: It is not a bundle, or a file is missing or not the one exported.
             ConfigError: The directory's path is not UTF-8.
         """
         check_utf8("bundle", directory)
@@ -57,7 +57,7 @@ class Bundle:
 
 
 def _contents(directory: Path) -> set[str] | None:
-    """Name what a bundle may consist of, whichever version wrote it; None if it is none."""
+    """Return what belongs to a bundle, whichever version wrote it; None if it is not a bundle."""
     try:
         document = parse_json(read_small_text(directory / MANIFEST_FILE, MAX_MANIFEST_BYTES))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Files on disk that are what a list of sizes and hashes says."""
+"""Files on disk, checked against a list of sizes and hashes."""
 
 import stat
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from foggen_runtime.bundle.manifest import GRAPH_SUFFIX, FileInfo
 from foggen_runtime.errors import BundleError
 from foggen_runtime.files import lies_inside, open_regular, sha256_stream
 
-# What earlier versions noted in the directory itself; nothing reads it any more.
+# Notes that earlier versions left in the directory itself; nothing reads them any more.
 VERIFIED_FILE = ".verified.json"
 
 
@@ -23,9 +23,9 @@ class CheckedFiles:
     Attributes:
         directory: Where they lie.
         files: Their sizes and hashes.
-        kind: What the list is, `bundle` or `prepared`: a note about one is none about the other.
-        sha256: Of the list they are in.
-        remedy: What to do about an altered file, as a message says it.
+        kind: What the list is of, `bundle` or `prepared`: notes on the two are kept apart.
+        sha256: Hash of the list they are in.
+        remedy: What to do about an altered file, worded for a message.
     """
 
     directory: Path
@@ -35,14 +35,15 @@ class CheckedFiles:
     remedy: str
 
     def check(self, *, verify: bool) -> None:
-        """Check every file's size, and its hash unless it is noted to be right.
+        """Check every file's size, and its hash unless there is a note that it was right.
 
         Args:
-            verify: Hash all files, whether or not that was done before.
+            verify: Hash all files, even if that was done before.
 
         Raises:
-            BundleError: A file is missing, not the one in the list, no regular file or outside of
-                the directory, or an ONNX model among them reads a file that is not listed.
+            BundleError: A file is missing, is not the one in the list, is not a regular file or
+                lies outside the directory, or an ONNX model among them reads a file that is not
+                listed.
         """
         state = self._state()
         if verify or not verified.is_noted(state):
@@ -67,19 +68,20 @@ class CheckedFiles:
                     self._check_graph(name, file)
 
     def are_noted(self) -> bool:
-        """Whether the files are noted to be right as they are now.
+        """Whether there is a note that the files are right as they are now.
 
         Raises:
-            BundleError: A file is missing, has another size, is no regular file or is outside.
+            BundleError: A file is missing, has another size, is not a regular file, or lies
+                outside.
         """
         return verified.is_noted(self._state())
 
     def note(self) -> None:
-        """Note that the files are right: whoever calls wrote or hashed them."""
+        """Note that the files are right: the caller has written or hashed them."""
         verified.note(self._state())
 
     def _state(self) -> dict[str, object]:
-        """Check the sizes, and return what tells these files from any others."""
+        """Check the sizes, and return what identifies these very files."""
         files = {name: self._file_state(name, info) for name, info in self.files.items()}
         return {"kind": self.kind, "sha256": self.sha256, "files": files}
 
@@ -91,8 +93,8 @@ class CheckedFiles:
             raise BundleError(f"{path}: cannot be read: {error}; {self.remedy}") from error
         if not inside:
             raise BundleError(
-                f"{path}: must lie inside {self.directory}, is a link out of it; "
-                "put the file itself there"
+                f"{path}: must lie inside {self.directory}, is a link that leads out of it; put "
+                "the file itself there"
             )
         if not stat.S_ISREG(found.st_mode):
             raise BundleError(f"{path}: must be a regular file, is not; {self.remedy}")

@@ -1,9 +1,9 @@
 """Getting a published bundle from a web server, over links that break.
 
-Any server that gives out files will do. Whatever arrived is kept in a directory beside the target;
-the next run asks for the rest (`Range`, RFC 9110 section 14), and the bundle appears at its place
-when every file has the size and hash that its manifest lists. No proxy or certificate is taken
-from the environment.
+Any server of static files will do. What has arrived is kept in a directory next to the target; the
+next run asks for the rest (`Range`, RFC 9110 section 14), and the bundle appears in its place once
+every file has the size and hash that its manifest lists. No proxy or certificate is taken from the
+environment.
 """
 
 import fcntl
@@ -36,8 +36,8 @@ class DownloadOptions:
     """How to reach the server.
 
     Attributes:
-        timeout: Seconds to connect, and to the next bytes.
-        attempts: Give up after so many failures in a row that brought no byte.
+        timeout: Seconds to wait for a connection, and for the next bytes.
+        attempts: Give up after this many failures in a row that brought no byte.
         pause: Seconds before the second attempt; doubled after each.
         proxy: An HTTP proxy's URL.
     """
@@ -55,16 +55,16 @@ class DownloadOptions:
 
 
 class Download:
-    """A bundle on its way from a server to a directory.
+    """A download of a bundle from a server into a directory.
 
     Args:
         url: The bundle's directory on the server, or its `foggen.json`.
-        target: Where the bundle is to be; must be empty or not exist, or be this very bundle.
+        target: Where the bundle goes; must be empty or not exist, or already be this very bundle.
         sha256: The bundle's hash, as `foggen inspect` shows it; None accepts any.
         options: How to reach the server.
 
     Raises:
-        ConfigError: The URL or an option is none that can be used.
+        ConfigError: The URL or an option is wrong.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Download:
 
     @property
     def partial(self) -> Path:
-        """Where what arrived is kept until all is there."""
+        """Where the files are kept until all of them have arrived."""
         return self._target.with_name(f".{self._target.name}.partial")
 
     def run(self, announce: Callable[[Manifest, int], Advance]) -> Manifest:
@@ -96,13 +96,13 @@ class Download:
 
         Args:
             announce: Called with the manifest and how many bytes are missing, before they are
-                fetched; gives what is called with numbers of bytes as they arrive.
+                fetched; returns what to call with each number of bytes that arrives.
 
         Returns:
             The bundle's manifest.
 
         Raises:
-            BundleError: The server's bundle is another than wanted, or damaged there.
+            BundleError: The server's bundle is not the one wanted, or is damaged.
             ConfigError: The target is in use, or there is no room.
             DownloadError: The server cannot be reached or has no such file.
         """
@@ -127,7 +127,7 @@ class Download:
         advance = announce(manifest, missing)
         for name, info in manifest.files.items():
             self._fetch_file(name, info, advance)
-        # Reads every byte again and notes that they are right, so that no later use has to.
+        # Reads every byte again and notes that all is right, so that later uses need not.
         bundle = Bundle.open(self.partial, verify=True)
         try:
             self.partial.rename(self._target)
@@ -147,7 +147,7 @@ class Download:
             self._check_owner()
             if not (is_free(self.partial) or self._is_ours()):
                 raise ConfigError(
-                    f"output: {self.partial} must be empty or left by another fetch, it holds "
+                    f"output: {self.partial} must be empty or left by another fetch, holds "
                     "something else; move it away"
                 )
             lock = open_to_append(self.partial / _LOCK_FILE)
@@ -161,14 +161,14 @@ class Download:
             yield
 
     def _is_ours(self) -> bool:
-        """Whether what is at the partial files' place was left by an earlier run."""
+        """Whether the directory for partial files was left by an earlier run."""
         return any((self.partial / name).exists() for name in (_LOCK_FILE, MANIFEST_FILE))
 
     def _check_owner(self) -> None:
-        """Refuse a place for the parts that somebody else made or may change.
+        """Refuse a directory for partial files that somebody else made or may change.
 
         Raises:
-            ConfigError: It is a link, or is not this user's alone to write to.
+            ConfigError: It is a link, or other users may write to it.
         """
         found = self.partial.lstat()
         ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
@@ -179,7 +179,7 @@ class Download:
             )
 
     def _sweep(self) -> None:
-        """Remove what is among the kept parts but was not fetched: links, pipes and the like."""
+        """Remove from the partial files what was not fetched: links, pipes and the like."""
         for directory, directories, names in os.walk(self.partial):
             for name in (*directories, *names):
                 path = Path(directory, name)
@@ -199,12 +199,12 @@ class Download:
         except BundleError:
             same = False
         if not same:
-            raise ConfigError(f"output: {self._target} is there already, and not this bundle")
+            raise ConfigError(f"output: {self._target} exists already and is not this bundle")
         shutil.rmtree(self.partial)
         return manifest
 
     def _manifest(self) -> Manifest:
-        """Fetch the manifest; what was kept of another bundle is thrown away."""
+        """Fetch the manifest; partial files of another bundle are deleted."""
         text = self._get_small(MANIFEST_FILE)
         kept = self.partial / MANIFEST_FILE
         if not kept.exists() or kept.read_bytes() != text:
@@ -244,7 +244,7 @@ class Download:
         return info.bytes - min(path.stat().st_size, info.bytes) if path.exists() else info.bytes
 
     def _fetch_file(self, name: str, info: FileInfo, advance: Advance) -> None:
-        """Fetch the rest of a file; where the whole is then wrong, fetch all of it once more."""
+        """Fetch the rest of a file; if the whole turns out wrong, fetch all of it once more."""
         path = self.partial / name
         path.parent.mkdir(parents=True, exist_ok=True)
         for last in (False, True):
@@ -289,16 +289,18 @@ class Download:
 
     @contextmanager
     def _request(self, name: str, start: int) -> Iterator[httpx.Response]:
-        """Ask for a file from a byte on.
+        """Ask for a file, starting at a byte.
 
         Raises:
-            DownloadError: The server refuses, and would again.
-            httpx.HTTPError: It failed, and may not the next time.
+            DownloadError: The server refuses, and would do so again.
+            httpx.HTTPError: It failed, but the next try may not.
         """
         headers = {"Range": f"bytes={start}-"} if start else {}
         with self._client.stream("GET", self._base + quote(name), headers=headers) as response:
             if self._base.startswith("https:") and response.url.scheme != "https":
-                raise DownloadError(f"{self._base}{name}: leads from https to {response.url}")
+                raise DownloadError(
+                    f"{self._base}{name}: must stay on https, is redirected to {response.url}"
+                )
             status = response.status_code
             if status == _BEYOND_THE_END or (status == _PART and not _starts_at(response, start)):
                 (self.partial / name).unlink(missing_ok=True)
@@ -306,11 +308,11 @@ class Download:
             if status in (408, 429) or status >= 500:
                 raise httpx.RemoteProtocolError(f"HTTP status {status}")
             if status not in (_FULL, _PART):
-                raise DownloadError(f"{self._base}{name}: must be there, HTTP status {status}")
+                raise DownloadError(f"{self._base}{name}: cannot be fetched, HTTP status {status}")
             yield response
 
     def _attempt(self, work: Callable[[], None], progress: Callable[[], int]) -> None:
-        """Do the work, again after each failure, until too many in a row got no further."""
+        """Do the work, repeating it after a failure until too many in a row got no further."""
         pause, failures, furthest = self._options.pause, 0, -1
         while True:
             try:
@@ -323,8 +325,8 @@ class Download:
                 if failures >= self._options.attempts:
                     reason = str(error) or type(error).__name__
                     raise DownloadError(
-                        f"{self._base}: {failures} attempts failed, the last: {reason}; what "
-                        f"arrived is kept in {self.partial}, run again to go on"
+                        f"{self._base}: {failures} attempts failed, the last: {reason}; what has "
+                        f"arrived is kept in {self.partial}, run the command again to continue"
                     ) from error
                 time.sleep(pause)
                 pause *= 2
@@ -341,7 +343,7 @@ def _base_of(url: str) -> str:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ConfigError(f"url: must begin with http:// or https:// and a host, is {url!r}")
     if parsed.query or parsed.fragment or parsed.userinfo:
-        raise ConfigError("url: must hold no credentials, query or fragment")
+        raise ConfigError("url: must not contain credentials, a query or a fragment")
     return url.removesuffix(MANIFEST_FILE).rstrip("/") + "/"
 
 

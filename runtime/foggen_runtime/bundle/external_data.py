@@ -1,9 +1,9 @@
-"""The files an ONNX model reads beside itself, without the onnx package.
+"""The other files that an ONNX model reads, found without the onnx package.
 
-onnxruntime opens whatever file a tensor's `external_data` names, so a bundle's model must name none
-that is not listed and hashed. The model is a protocol buffer: fields of a number and a wire type
-(https://protobuf.dev/programming-guides/encoding/), messages inside as bytes. Only the fields that
-lead to tensors are followed (onnx.proto3); what cannot be read for certain is refused.
+onnxruntime opens whatever file a tensor's `external_data` names, so a bundle's model may name only
+files that are listed and hashed. The model is a protocol buffer: each field has a number and a wire
+type (https://protobuf.dev/programming-guides/encoding/), and messages inside are bytes. Only the
+fields that lead to tensors are followed (onnx.proto3); anything ambiguous is refused.
 """
 
 import mmap
@@ -38,13 +38,13 @@ _MODEL = _Message({7: _GRAPH, 20: _TRAINING, 25: _FUNCTION})
 
 
 def external_locations(file: BinaryIO) -> frozenset[str]:
-    """Return where the tensors of an ONNX model lie, as the model spells it.
+    """Return the locations of an ONNX model's tensors, as the model spells them.
 
     Args:
         file: The model, a file on disk.
 
     Raises:
-        ValueError: It is no ONNX model, or one that cannot be read for certain.
+        ValueError: It is not an ONNX model, or is ambiguous.
     """
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return frozenset(_locations(data, (0, len(data)), _MODEL, _MAX_DEPTH))
@@ -63,7 +63,7 @@ def unlisted_locations(file: BinaryIO, name: str, listed: Container[str]) -> tup
     """
     directory = PurePosixPath(name).parent
     found = sorted(external_locations(file))
-    # Joining leaves `.` and `//` out, but the reader of the model may not: only plain names do.
+    # Joining paths drops `.` and `//`, but onnxruntime may not: so names must be plain.
     return tuple(
         location
         for location in found
@@ -82,7 +82,7 @@ def _locations(data: mmap.mmap, span: tuple[int, int], kind: _Message, depth: in
 
 
 def _location(data: mmap.mmap, span: tuple[int, int]) -> Iterator[str]:
-    """Read an entry of `external_data`: a key (1) and a value (2); of repeated ones the last."""
+    """Read an entry of `external_data`: a key (1) and a value (2); the last one counts."""
     entry = {number: data[start:end] for number, (start, end) in _byte_fields(data, span, (1, 2))}
     if entry.get(1) == _LOCATION:
         yield entry.get(2, b"").decode("utf-8")

@@ -28,12 +28,12 @@ def locate_bundle(name: str | Path, revision: str | None = None) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError:
         raise BundleError(
-            f"{name}: no such directory; to take it from the hub, pip install huggingface_hub"
+            f"{name}: no such directory; to get it from the hub, pip install huggingface_hub"
         ) from None
     try:
         path = Path(snapshot_download(name, revision=revision))
     except (OSError, ValueError) as error:
-        raise BundleError(f"{name}: cannot be had from the hub: {error}") from error
+        raise BundleError(f"{name}: cannot be downloaded from the hub: {error}") from error
     if not (path / MANIFEST_FILE).exists():
-        raise BundleError(f"{name}: is no bundle, it has no {MANIFEST_FILE}")
+        raise BundleError(f"{name}: is not a bundle, it has no {MANIFEST_FILE}")
     return path

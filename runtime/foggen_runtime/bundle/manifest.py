@@ -1,6 +1,6 @@
-"""The manifest of a bundle, `foggen.json`: everything the runtime must know beside the weights.
+"""The manifest of a bundle, `foggen.json`: everything the runtime must know besides the weights.
 
-The bundle's hash covers everything but `routing`: calibrating tau does not make another bundle.
+The bundle's hash covers everything but `routing`: calibrating tau leaves it the same bundle.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from foggen_runtime.jsonio import FieldError, dumps, from_json, parse_json, show
 MANIFEST_FILE = "foggen.json"
 TOKENIZER_FILE = "tokenizer.json"
 TOKEN_TABLES_FILE = "tokenizer.safetensors"
-# What `foggen tune` found on a device: beside the bundle's files, not one of them.
+# What `foggen tune` found on a device: next to the bundle's files, not one of them.
 DEVICE_PROFILE_FILE = "device.json"
 GRAPH_SUFFIX = ".onnx"
 _SNAPSHOT_SUFFIX = ".npy"
@@ -28,7 +28,7 @@ FORMAT_VERSION = 1
 MAX_MANIFEST_BYTES = 8 << 20
 CACHE_DTYPE = "float32"
 
-# Far above any model for a device; they keep a wrong number from asking for all memory.
+# Far above any model for a device; they keep a wrong number from claiming all memory.
 _MAX_LAYERS = _MAX_HEADS = _MAX_HEAD_DIM = 4096
 _MAX_TOKENS = 1 << 24
 _MAX_CACHE_BYTES = 1 << 26  # of one token's keys and values
@@ -37,7 +37,7 @@ _MAX_FILE_BYTES = 1 << 50
 _LEVEL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-# What some file systems refuse; onnxruntime gives names with `*` a meaning of its own.
+# What some file systems refuse; and to onnxruntime, `*` in a name has a meaning of its own.
 _NOT_IN_NAMES = frozenset('\\:*?"<>|')
 
 # What tau is compared with: the level that the model wrote, or the mean over all levels.
@@ -46,7 +46,7 @@ ConfidenceKind = Literal["verbalized", "expected"]
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Where the weights come from, and the shape the runtime allocates its KV cache by."""
+    """Where the weights come from, and the sizes that the runtime allocates its KV cache with."""
 
     name: str
     revision: str | None
@@ -76,7 +76,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class KvCacheInfo:
-    """Element type of the KV cache, and its scales where it is quantized."""
+    """Element type of the KV cache, and its scales if it is quantized."""
 
     dtype: str = CACHE_DTYPE
     scales: str | None = None
@@ -90,12 +90,12 @@ class KvCacheInfo:
 
 @dataclass(frozen=True)
 class HeadInfo:
-    """An output head of some tokens only, for constrained decoding of multiple-choice answers.
+    """A reduced output head, for constrained decoding of multiple-choice answers.
 
     Attributes:
         kind: `choices`: the template's tokens, the option letters and the ends.
         token_ids: The token of each column of the logits, in ascending order.
-        answer_ids: The letters among them, of which the answer is one.
+        answer_ids: The letters among them, one of which is the answer.
     """
 
     kind: Literal["choices"]
@@ -104,7 +104,7 @@ class HeadInfo:
 
     def __post_init__(self) -> None:
         if list(self.token_ids) != sorted(set(self.token_ids)):
-            raise ValueError("token_ids: must be in ascending order, each once, are not")
+            raise ValueError("token_ids: must be in ascending order without repetition, are not")
         if not self.answer_ids or not set(self.answer_ids) <= set(self.token_ids):
             raise ValueError(f"answer_ids: must be some of token_ids, are {list(self.answer_ids)}")
 
@@ -115,15 +115,15 @@ class GraphInfo:
 
     Attributes:
         file: Its name.
-        logits_tail: How many last positions of a pass get logits; `model.context_length` where
-            all do.
+        logits_tail: How many of a pass's last positions get logits; `model.context_length` if all
+            do.
         onnxruntime: The oldest version that runs it.
-        kv_cache: Of what type past and present are.
-        loop_file: The whole decoding loop as another graph over the same weights, if there is one.
+        kv_cache: The type of past and present.
+        loop_file: A second graph over the same weights, the whole decoding loop, if there is one.
         genai_file: onnxruntime-genai's graph over the same weights, if there is one.
         head: The tokens that get logits, if not all do.
         shared_cache: Whether past and present may be one buffer that the graph appends to.
-        position_ids: Whether the tokens' positions are an input too.
+        position_ids: Whether the tokens' positions are also an input.
     """
 
     file: str
@@ -158,7 +158,7 @@ class WeightFormat:
         symmetric: Whether there are no zero points.
         accuracy_level: `MatMulNBits`' attribute: 4 rounds activations to int8 by block.
         activation_bits: Bits that activations are rounded to, with one scale per row, before an
-            integer product; None where the operator decides.
+            integer product; None if the operator decides.
     """
 
     bits: int
@@ -183,7 +183,7 @@ class PromptInfo:
     """The chat template, taken apart around the question.
 
     The prompt is `prefix_ids`, then `question_prefix + question + question_suffix` encoded as
-    plain text, then `suffix_ids`. Text on both sides of any other cut could merge in BPE.
+    plain text, then `suffix_ids`. Anywhere else, BPE could merge the text on both sides of the cut.
     """
 
     system: str
@@ -222,7 +222,7 @@ class TemplateInfo:
     def _check_levels(self) -> None:
         for level in self.levels:
             if not _LEVEL.fullmatch(level) or not 0 <= float(level) <= 1:
-                raise ValueError(f"levels: must be numbers within [0, 1], one is {level!r}")
+                raise ValueError(f"levels: must be numbers within [0, 1], has {level!r}")
         if list(self.level_values) != sorted(set(self.level_values)):
             raise ValueError(f"levels: must be in ascending order, are {', '.join(self.levels)}")
 
@@ -234,8 +234,8 @@ class TemplateInfo:
             begun = sum(other[: len(path)] == path for other in paths)
             if not ids or begun > 1:
                 raise ValueError(
-                    f"level_ids: must hold ids, and no level may begin with another; {list(ids)} "
-                    "breaks that"
+                    f"level_ids: must not be empty, and no level may begin with another; "
+                    f"{list(ids)} breaks that"
                 )
 
     @cached_property
@@ -271,13 +271,13 @@ class CalibrationInfo:
         on: Which confidence tau is compared with.
         tau: The threshold.
         observed: The target's figure on the calibration questions.
-        bound: What it is at worst on new questions; None without a certainty.
+        bound: Its worst case on new questions; None without a certainty.
         certainty: Probability that the bound holds.
-        questions: How many calibrated.
+        questions: How many there were.
         data_sha256: Hash of their file.
         date: Day, ISO 8601.
-        level_shares: Share of them with each level, in the template's order; what is missing to 1
-            was malformed.
+        level_shares: Share of them with each level, in the template's order; the rest up to 1 was
+            malformed.
     """
 
     method: Literal["observed", "clopper-pearson"]
@@ -370,7 +370,7 @@ class Manifest:
             )
 
     def _check_files(self) -> None:
-        """Hold the names to rules, and what is read to what is listed."""
+        """Check the names, and that every file that is read is listed."""
         for name in self.files:
             check_file_name(name)
         snapshot = self.prefix_snapshot
@@ -387,7 +387,7 @@ class Manifest:
             raise ValueError(f"files: must list {TOKENIZER_FILE}, does not")
 
     def _ids(self) -> Iterator[tuple[str, Sequence[int]]]:
-        """Yield every list of token ids by its name."""
+        """Yield every list of token ids with its name."""
         yield "model.eos_token_ids", self.model.eos_token_ids
         yield "prompt.prefix_ids", self.prompt.prefix_ids
         yield "prompt.suffix_ids", self.prompt.suffix_ids
@@ -403,15 +403,18 @@ class Manifest:
         """Read `foggen.json` from a bundle directory.
 
         Raises:
-            BundleError: No manifest there, not valid JSON, a newer format, or a field is wrong.
+            BundleError: There is no manifest, it is not JSON or of a newer format, or a field is
+                wrong.
         """
         path = directory / MANIFEST_FILE
         try:
             if not lies_inside(path, directory):
-                raise BundleError(f"{path}: must lie inside the bundle, is a link out of it")
+                raise BundleError(
+                    f"{path}: must lie inside the bundle, is a link that leads out of it"
+                )
             document = parse_json(read_small_text(path, MAX_MANIFEST_BYTES))
         except FileNotFoundError:
-            raise BundleError(f"{directory}: is no bundle, it has no {MANIFEST_FILE}") from None
+            raise BundleError(f"{directory}: is not a bundle, it has no {MANIFEST_FILE}") from None
         except (OSError, ValueError) as error:
             raise BundleError(f"{path}: cannot be read: {error}") from error
         version = document.get("format_version") if isinstance(document, dict) else None
@@ -439,7 +442,7 @@ class Manifest:
 
     @property
     def sha256(self) -> str:
-        """Hash of the bundle: of everything in the manifest (file hashes too) but `routing`."""
+        """Hash of the bundle: of the whole manifest, file hashes included, except `routing`."""
         covered = self.to_dict()
         del covered["routing"]
         canonical = json.dumps(covered, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -455,16 +458,16 @@ def _check_ids(name: str, ids: Iterable[int], vocab_size: int) -> None:
     for token in ids:
         if not 0 <= token < vocab_size:
             raise ValueError(
-                f"{name}: ids must be within [0, {vocab_size}), which is model.vocab_size; "
-                f"one is {shown(token)}"
+                f"{name}: ids must be within [0, model.vocab_size), which is {vocab_size}; one "
+                f"is {shown(token)}"
             )
 
 
 def check_file_name(name: str) -> None:
-    """Hold a name to what every system writes inside a bundle, and nowhere else.
+    """Check that a name works on every system and stays inside the bundle.
 
     Raises:
-        ValueError: It leads out of the bundle, or is of a file that is none of the bundle's.
+        ValueError: It leads out of the bundle, some system refuses it, or it is reserved.
     """
     parts = name.split("/")
     if not all(parts) or any(part.startswith(".") for part in parts):
@@ -474,8 +477,8 @@ def check_file_name(name: str) -> None:
         )
     if not name.isprintable() or _NOT_IN_NAMES & set(name):
         raise ValueError(
-            f"files: names must hold none of {' '.join(sorted(_NOT_IN_NAMES))} and no control "
+            f"files: names must not contain any of {' '.join(sorted(_NOT_IN_NAMES))} or control "
             f"characters; one is {name!r}"
         )
     if name.casefold() in (MANIFEST_FILE, DEVICE_PROFILE_FILE):
-        raise ValueError(f"files: must not list {name}, which is beside what is hashed")
+        raise ValueError(f"files: must not list {name}, which is not part of the bundle")

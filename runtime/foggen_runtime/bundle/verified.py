@@ -1,8 +1,8 @@
-"""Notes that files were right, kept where whoever hands out a bundle cannot write.
+"""Notes that files were right, kept where the bundle's publisher cannot write.
 
-Hashing a bundle takes longer than opening it, so it is done once. A note stands for the very files
-that were hashed: device, inode, size and both times of change of each, of which the kernel alone
-sets the last. It stays true when their directory is moved, and for no copy of them.
+Hashing a bundle takes longer than opening it, so it is done once. A note is about the very files
+that were hashed: it has each one's device, inode, size, mtime and ctime, and only the kernel can
+set a ctime. It stays valid when their directory is moved, but not for a copy.
 """
 
 import hashlib
@@ -15,18 +15,18 @@ from pathlib import Path
 
 from foggen_runtime.files import read_small_text, write_text_atomically
 
-# What root noted holds for everyone: a service need not hash what its installer did.
+# Root's notes count for everyone: a service need not hash again what its installer did.
 _SYSTEM_DIRECTORY = Path("/var/cache/foggen/verified")
 _MAX_NOTE_BYTES = 1 << 20
 
 
 def file_state(found: os.stat_result) -> list[int]:
-    """Return what changes whenever a file is written to or replaced."""
+    """Return values that change whenever a file is written to or replaced."""
     return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def is_noted(state: Mapping[str, object]) -> bool:
-    """Whether this user or root noted that the files are right as they are now."""
+    """Whether this user or root has noted that the files are right as they are now."""
     text = _text(state)
     for directory in (_own_directory(), _SYSTEM_DIRECTORY):
         if directory is not None and _holds(_note(directory, text), text):
@@ -35,7 +35,7 @@ def is_noted(state: Mapping[str, object]) -> bool:
 
 
 def note(state: Mapping[str, object]) -> None:
-    """Note that the files are right; where nothing can be written each use hashes them again."""
+    """Note that the files are right; if that cannot be written, each use hashes them again."""
     directory, text = _own_directory(), _text(state)
     if directory is None:
         return
@@ -53,7 +53,7 @@ def _own_directory() -> Path | None:
         return _SYSTEM_DIRECTORY
     try:
         return Path.home() / ".cache" / "foggen" / "verified"
-    except RuntimeError:  # a user without a home
+    except RuntimeError:  # this user has no home
         return None
 
 
@@ -66,7 +66,7 @@ def _note(directory: Path, text: str) -> Path:
 
 
 def _holds(path: Path, text: str) -> bool:
-    """Whether a note is there, and nobody but this user or root can have written it."""
+    """Whether there is a note that only this user or root can have written."""
     try:
         found = path.lstat()
         ours = stat.S_ISREG(found.st_mode) and found.st_uid in (0, os.geteuid())

@@ -1,4 +1,4 @@
-"""The groups of weights of a manifest in few lines: layers that are alike go together."""
+"""A manifest's groups of weights in few lines: layers of the same format go together."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ class WeightGroup:
     Attributes:
         name: `layers`, `embedding`, or a matrix of some layers, e.g. `o_proj`.
         form: Their format.
-        layers: Which layers' matrices, e.g. `0-2, 27`; empty where the name says it all.
+        layers: Which layers' matrices, e.g. `0-2, 27`; empty if the name says it all.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A circuit breaker: an endpoint that keeps failing is left alone for a while.
+"""A circuit breaker: an endpoint that keeps failing is not asked for a while.
 
 closed ── failures in a row ──> open ── cool-down over ──> half-open ── one probe ──> closed or open
 
@@ -16,7 +16,7 @@ from foggen_runtime.errors import HandoffError
 
 
 class BreakerOpenError(HandoffError):
-    """The endpoint is left alone; nothing was sent."""
+    """The endpoint is not being asked for now; nothing was sent."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class BreakerLimits:
 
     Attributes:
         failures: Failures in a row that open it.
-        cooldown: Seconds until a probe may pass.
+        cooldown: Seconds until one attempt may probe it.
     """
 
     failures: int
@@ -38,7 +38,7 @@ class Breaker:
     def __init__(
         self, name: str, limits: BreakerLimits, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Begin closed.
+        """Start closed.
 
         Args:
             name: The endpoint, for messages.
@@ -59,7 +59,7 @@ class Breaker:
         """Let one attempt pass, and learn from how it ends.
 
         A `HandoffError` is a failure, unless a status below 500 shows that the server is well. Any
-        other way out, such as a caller that gave up, tells nothing.
+        other way out, such as a caller that gave up, says nothing about the server.
 
         Raises:
             BreakerOpenError: Its reason is `cloud_unreachable`, and it has a `retry_after`.

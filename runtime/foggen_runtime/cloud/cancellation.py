@@ -8,7 +8,7 @@ from foggen_runtime.errors import CancelledError
 
 
 class Cancellation:
-    """Says, from any thread and once for all, that an answer is no longer wanted."""
+    """Says, from any thread and for good, that an answer is no longer wanted."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -17,28 +17,28 @@ class Cancellation:
 
     @property
     def cancelled(self) -> bool:
-        """Whether it was said."""
+        """Whether it was cancelled."""
         return self._cancelled
 
     def cancel(self) -> None:
-        """Say so, and end what is waited for, if anything is."""
+        """Cancel, and end the wait if there is one."""
         with self._lock:
             self._cancelled = True
             if self._end is not None:
                 self._end()
 
     def check(self) -> None:
-        """Raise if nothing is wanted any more.
+        """Raise if the answer is no longer wanted.
 
         Raises:
-            CancelledError: It is not.
+            CancelledError: It was cancelled.
         """
         if self._cancelled:
             raise CancelledError("the answer is no longer wanted")
 
     @contextmanager
     def ends_by(self, end: Callable[[], object]) -> Iterator[None]:
-        """Have `end` called by whoever cancels while the block lasts; it must not wait.
+        """While the block runs, have whoever cancels call `end`, which must not wait.
 
         Raises:
             CancelledError: It was cancelled before.

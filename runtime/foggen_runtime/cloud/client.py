@@ -1,7 +1,7 @@
 """The cloud a question is handed to: any OpenAI-compatible endpoint.
 
-What leaves the device is the user's message, and a system prompt where the deployer set one. No
-proxy, key or certificate is taken from the environment; no cookie is kept, no redirect followed.
+What leaves the device is the user's message, and a system prompt if the deployer set one. No proxy,
+key or certificate is taken from the environment; no cookie is kept, no redirect followed.
 
 `CloudClient` is for threads; `AsyncCloudClient`, which does the work, for code that runs in an
 asyncio event loop.
@@ -33,16 +33,16 @@ __all__ = ["AsyncCloudClient", "Cloud", "CloudAnswer", "CloudClient", "Endpoint"
 class CloudClient:
     """Asks a cloud's endpoints in order; a context manager, and safe to share between threads.
 
-    It is the `AsyncCloudClient` on an event loop in a thread of its own: only there can looking up
-    a name, connecting and a slow answer all be cut short in time.
+    It runs an `AsyncCloudClient` on an event loop in a thread of its own: only there can a name
+    lookup, a connection and a slow answer all be cut off in time.
     """
 
     def __init__(self, cloud: Cloud, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
         """Connect to nothing yet.
 
         Args:
-            cloud: Where to, and how long to wait.
-            transport: Carries all requests in place of connections of the client's own; see
+            cloud: Whom to ask, and how long to wait.
+            transport: Carries all requests instead of the client's own connections; see
                 `AsyncCloudClient`.
 
         Raises:
@@ -63,11 +63,11 @@ class CloudClient:
         self._thread.close()
 
     def warm(self) -> None:
-        """Begin to connect, so that a question soon after finds TCP and TLS done; returns at once.
+        """Start connecting, so that TCP and TLS are done when a question follows; returns at once.
 
-        Nothing is sent, and nothing is raised. A connection that is not used is closed after 10
-        seconds. Where the first endpoint's breaker is open, the next one is connected to; where
-        there is a proxy, nothing is done.
+        Nothing is sent, and nothing is raised. An unused connection is closed after 10 seconds. If
+        the first endpoint's breaker is open, the next endpoint is connected to; with a proxy,
+        nothing is done.
         """
         self._thread.call_soon(self._client.warm)
 
@@ -82,17 +82,17 @@ class CloudClient:
 
         Args:
             question: What the user said.
-            idempotency_key: Sent with every attempt, so that a server can tell them from new
-                questions; None makes one.
-            cancellation: Ends the wait from another thread, and closes the connection.
+            idempotency_key: Sent with every attempt, so that a server can tell a retry from a new
+                question; None makes one.
+            cancellation: Lets another thread end the wait and close the connection.
 
         Raises:
-            CancelledError: `cancellation` said so.
+            CancelledError: `cancellation` was cancelled.
             HandoffError: The cloud did not answer. Its reason is `cloud_unreachable`,
                 `cloud_timeout`, `cloud_rejected` (HTTP 4xx), `cloud_error` (5xx) or
-                `cloud_invalid` (what came is no answer).
+                `cloud_invalid` (what came back is not an answer).
             QuestionError: The question cannot be written as UTF-8.
-            ConfigError: The key is no header's value.
+            ConfigError: The key cannot be a header's value.
         """
         ask = partial(self._client.complete, question, idempotency_key=idempotency_key)
         return self._thread.run(ask, cancellation)
@@ -104,7 +104,7 @@ class CloudClient:
         idempotency_key: str | None = None,
         cancellation: Cancellation | None = None,
     ) -> Generator[str | CloudAnswer, None, None]:
-        """Ask, and yield the answer's text piece by piece, at last the whole `CloudAnswer`.
+        """Ask, and yield the answer's text piece by piece, then the whole `CloudAnswer`.
 
         Nothing is sent before the first piece is asked for. Closing the iterator closes the
         connection. Time the consumer takes between two pieces counts towards `total_timeout`.
@@ -128,7 +128,7 @@ class CloudClient:
 class AsyncCloudClient:
     """Asks a cloud's endpoints in order; an async context manager, for one event loop.
 
-    Every question has a connection of its own, perhaps one opened ahead by `warm`.
+    Every question gets its own connection, possibly one that `warm` opened ahead.
     """
 
     def __init__(
@@ -141,12 +141,12 @@ class AsyncCloudClient:
         """Connect to nothing yet.
 
         Args:
-            cloud: Where to, and how long to wait.
-            jitter: Draws the waits between attempts.
+            cloud: Whom to ask, and how long to wait.
+            jitter: Draws the random waits between attempts.
             clock: Times the circuit breakers, in seconds.
-            transport: Carries all requests in place of connections of the client's own. It has to
-                call a request's `trace` extension when it connects and sends, as httpx's own
-                transports do: the time limits follow it.
+            transport: Carries all requests instead of the client's own connections. It must call a
+                request's `trace` extension when it connects and sends, as httpx's own transports
+                do: the time limits depend on it.
 
         Raises:
             ConfigError: A `ca_file` cannot be used.
@@ -206,8 +206,8 @@ class AsyncCloudClient:
             try:
                 with port.breaker.attempt():
                     itinerary.began(index)
-                    # Of a whole answer there is no sign before all of it: only where another
-                    # endpoint can be asked is it worth less than all the time.
+                    # A whole answer gives no sign of life before it is there. So it gets all the
+                    # time there is, unless another endpoint could be asked meanwhile.
                     whole = not port.streams(query) and itinerary.last
                     patience = Patience(cloud, deadline, cloud.total_timeout if whole else None)
                     async with aclosing(port.attempt(query, patience)) as items:

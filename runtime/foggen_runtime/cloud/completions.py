@@ -1,8 +1,8 @@
-"""What an OpenAI-compatible server answers, read from its bytes.
+"""Reading what an OpenAI-compatible server answers.
 
-Anything but an answer is a HandoffError: with the reason `cloud_invalid`, or with that of the HTTP
-status that an error in the body names. Functions that quote the server take the `secrets` that no
-message may repeat: the question and the key.
+Anything but an answer is a HandoffError, with the reason `cloud_invalid` or, if the body is an
+error that names an HTTP status, with that status's reason. Functions that quote the server take the
+`secrets` that no message may repeat: the question and the key.
 """
 
 from collections.abc import Iterator
@@ -15,27 +15,27 @@ from foggen_runtime.errors import HandoffError
 from foggen_runtime.jsonio import is_unicode
 
 _BOM = b"\xef\xbb\xbf"
-# Where the thoughts of a reasoning model are as plain text; servers in transition send them twice.
+# The fields with a reasoning model's thoughts as plain text; servers in transition fill both.
 _REASONING = ("reasoning_content", "reasoning", "thinking")
-# Finish reasons of an answer that was kept back.
+# Finish reasons of an answer that was withheld.
 _WITHHELD = ("content_filter", "refusal", "safety")
 
 
 @dataclass(frozen=True)
 class CloudAnswer:
-    """What the cloud answered; what it did not tell is None.
+    """What the cloud answered; None for what it did not say.
 
     Attributes:
-        text: The whole answer, without what the model thought aloud before; empty where it refused.
-        finish_reason: `stop`, `length`, or another word of the server's.
-        prompt_tokens: As the server counted.
-        completion_tokens: As the server counted, thoughts included.
+        text: The whole answer, without the thoughts before it; empty if the model refused.
+        finish_reason: `stop`, `length`, or some other word of the server's.
+        prompt_tokens: As counted by the server.
+        completion_tokens: As counted by the server, thoughts included.
         endpoint: The base URL of the endpoint that answered.
         model: The model that answered, as the server names it.
         attempts: How often an endpoint was tried, this answer included.
         request_id: The server's name for the request: its `X-Request-ID`, or the completion's `id`.
-        reasoning: What the model thought aloud, as far as the server told.
-        refusal: Why there is no text although the cloud answered, as one short line.
+        reasoning: The model's thoughts, as far as the server sent them.
+        refusal: If the model refused, why, as one short line.
     """
 
     text: str
@@ -54,7 +54,7 @@ def read_completion(body: bytes, secrets: tuple[str, ...]) -> CloudAnswer:
     """Read the JSON body of a chat completion.
 
     Raises:
-        HandoffError: It is no completion, reports an error, or holds no text.
+        HandoffError: It is not a completion, reports an error, or holds no text.
     """
     reading = _Reading(secrets)
     reading.take(body, "message")
@@ -78,19 +78,19 @@ class StreamReader:
 
     @property
     def begun(self) -> bool:
-        """Whether the model is at work: some of its text or thoughts came, or a refusal."""
+        """Whether the model is at work: some text or thoughts have come, or a refusal."""
         return self._reading.begun
 
     def feed(self, chunk: bytes) -> Iterator[str]:
         """Yield the pieces of text that end within this chunk.
 
         Raises:
-            HandoffError: An event is no piece of a completion, or reports an error.
+            HandoffError: An event is not a piece of a completion, or reports an error.
         """
         return self._texts(self._events.feed(chunk))
 
     def finish(self) -> Iterator[str]:
-        """Yield what a stream that ends here still holds; errors are those of `feed`."""
+        """Yield what is left when the stream ends; errors are those of `feed`."""
         yield from self._texts(self._events.finish())
         if text := self._reading.finish():
             yield text
@@ -98,14 +98,14 @@ class StreamReader:
     def answer(self) -> CloudAnswer:
         """Return the whole answer, after the end.
 
-        Its text is what the pieces make together, save where thoughts were told from the answer
-        only by the tag at their end: the pieces before it were out by then.
+        Its text is the pieces joined, with one exception: if only the closing tag shows that what
+        came before were thoughts, those pieces have already been yielded.
 
         Raises:
             HandoffError: The stream ended early or without text.
         """
         if not self.done and not self._reading.finished:
-            raise _invalid("the stream ended within the answer")
+            raise _invalid("the stream ended before the answer did")
         return self._reading.answer()
 
     def _texts(self, events: Iterator[bytes]) -> Iterator[str]:
@@ -118,9 +118,9 @@ class StreamReader:
 
 
 class _EventReader:
-    """Takes server-sent events apart: yields the `data` of each, spaces around it included.
+    """Parses server-sent events: yields the `data` of each, with the spaces around it.
 
-    As the HTML standard has it, an event without data is none, and a byte order mark may come
+    As in the HTML standard, an event without data does not count, and a byte order mark may come
     before the first.
     """
 
@@ -132,7 +132,7 @@ class _EventReader:
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Yield the events that end within this chunk: CR, LF or CRLF end a line, nothing else."""
         self._rest.append(chunk)
-        # A line of megabytes may come in many chunks: it is not looked through again with each.
+        # A line of megabytes may come in many chunks; it must not be searched again with each.
         if b"\n" not in chunk and b"\r" not in b"".join(self._rest[-2:]):
             return
         lines = b"".join(self._rest).splitlines(keepends=True)
@@ -142,7 +142,7 @@ class _EventReader:
             yield from self._line(line.rstrip(b"\r\n"))
 
     def finish(self) -> Iterator[bytes]:
-        """Yield an event cut short by the end, as it is."""
+        """Yield an event that the end cut short, as it is."""
         for line in (*b"".join(self._rest).splitlines(), b""):
             yield from self._line(line)
 
@@ -161,7 +161,7 @@ class _EventReader:
 
 
 class _Reading:
-    """What was read of one answer so far.
+    """What has been read of one answer so far.
 
     Attributes:
         begun: Whether the model is at work.
@@ -182,7 +182,7 @@ class _Reading:
         return self._facts.finish_reason is not None
 
     def take(self, data: bytes, holder: str) -> str:
-        """Read a completion (its text is in `message`) or a piece of one (in `delta`).
+        """Read a completion (with its text in `message`) or a piece of one (in `delta`).
 
         Returns:
             What it adds to the answer's text.
@@ -192,7 +192,7 @@ class _Reading:
         """
         document = load(data)
         if not isinstance(document, dict):
-            raise _invalid("the answer is no JSON object")
+            raise _invalid("the answer is not a JSON object")
         for error in (document.get("error"), dig(document, "choices", 0, "error")):
             if error:
                 raise _reported(error, server_message(data, self._secrets))
@@ -228,7 +228,7 @@ class _Reading:
             return replace(answer, text="", refusal=refusal)
         if reasoning.strip():
             why = f"finish_reason {answer.finish_reason}"
-            raise _invalid(f"the answer holds only reasoning ({why}): allow it more tokens")
+            raise _invalid(f"the answer holds only reasoning ({why}); allow more tokens")
         raise _invalid("the answer holds no text")
 
 
@@ -237,10 +237,10 @@ class _Message:
     """One message of a chat completion, or a delta of one, in the forms that servers send.
 
     Attributes:
-        text: Of the answer, and perhaps thoughts between tags.
-        reasoning: Thoughts that came apart from the text.
-        refusal: In place of an answer.
-        begun: Whether it shows the model at work.
+        text: The answer's, perhaps with thoughts between tags.
+        reasoning: Thoughts that came separately from the text.
+        refusal: What came instead of an answer.
+        begun: Whether it shows that the model is at work.
     """
 
     text: str
@@ -253,7 +253,7 @@ class _Message:
         """Read it from a JSON value; its content may be a text or a list of parts.
 
         Raises:
-            HandoffError: There is something else in place of a text.
+            HandoffError: There is something else where the text should be.
         """
         fields = value if isinstance(value, dict) else {}
         content = fields.get("content")
@@ -265,7 +265,7 @@ class _Message:
         refusal += "".join(_text(part, "refusal", ("refusal",)) for part in parts)
         if not is_unicode(text + reasoning + refusal):
             raise _no_text()
-        # Some thoughts come encrypted, or in a form of one server's own.
+        # Some thoughts come encrypted, or in one server's own format.
         alive = any(fields[name] for name in fields if "reason" in name or "think" in name)
         return cls(text, reasoning, refusal, bool(text or reasoning or refusal or alive))
 
@@ -276,7 +276,7 @@ def failure_reason(status: int) -> str:
 
 
 def _reported(error: object, said: str) -> HandoffError:
-    """Return an error that came with the status 200; its code is often the status it would have."""
+    """Return an error that came with status 200; its code is often the true status."""
     code = str(dig(error, "code"))
     if code.isascii() and code.isdigit() and 400 <= int(code[:4]) < 600:
         what = f"cloud: answered with an error {code}{said}"
@@ -285,7 +285,7 @@ def _reported(error: object, said: str) -> HandoffError:
 
 
 def _join(facts: CloudAnswer, document: dict[str, object], secrets: tuple[str, ...]) -> CloudAnswer:
-    """Add what a document tells beside the text."""
+    """Add what a document says besides the text."""
     finish_reason = dig(document, "choices", 0, "finish_reason")
     prompt = _count(dig(document, "usage", "prompt_tokens"))
     completion = _count(dig(document, "usage", "completion_tokens"))
@@ -319,7 +319,7 @@ def _text(part: object, field: str, kinds: tuple[str, ...]) -> str:
 
 
 def _thought(part: dict[str, object]) -> str:
-    """Return the thoughts of a part of Mistral's reasoning models."""
+    """Return the thoughts in a part as Mistral's reasoning models send it."""
     inner = part.get("thinking")
     if isinstance(inner, list):
         return "".join(_string(each, "text") for each in inner)
@@ -332,7 +332,7 @@ def _string(fields: object, name: str) -> str:
 
 
 def _no_text() -> HandoffError:
-    return _invalid("the answer's content is no valid text")
+    return _invalid("the answer's content is not valid text")
 
 
 def _invalid(what: str) -> HandoffError:

@@ -1,8 +1,8 @@
 """Connections to one endpoint: a fresh one for every question, or one opened ahead of it.
 
-Handoffs are rare, and an idle connection that a mobile network dropped would fail the next one, so
-none is kept. One may be opened while the device still decides; the handoff then finds TCP and TLS
-done.
+Handoffs are rare, and an idle connection that a mobile network has dropped would make the next one
+fail, so none is kept. But one may be opened while the device is still deciding; TCP and TLS are
+then done when the handoff comes.
 """
 
 import asyncio
@@ -17,22 +17,22 @@ import httpx
 from foggen_runtime.cloud.endpoints import Endpoint
 from foggen_runtime.errors import ConfigError
 
-WARM_SECONDS = 10.0  # how long a connection that nobody asked for is held
+WARM_SECONDS = 10.0  # seconds to hold a connection that nobody uses
 _FAILURES = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
 
 
 class Connections(httpx.AsyncBaseTransport):
-    """Carries httpx's requests to one endpoint, over the same httpcore as httpx's own transport.
+    """Carries httpx's requests to one endpoint, over httpcore like httpx's own transport.
 
-    That one cannot connect ahead, leaves the socket of a cancelled TLS handshake open, and forgets
-    why connecting failed (tried with httpx 0.28); it serves where there is a proxy.
+    httpx's own cannot connect ahead, leaves the socket of a cancelled TLS handshake open, and
+    forgets why connecting failed (tried with httpx 0.28); it is still used if there is a proxy.
     """
 
     def __init__(self, endpoint: Endpoint, connect_timeout: float) -> None:
         """Connect to nothing yet.
 
         Args:
-            endpoint: Where to.
+            endpoint: What to connect to.
             connect_timeout: Seconds that connecting ahead may take.
 
         Raises:
@@ -52,10 +52,10 @@ class Connections(httpx.AsyncBaseTransport):
             _ = self._tls
 
     def warm(self) -> None:
-        """Begin to connect, unless that was done; sends nothing, and needs a running event loop.
+        """Start connecting, unless already done; sends nothing, and needs a running event loop.
 
-        What fails here fails again, and is told, when a question is sent. A proxy is left alone: it
-        would have to be told where to.
+        What fails here fails again, and is reported, when a question is sent. Does nothing with a
+        proxy, which would have to be told where to connect.
         """
         if self._ahead is None and self._endpoint.proxy is None:
             loop = asyncio.get_running_loop()
@@ -87,8 +87,8 @@ class Connections(httpx.AsyncBaseTransport):
             except (httpcore.ReadError, httpcore.RemoteProtocolError) as error:
                 if isinstance(error, httpcore.RemoteProtocolError) and error.__cause__:
                     raise  # it answered, though not in HTTP
-            # The server closed it meanwhile, as it may. To send again on a fresh connection is what
-            # Go's net/http does with requests that have an idempotency key.
+            # The server has closed it meanwhile, as it may. Like Go's net/http with requests that
+            # have an idempotency key, send again on a fresh connection.
             await request.extensions["trace"]("connection.connect_tcp.started", {})
         return await self._exchange(await self._open(), request)
 
@@ -162,7 +162,7 @@ class Connections(httpx.AsyncBaseTransport):
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        """The context is made where it is first needed: reading the public authorities takes long.
+        """The TLS context, made when first needed: reading the public authorities takes long.
 
         Raises:
             ConfigError: The endpoint's `ca_file` cannot be used.
@@ -182,7 +182,7 @@ class Connections(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    """A response's bytes; closes the connection with them."""
+    """A response's bytes; closes the connection after them."""
 
     def __init__(
         self, connection: httpcore.AsyncHTTP11Connection, response: httpcore.Response
@@ -207,7 +207,7 @@ async def _close(opening: "asyncio.Task[httpcore.AsyncNetworkStream]") -> None:
 
 @contextmanager
 def _as_httpx() -> Iterator[None]:
-    """Raise httpcore's errors under the names they have in httpx, as its own transports do."""
+    """Raise httpcore's errors as httpx's, as its own transports do."""
     try:
         yield
     except _FAILURES as error:

@@ -1,4 +1,4 @@
-"""Where questions are handed off to, and how long to wait and try."""
+"""Where to hand off questions, how long to wait, and how often to try."""
 
 import re
 from dataclasses import dataclass, field
@@ -22,10 +22,10 @@ class Endpoint:
         model: The model's name on that server.
         api_key: Sent as a bearer token; never shown.
         proxy: An HTTP proxy's URL, which may hold credentials; never shown.
-        ca_file: A PEM file of certificate authorities to trust in place of the public ones.
-        stream: Whether this endpoint is asked for streams: True always, so that a server that
-            hangs is told in time from one that works; False never, for servers that cannot; None
-            where a stream is wanted.
+        ca_file: A PEM file of certificate authorities to trust instead of the public ones.
+        stream: Whether to ask this endpoint for streams: True always, so that a server that hangs
+            is noticed early; False never, for servers that cannot stream; None if the caller wants
+            a stream.
     """
 
     url: str
@@ -38,39 +38,39 @@ class Endpoint:
     def __post_init__(self) -> None:
         _check_url("url", self.url)
         if "?" in self.url or "#" in self.url or httpx.URL(self.url).userinfo:
-            raise ConfigError("url: must hold no credentials, query or fragment")
+            raise ConfigError("url: must not contain credentials, a query or a fragment")
         if self.proxy is not None:
             _check_url("proxy", self.proxy)
         if not self.model.strip() or not is_unicode(self.model):
             raise ConfigError(f"model: must be the name of a model, is {self.model!r}")
         if self.api_key is not None and not re.fullmatch(r"[!-~]+", self.api_key):
-            raise ConfigError("api_key: must be visible ASCII characters only, at least one")
+            raise ConfigError("api_key: must be visible ASCII characters only, and not empty")
 
     @property
     def completions_url(self) -> str:
-        """The URL that questions are posted to."""
+        """The URL to post questions to."""
         return self.url.rstrip("/").removesuffix(_PATH) + _PATH
 
 
 @dataclass(frozen=True)
 class Cloud(Endpoint):
-    """The first endpoint, those that stand in for it, and how long to wait and try.
+    """The endpoints to ask, how long to wait, and how often to try.
 
     Attributes:
         system_prompt: Sent before the user's message.
-        max_tokens: Upper limit of the answer's length, in tokens.
+        max_tokens: The most tokens an answer may have.
         connect_timeout: Seconds to connect: name, TCP, proxy and TLS together.
         first_token_timeout: Seconds from sending the question to the first sign that a streamed
-            answer is being written: its text, or thoughts of a reasoning model; comments and empty
-            events are none. After that, seconds to each next bytes. A whole answer gives no such
-            sign, and has until `total_timeout` to begin; where another endpoint can be asked, as
-            long as this.
+            answer is being written: its text, or a reasoning model's thoughts, but not comments or
+            empty events. After that, the longest silence in seconds. A whole answer gives no such
+            sign, so it has until `total_timeout` to begin, unless another endpoint can be asked:
+            then this limit holds for it too.
         total_timeout: Seconds to the end of the answer, thoughts included, over all retries, waits
             and endpoints.
-        max_retries: How often each endpoint is asked again where that is safe.
-        breaker_failures: Failures in a row after which an endpoint is left alone.
-        breaker_cooldown: Seconds it is left alone for.
-        fallbacks: Asked, in this order, when this endpoint fails.
+        max_retries: How often to ask each endpoint again when that is safe.
+        breaker_failures: Failures in a row after which an endpoint is not asked for a while.
+        breaker_cooldown: How long that lasts, in seconds.
+        fallbacks: Endpoints to ask, in this order, when this one fails.
     """
 
     system_prompt: str | None = None
@@ -86,7 +86,7 @@ class Cloud(Endpoint):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.system_prompt is not None and not is_unicode(self.system_prompt):
-            raise ConfigError("system_prompt: must be valid text, holds half a surrogate pair")
+            raise ConfigError("system_prompt: must be valid Unicode, has a lone surrogate")
         for name in _TIMEOUTS:
             seconds = getattr(self, name)
             if not 0 < seconds <= _MAX_SECONDS:
@@ -100,12 +100,12 @@ class Cloud(Endpoint):
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """All of them, in the order in which they are asked."""
+        """All endpoints, in the order in which they are asked."""
         return (self, *self.fallbacks)
 
 
 def _check_url(name: str, url: str) -> None:
-    """Refuse what httpx or the resolver would fail on; a URL with credentials is not shown."""
+    """Refuse what httpx or the resolver would fail on; the message hides credentials."""
     try:
         parsed = httpx.URL(url)
         host = parsed.raw_host.decode()

@@ -19,22 +19,22 @@ T = TypeVar("T")
 
 
 class EventLoopThread:
-    """Runs asynchronous work for other threads; its own starts with the first piece of it.
+    """Runs asynchronous work for other threads, in a thread that starts with the first work.
 
-    anyio's portal carries the work over, in a daemon thread of ours: `start_blocking_portal`
-    would hang the end of a process that never closed it.
+    It is anyio's portal in a daemon thread of our own: with `start_blocking_portal`, a process that
+    never closed it would not end.
     """
 
     def __init__(self, name: str, last: Callable[[], Awaitable[None]]) -> None:
         """Start nothing yet.
 
         Args:
-            name: The thread's.
-            last: Called in the loop once it is closed and all other work has ended; never called
-                if nothing ever ran.
+            name: The thread's name.
+            last: Called in the loop once it is closed and all other work has ended; not called if
+                nothing ever ran.
         """
         self._last = last
-        # The garbage collector may call `finish` in a thread that holds the lock already.
+        # The garbage collector may call `finish` in a thread that already holds the lock.
         self._lock = threading.RLock()
         self._closed = False
         self._loop: _Loop | None = None
@@ -47,18 +47,18 @@ class EventLoopThread:
 
         Args:
             work: Called in the loop.
-            cancellation: Cancels it, too.
+            cancellation: Also cancels it.
 
         Raises:
             RuntimeError: The loop was closed.
-            CancelledError: `cancellation` said so.
+            CancelledError: `cancellation` was cancelled.
         """
         cancellation = cancellation or Cancellation()
         cancellation.check()
         begun: list[asyncio.Task[Any]] = []
 
         def cancel() -> None:
-            with suppress(RuntimeError):  # the loop was closed, which cancels it as well
+            with suppress(RuntimeError):  # the loop was closed, which also cancels the work
                 self.call_soon(lambda: [task.cancel() for task in begun])
 
         future: Future[T] | None = None
@@ -76,18 +76,18 @@ class EventLoopThread:
             raise
 
     def finish(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Run what closes a generator, also after the loop was closed.
+        """Run what closes a generator, even after the loop was closed.
 
-        The garbage collector may ask for it in the loop's own thread, which cannot wait for
-        itself. Nothing is done there: asyncio closes generators that nobody refers to. Nor is
-        anything at the end of the process, when the thread is gone.
+        The garbage collector may call this in the loop's own thread, which cannot wait for itself.
+        Then nothing is done: asyncio closes generators that nobody refers to. Nor is anything done
+        at the end of the process, when the thread is gone.
         """
         if threading.current_thread() is not self._thread and not sys.is_finalizing():
             with suppress(RuntimeError):
                 self.run(work)
 
     def call_soon(self, call: Callable[[], object]) -> None:
-        """Call something in the loop, and do not wait for it, nor for the loop to start.
+        """Call something in the loop, without waiting for it or for the loop to start.
 
         Raises:
             RuntimeError: The loop was closed.
@@ -96,7 +96,7 @@ class EventLoopThread:
             self._open().call_soon_threadsafe(call)
 
     def close(self) -> None:
-        """Cancel what runs, call `last`, and end the thread."""
+        """Cancel what is running, call `last`, and end the thread."""
         with self._lock:
             running = self._loop is not None and not self._closed
             self._closed = True
@@ -146,11 +146,11 @@ class EventLoopThread:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Looks names up in daemon threads: the usual pool's would hold up the end of the process."""
+    """Looks names up in daemon threads; those of the usual pool would delay the process's end."""
 
     async def getaddrinfo(self, *args: Any, **options: Any) -> list[Any]:
         found: Future[list[Any]] = Future()
-        found.set_running_or_notify_cancel()  # a lookup cannot be cancelled, only left alone
+        found.set_running_or_notify_cancel()  # a lookup cannot be cancelled, only abandoned
 
         def look_up() -> None:
             try:

@@ -1,4 +1,4 @@
-"""One attempt: a question posted to one endpoint, and the bytes that come back."""
+"""One attempt: post a question to one endpoint, and read what comes back."""
 
 import errno
 import json
@@ -33,12 +33,12 @@ from foggen_runtime.jsonio import is_unicode
 
 @dataclass(frozen=True)
 class Query:
-    """A question on its way.
+    """A question to ask.
 
     Attributes:
         question: What the user said.
-        key: Names it to the server, the same in every attempt.
-        stream: Whether the answer is wanted in pieces.
+        key: Identifies it to the server, the same in every attempt.
+        stream: Whether the caller wants the answer in pieces.
     """
 
     question: str
@@ -47,14 +47,14 @@ class Query:
 
     @classmethod
     def of(cls, question: str, key: str | None, *, stream: bool) -> Self:
-        """Check a question, and make a key if none is given.
+        """Check a question, and make up a key if none is given.
 
         Raises:
             QuestionError: The question cannot be written as UTF-8.
             ConfigError: The key is no header's value.
         """
         if not is_unicode(question):
-            raise QuestionError("question: must be valid text, holds half a surrogate pair")
+            raise QuestionError("question: must be valid Unicode, has a lone surrogate")
         if key is None:
             key = str(uuid.uuid4())
         elif not re.fullmatch(r"[!-~]{1,255}", key):
@@ -67,7 +67,7 @@ class Port:
     """One endpoint, with its connections and its breaker.
 
     Attributes:
-        breaker: To be asked before each attempt.
+        breaker: To be consulted before each attempt.
     """
 
     def __init__(
@@ -81,9 +81,9 @@ class Port:
 
         Args:
             endpoint: Where to.
-            cloud: Has the limits.
+            cloud: Says the limits.
             clock: Times the breaker, in seconds.
-            transport: Carries the requests in place of connections of our own.
+            transport: Carries the requests instead of our own connections.
 
         Raises:
             ConfigError: The endpoint's `ca_file` cannot be used.
@@ -103,7 +103,7 @@ class Port:
         self._http = httpx.AsyncClient(
             headers=headers,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            timeout=None,  # `Patience` limits what httpx cannot
+            timeout=None,  # `Patience` sets all limits; httpx lacks some
             transport=self._transport,
             trust_env=False,
         )
@@ -113,12 +113,12 @@ class Port:
         await self._http.aclose()
 
     def warm(self) -> None:
-        """Begin to connect, if the connections are ours."""
+        """Start connecting, if the connections are ours."""
         if isinstance(self._transport, Connections):
             self._transport.warm()
 
     def streams(self, query: Query) -> bool:
-        """Whether the endpoint is asked for a stream: where one is wanted, unless it is set."""
+        """Whether to ask the endpoint for a stream: as it is set, or else if one is wanted."""
         return query.stream if self._endpoint.stream is None else self._endpoint.stream
 
     async def attempt(self, query: Query, patience: Patience) -> Items:
@@ -181,7 +181,7 @@ class Port:
         )
 
     def _failure(self, error: Exception, sent: bool, secrets: tuple[str, ...]) -> HandoffError:
-        """Say what went wrong on the way."""
+        """Say what went wrong with the connection."""
         broken = isinstance(error, httpx.ProtocolError)
         reason = "cloud_invalid" if sent and broken else "cloud_unreachable"
         what = shown(f"{type(error).__name__}: {error}{_root(error)}", secrets)

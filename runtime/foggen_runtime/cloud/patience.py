@@ -1,4 +1,4 @@
-"""How long one attempt may still take: to connect, to the next bytes, and at all."""
+"""How long one attempt may still take: to connect, to the next bytes, and in total."""
 
 import asyncio
 from collections.abc import Awaitable, Mapping
@@ -14,14 +14,14 @@ class Patience:
     """The time limits of one attempt, moved on as it proceeds; all times are the event loop's.
 
     Attributes:
-        sends: How often sending the question was begun.
+        sends: How often the question has begun to be sent.
     """
 
     def __init__(self, cloud: Cloud, deadline: float, silence: float | None = None) -> None:
-        """Begin to wait for a connection.
+        """Start waiting for a connection.
 
         Args:
-            cloud: Has the limits.
+            cloud: Says the limits.
             deadline: When the question's total time is up.
             silence: Seconds from sending the question to the answer's beginning; None for the
                 first-token limit.
@@ -36,22 +36,22 @@ class Patience:
         self.connect()
 
     def connect(self) -> None:
-        """Begin to connect."""
+        """Start connecting."""
         self._connecting = True
         self._set(self._cloud.connect_timeout)
 
     def send(self) -> None:
-        """Begin to send: the server may now be silent for as long as it may."""
+        """Start sending: from now on, the server's silence is limited."""
         self.sends += 1
         self._connecting = False
         self._set(self._silence)
 
     def renew(self) -> None:
-        """Give the server the first-token limit for its next bytes: it is at work."""
+        """The server is at work: limit its next silence by the first-token limit."""
         self._set(self._cloud.first_token_timeout)
 
     def shorten(self, seconds: float) -> None:
-        """Wait no longer than that from now on."""
+        """Wait at most this long from now on."""
         self._limit = min(self._limit, self._now() + seconds)
 
     async def watch(self, event: str, info: Mapping[str, Any]) -> None:
@@ -79,7 +79,7 @@ class Patience:
             self._scope = None
 
     def check(self) -> None:
-        """Raise what `wait` would, if the time is up: bytes that never run out need no waiting."""
+        """Raise what `wait` would, if the time is up: bytes that keep coming never call `wait`."""
         if self._now() >= self._limit:
             raise self._too_late()
 

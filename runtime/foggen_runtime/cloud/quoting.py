@@ -1,6 +1,6 @@
-"""Repeating foreign text in messages and results, and what must not be repeated.
+"""Quoting a server's text in messages and results, without repeating secrets.
 
-The `secrets` that no message may repeat are the question and the key.
+The `secrets` are the question and the key.
 """
 
 import json
@@ -11,7 +11,7 @@ _ECHO = 12  # characters in a row that count as repeating a secret
 
 
 def server_message(body: bytes, secrets: tuple[str, ...]) -> str:
-    """Return `: <message>` of an error body, in the forms servers use, or nothing."""
+    """Return `: MESSAGE` from an error body, in the forms that servers use, or nothing."""
     document = load(body)
     for path in (("error", "message"), ("error",), ("message",), ("detail",)):
         message = dig(document, *path)
@@ -21,7 +21,7 @@ def server_message(body: bytes, secrets: tuple[str, ...]) -> str:
 
 
 def shown(text: str, secrets: tuple[str, ...]) -> str:
-    """Shorten foreign text to one printable line; withhold it where it repeats a secret's part."""
+    """Shorten a server's text to one printable line; withhold it if it repeats part of a secret."""
     line = _one_line(text[: 4 * _QUOTED])[: _QUOTED + _ECHO]
     for secret in map(_one_line, secrets):
         size = min(_ECHO, len(secret))
@@ -31,13 +31,13 @@ def shown(text: str, secrets: tuple[str, ...]) -> str:
 
 
 def plain_name(value: object, secrets: tuple[str, ...]) -> str | None:
-    """Return a server's name for something; None where there is none that may be shown."""
+    """Return a server's name for something; None if there is none that may be shown."""
     name = shown(value, secrets) if isinstance(value, str) else ""
     return name if name and name == value else None
 
 
 def load(data: bytes) -> object:
-    """Return the JSON value, or None where there is none."""
+    """Return the JSON value, or None if it is not JSON."""
     try:
         value: object = json.loads(data)
     except (ValueError, RecursionError):
@@ -46,7 +46,7 @@ def load(data: bytes) -> object:
 
 
 def dig(value: object, *path: str | int) -> object:
-    """Follow keys and indices into a JSON value; None where the path ends early."""
+    """Follow keys and indices into a JSON value; None if the path ends early."""
     for step in path:
         if isinstance(value, dict):
             value = value.get(step)

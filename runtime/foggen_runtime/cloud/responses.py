@@ -1,4 +1,4 @@
-"""The response to one question: its head is checked, its body read as it comes."""
+"""The response to one question: check its head, and read its body as it comes."""
 
 import zlib
 from collections.abc import AsyncGenerator, Iterator
@@ -22,25 +22,25 @@ EVENTS = "text/event-stream"
 DOCUMENT = "application/json"
 FAILURES = (httpx.TransportError, OSError)  # the network or the server failed
 _MAX_BYTES = 8 << 20
-_MESSAGE_SECONDS = 1.0  # how long the message of an error is waited for
+_MESSAGE_SECONDS = 1.0  # seconds to wait for an error's message
 _CODINGS = ("gzip", "x-gzip", "deflate")
 _PIECE_BYTES = 1 << 16
-_GZIP_OR_ZLIB = 47  # zlib's window bits that take either header
+_GZIP_OR_ZLIB = 47  # zlib's window bits for either header
 
 Items = AsyncGenerator[str | CloudAnswer, None]
 _Chunks = AsyncGenerator[bytes, None]
 
 
 class IncomingAnswer:
-    """Reads an answer from a response whose body is still to come."""
+    """Reads an answer from a response whose body has yet to come."""
 
     def __init__(
         self, response: httpx.Response, patience: Patience, secrets: tuple[str, ...]
     ) -> None:
-        """Read nothing yet.
+        """Prepare to read.
 
         Args:
-            response: Its body must not have been touched.
+            response: Nothing of its body may have been read.
             patience: The time limits of the attempt.
             secrets: What no message may repeat.
         """
@@ -53,14 +53,14 @@ class IncomingAnswer:
     async def read(self, asked: str) -> Items:
         """Yield the text's pieces and the answer last; a whole answer is one piece.
 
-        A server may send an answer whole although it was asked for events, or the other way round:
-        some can do only one of both. Where it tells no content type, the one asked for counts.
+        A server may send a whole answer although it was asked for events, or the other way round:
+        some can do only one of the two. If it names no content type, the one asked for counts.
 
         Args:
             asked: The content type that was asked for.
 
         Raises:
-            HandoffError: It is no answer, or no whole one.
+            HandoffError: It is not an answer, or not a whole one.
         """
         async with aclosing(self._received()) as chunks:
             kind = self._response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -88,7 +88,7 @@ class IncomingAnswer:
                         raise _invalid(f"the answer exceeds {_MAX_BYTES} bytes")
                     yield piece
             except zlib.error as error:
-                raise _invalid(f"the answer is no valid {self._coding}: {error}") from error
+                raise _invalid(f"the answer is not valid {self._coding}: {error}") from error
 
     async def _whole(self, chunks: _Chunks) -> Items:
         body = bytearray()
@@ -114,7 +114,7 @@ class IncomingAnswer:
         yield reader.answer()
 
     async def _check_head(self, kind: str, chunks: _Chunks) -> None:
-        """Raise a HandoffError, with the server's message, unless the body may be an answer."""
+        """Raise a HandoffError with the server's message, unless the body may be an answer."""
         status = self._response.status_code
         readable = self._coding == "identity" or self._coding in _CODINGS
         if status == 200 and kind in (EVENTS, DOCUMENT) and readable:
@@ -137,9 +137,9 @@ class IncomingAnswer:
         )
 
     def _moved(self) -> str:
-        """Say where a redirect leads; following it would hand the key and the question on.
+        """Say where a redirect leads; following it would pass the key and the question on.
 
-        Credentials and query may be secrets, and are left out.
+        Credentials and query may be secrets, so they are left out.
         """
         location = self._response.headers.get("Location")
         if self._response.status_code // 100 != 3 or not location:
@@ -150,24 +150,24 @@ class IncomingAnswer:
             return ""
         place = f"{target.scheme}://{target.netloc.decode()}{target.path}"
         place = shown(place.removesuffix("/chat/completions"), self._secrets)
-        advice = "if the cloud is there now, set its url to that"
-        return f": it redirects to {place}, and no redirect is followed; {advice}"
+        advice = "if the cloud has moved there, change its URL to that"
+        return f": it redirects to {place}, which is not followed; {advice}"
 
 
 class Decompressor:
-    """Undoes a compression that the server applied although it was asked not to.
+    """Undoes a compression that the server used although it was asked not to.
 
-    httpx would, but a bomb at once; and it does not know the old name `x-gzip`.
+    httpx would inflate a bomb all at once, and does not know the old name `x-gzip`.
     """
 
     def __init__(self) -> None:
         self._zlib = zlib.decompressobj(_GZIP_OR_ZLIB)
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Yield what a chunk holds, in pieces of at most 64 KiB: a bomb is seen before it bursts.
+        """Yield a chunk's content in pieces of at most 64 KiB, so that a bomb is noticed in time.
 
         Raises:
-            zlib.error: It is not compressed so.
+            zlib.error: It is not compressed that way.
         """
         while not self._zlib.eof:
             piece = self._zlib.decompress(chunk, _PIECE_BYTES)

@@ -1,10 +1,10 @@
 """Which endpoint is asked next, and when: retries with backoff, and failing over.
 
-Another attempt at the same endpoint is made only where the question cannot be answered twice, the
-connection having failed before it was sent, or where the server itself says by its status that it
-has not answered and may do so later. An attempt that ended otherwise (silence, a broken answer) may
-be under way still; asking again would add load and cost, so the next endpoint is asked. Nothing is
-asked again once a piece of the answer was handed out.
+The same endpoint is asked again only if the question cannot be answered twice: the connection
+failed before it was sent, or the server's status says that it has not answered but may do so later.
+After any other failure (silence, a broken answer) the server may still be working on it; asking
+again would add load and cost, so the next endpoint is asked. Once a piece of the answer has been
+handed out, nothing is asked again.
 """
 
 import random
@@ -15,24 +15,24 @@ from email.utils import parsedate_to_datetime
 
 from foggen_runtime.errors import HandoffError
 
-# Request timeout, conflict with the same key under way, too early, too many requests, and Groq's
-# word for no capacity.
+# Request timeout, conflict with the same key in progress, too early, too many requests, and Groq's
+# code for no capacity.
 _TRANSIENT = frozenset({408, 409, 425, 429, 498})
-# Failures of a server that the next attempt would meet too: no such method or version, a loop, a
-# network to sign in to, a certificate that Cloudflare refuses. Any other one may pass, also if its
-# number is nobody's standard (RFC 9110, section 15: it means what 500 does), as Cloudflare's 520 to
-# 524 and 530 do, and Anthropic's 529.
+# Server failures that the next attempt would meet too: no such method or version, a loop, a network
+# to sign in to, a certificate that Cloudflare refuses. Any other may pass, even if its number is
+# not standardized (RFC 9110, section 15: it then means 500), such as Cloudflare's 520 to 524 and
+# 530, and Anthropic's 529.
 _LASTING = frozenset({501, 505, 506, 508, 510, 511, 526})
 _FIRST_BACKOFF = 0.25  # seconds, doubled by each retry
 _MAX_BACKOFF = 8.0  # seconds
 _DAY = 86_400.0  # seconds
 
-# Draws seconds below the limit given to it.
+# Returns a random number of seconds up to its argument.
 Jitter = Callable[[float], float]
 
 
 def full_jitter(limit: float) -> float:
-    """Draw a wait evenly from 0 to the limit, so that clients do not come back all at once.
+    """Draw a wait between 0 and the limit, so that clients do not all come back at once.
 
     "Full jitter" of Brooker, Exponential Backoff And Jitter (AWS Architecture Blog, 2015).
     """
@@ -40,7 +40,7 @@ def full_jitter(limit: float) -> float:
 
 
 def is_safe_to_retry(error: HandoffError) -> bool:
-    """Tell whether the same endpoint may be asked again."""
+    """Return whether the same endpoint may be asked again."""
     if error.status is not None:
         failed = error.status // 100 == 5 and error.status not in _LASTING
         return failed or error.status in _TRANSIENT
@@ -51,9 +51,9 @@ def read_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """Read `Retry-After`: seconds, or an HTTP date (RFC 9110, section 10.2.3).
 
     Args:
-        headers: The response's, found whatever their case.
-        now: The time to compare a date with if the server does not tell its own in `Date`: a
-            board's clock may be far off.
+        headers: The response's; case does not matter.
+        now: The time to compare a date with if the server does not send its own in `Date`, which is
+            preferred because a board's clock may be far off.
 
     Returns:
         Seconds from now, at least 0 and at most a day, or None if there is no such header.
@@ -78,7 +78,7 @@ def _read_date(value: str) -> datetime | None:
 
 @dataclass
 class _Candidate:
-    """An endpoint during one question: when it may be asked, and how often it was."""
+    """An endpoint during one question: when it may be asked, and how often it has been."""
 
     index: int
     ready: float
@@ -90,8 +90,8 @@ class Tries:
     """How often and how long one question may be tried.
 
     Attributes:
-        endpoints: How many there are.
-        max_retries: Attempts at each after the first.
+        endpoints: How many endpoints there are.
+        max_retries: Attempts at each after its first.
         deadline: When the question's time is up, by the clock that `now` is taken from.
         jitter: Draws the waits.
     """
@@ -103,10 +103,10 @@ class Tries:
 
 
 class Itinerary:
-    """The attempts of one question; does no waiting itself.
+    """Plans the attempts of one question; does not wait itself.
 
     Attributes:
-        attempts: How many were made.
+        attempts: How many were made so far.
     """
 
     def __init__(self, tries: Tries, now: float) -> None:
@@ -117,10 +117,10 @@ class Itinerary:
         self._sent = False
 
     def next(self, now: float) -> tuple[int, float]:
-        """Return the endpoint to ask, and the seconds to wait before: in order, if several may.
+        """Return the endpoint to ask, the first of several, and the seconds to wait before that.
 
         Raises:
-            HandoffError: There is nothing left to try: the last failure.
+            HandoffError: Nothing is left to try; this is the last failure.
         """
         if self._failure and (not self._candidates or now >= self._tries.deadline):
             self._failure.sent = self._sent
@@ -140,7 +140,7 @@ class Itinerary:
         self._candidate(index).attempts += 1
 
     def failed(self, index: int, error: HandoffError, now: float) -> None:
-        """Take note of a failure, and of when to ask that endpoint again, if at all."""
+        """Note a failure, and when to ask that endpoint again, if at all."""
         candidate = self._candidate(index)
         self._failure = error
         self._sent = self._sent or error.sent
@@ -154,7 +154,7 @@ class Itinerary:
             self._candidates.remove(candidate)
 
     def refused(self, index: int, error: HandoffError) -> None:
-        """Leave out an endpoint whose breaker is open; what a real attempt met tells more."""
+        """Skip an endpoint whose breaker is open; a real attempt's failure, if any, says more."""
         self._candidates.remove(self._candidate(index))
         self._failure = self._failure or error
 

@@ -1,8 +1,8 @@
-"""What a model thinks aloud before it answers, told apart from the answer.
+"""Separating a model's thoughts from its answer.
 
-Servers with a parser for it send it in fields of its own; others leave it in the text, between
-`<think>` and `</think>` or the like. Where the chat template opens the block, as those of Qwen3's
-and DeepSeek's reasoning models do, the text has only the closing tag.
+Servers with a parser for thoughts send them in separate fields; others leave them in the text,
+between `<think>` and `</think>` or the like. If the chat template opens the block, as with Qwen3's
+and DeepSeek's reasoning models, the text has only the closing tag.
 """
 
 import re
@@ -20,9 +20,9 @@ _BLOCK = re.compile(f"(?:{_OPENING.pattern}).*?(?:{_CLOSING.pattern}|$)", re.DOT
 
 
 class ThoughtFilter:
-    """Takes the blocks of thoughts from the beginning of a text that comes in pieces.
+    """Removes the blocks of thoughts at the beginning of a text that comes in pieces.
 
-    Further on in the text a tag is taken for a part of the answer, which may be about tags.
+    Later in the text a tag counts as part of the answer, which may be about tags.
 
     Attributes:
         thoughts: The blocks' contents so far, in pieces.
@@ -52,7 +52,7 @@ class ThoughtFilter:
         return rest
 
     def _enter_block(self) -> bool:
-        """Enter a block or the answer; tell whether there was enough to see which."""
+        """Enter a block or the answer; return whether there was enough text to see which."""
         start = self._rest.lstrip()
         for opening, closing in _TAGS.items():
             if start.startswith(opening):
@@ -66,11 +66,11 @@ class ThoughtFilter:
         return True
 
     def _leave_block(self) -> bool:
-        """Leave the block, if its end is there."""
+        """Leave the block, if its end has come."""
         closing = self._closing or ""
         thought, found, rest = self._rest.partition(closing)
         if not found:
-            # The last characters may begin the closing tag.
+            # The last characters may be the beginning of the closing tag.
             cut = max(len(thought) - len(closing) + 1, 0)
             thought, rest = thought[:cut], thought[cut:]
         else:
@@ -83,7 +83,7 @@ class ThoughtFilter:
 def split_unopened(text: str) -> tuple[str, str]:
     """Return the thoughts and the answer of a text whose block the chat template opened.
 
-    Such a text has a closing tag with no opening one before; any other one is all answer.
+    Such a text has a closing tag without an opening one; any other is all answer.
     """
     closing = _CLOSING.search(text)
     if closing is None or _OPENING.search(text, 0, closing.start()):

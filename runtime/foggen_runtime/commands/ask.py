@@ -46,7 +46,7 @@ class Arguments:
 
     @property
     def streamed(self) -> bool:
-        """Whether to print the answer as it comes: unless told otherwise, to a terminal only."""
+        """Whether to print the answer as it comes: by default only to a terminal."""
         if self.stream is None:
             return sys.stdout.isatty() and not self.as_json
         return self.stream
@@ -64,7 +64,7 @@ _EPILOG = exit_codes(
     *(2, 3, 4, 9, 130),
     special={
         0: "answered, here or by the cloud",
-        EXIT_DEFERRED: "no answer: deferred, and no cloud is set (or the policy forbids to send "
+        EXIT_DEFERRED: "no answer: deferred, and no cloud is set (or the policy forbids sending "
         "it)",
         EXIT_CLOUD_FAILED: "no answer: the cloud failed or refused, or its budget is used up",
         EXIT_LOCAL_ERROR: "no answer: the model failed on this device",
@@ -89,12 +89,12 @@ _EPILOG = exit_codes(
 @quiet_option
 @click.pass_context
 def ask(ctx: click.Context, /, **options: Any) -> None:
-    """Ask BUNDLE, a directory or a hub id, a QUESTION.
+    """Ask BUNDLE (a directory or a hub id) a QUESTION.
 
-    The answer alone goes to standard output; who gave it and why goes to standard error. Without
-    QUESTION, it is read from standard input. The key of the cloud is taken from the environment
-    variable FOGGEN_CLOUD_API_KEY, that of the first fallback from FOGGEN_CLOUD_API_KEY_2, and so
-    on.
+    Only the answer goes to standard output; who gave it and why goes to standard error. Without
+    QUESTION, the question is read from standard input. The cloud's key is taken from the
+    environment variable FOGGEN_CLOUD_API_KEY, the first fallback's from FOGGEN_CLOUD_API_KEY_2, and
+    so on.
 
     \b
     Example:
@@ -142,7 +142,7 @@ def _decoding(arguments: DecodingArguments, question: str) -> "Decoding":
 
 
 def _read_stdin() -> str:
-    """Read the question, less the line break that ends it; ask a person for it.
+    """Read the question without its final line break; prompt for it on a terminal.
 
     Raises:
         QuestionError: It is not UTF-8.
@@ -186,7 +186,7 @@ def _provenance(result: "Result") -> str:
 def _hints(
     result: "Result", cloud: CloudArguments, policy: PolicyArguments, route: "Route"
 ) -> Iterator[str]:
-    """Say how to get an answer yet; nothing where there is one, or nothing to advise."""
+    """Say how to get an answer after all; empty if there is one, or nothing to advise."""
     if result.answer is not None:
         return
     if result.source == "queued":

@@ -32,7 +32,7 @@ DEFAULT_CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Targets:
-    """The targets, of which one must be given."""
+    """The targets, exactly one of which must be given."""
 
     max_cloud_share: float | None
     min_accuracy: float | None
@@ -43,17 +43,17 @@ class Targets:
     prices: "Prices"
 
     def target(self) -> "Target":
-        """Return the one that was given.
+        """Return the target that was given.
 
         Raises:
-            ConfigError: None or several were.
+            ConfigError: None or several were given.
         """
         from foggen_runtime.evaluation.calibrating import Target
 
         given = [name for name in _TARGETS if getattr(self, name) is not None]
         if len(given) != 1:
             listed = ", ".join(f"--{name.replace('_', '-')}" for name in _TARGETS)
-            raise ConfigError(f"target: must be one of {listed}; {len(given)} are given")
+            raise ConfigError(f"target: give exactly one of {listed}; {len(given)} were given")
         certainty = self.confidence
         if given[0] == "max_risk" and certainty is None:
             certainty = DEFAULT_CONFIDENCE
@@ -74,35 +74,43 @@ class Arguments:
 
 
 _EPILOG = exit_codes(
-    *(0, 3, 7, 130), special={2: "wrong usage, no tau meets the target, or the data are too few"}
+    *(0, 3, 7, 130),
+    special={2: "wrong usage, no tau meets the target, or there is too little data"},
 )
 
 
 @click.command(cls=Command, epilog=_EPILOG)
 @click.argument("bundle", type=BundleType())
 @click.argument("data", type=FILE, required=False)
-@click.option("--records", type=FILE, help="Records of `foggen eval`; with DATA, as there.")
-@click.option("--max-cloud-share", type=float, help="Highest share of questions routed.")
-@click.option("--min-accuracy", type=float, help="Lowest accuracy of the system.")
-@click.option("--max-cost", type=float, help="Highest cost for each question; needs --prices.")
-@click.option("--max-risk", type=float, help="Highest share of wrong answers among those kept.")
+@click.option(
+    "--records",
+    type=FILE,
+    help="Records of `foggen eval`; with DATA, keep them there and continue.",
+)
+@click.option("--max-cloud-share", type=float, help="Highest share of questions sent to the cloud.")
+@click.option(
+    "--min-accuracy", type=float, help="Lowest accuracy of local and cloud answers together."
+)
+@click.option("--max-cost", type=float, help="Highest average cost of a question; needs --prices.")
+@click.option("--max-risk", type=float, help="Highest share of wrong answers among the local ones.")
 @click.option(
     "--confidence",
     type=float,
-    help="With which the target holds on new questions.  [default: 0.95 for --max-risk, else none]",
+    help="Probability that the target holds on new questions.  [default: 0.95 for --max-risk, "
+    "else none]",
 )
 @on_option
 @prices_option
-@click.option("--skip-bad", is_flag=True, help="Leave out malformed lines, and say which.")
-@click.option("--dry-run", is_flag=True, help="Choose tau, and write nothing.")
+@click.option("--skip-bad", is_flag=True, help="Skip malformed lines, and say which.")
+@click.option("--dry-run", is_flag=True, help="Only choose tau; do not write it.")
 @bundle_options
 @json_option("the calibration as one JSON object")
 @quiet_option
 def calibrate(**options: Any) -> None:
-    """Choose tau of BUNDLE for one target on DATA, labelled questions, and write it there.
+    """Choose BUNDLE's tau for a target, on labelled questions, and write it there.
 
-    Without --confidence the target is met on the data itself; with it, on new questions of the same
-    kind, too, with that probability.
+    Without --confidence, the target is met on DATA itself; with it, also on new questions of the
+    same kind, with that probability.
 
     \b
     Example:
@@ -136,7 +144,7 @@ def _decisions(arguments: Arguments, directory: Path, bundle: BundleArguments) -
 
     if arguments.data is None:
         if arguments.records is None:
-            raise ConfigError("data: must be given, or --records; neither is")
+            raise ConfigError("data: must be given, or --records FILE; neither is")
         return Decisions.read(arguments.records)
     run = Run(
         directory,

@@ -1,7 +1,7 @@
 """What every command of the project has in common.
 
-Errors raised on purpose become messages and exit codes here, and options are named in them as they
-are typed. Ctrl-C says what is kept. Imports are light, as each TAB runs through them.
+Here, errors raised on purpose become messages and exit codes, with options named as they are typed,
+and Ctrl-C says what is kept. Imports must stay light, as every TAB runs them.
 """
 
 import re
@@ -40,15 +40,15 @@ EXIT_CODES: ExitCodes = {
     StateError: 9,
     DownloadError: 11,
 }
-EXIT_INTERRUPTED = 130  # what shells give for SIGINT
+EXIT_INTERRUPTED = 130  # what shells return for SIGINT
 
 _HELP_WIDTH = 76  # of 80, as click indents
 _MEANINGS = {
     0: "done",
-    1: "an error that has no number of its own",
-    2: "wrong usage, or a file is not as it must be",
+    1: "any other error",
+    2: "wrong usage, or a file is not what it should be",
     3: "the bundle is missing, altered or of another version",
-    4: "the question cannot be asked: empty or broken text",
+    4: "the question cannot be asked: it is empty or broken text",
     6: "the cloud failed",
     7: "the model failed on this device",
     9: "a file that foggen keeps (outbox, budget, log) cannot be used",
@@ -56,7 +56,7 @@ _MEANINGS = {
     EXIT_INTERRUPTED: "interrupted by Ctrl-C",
 }
 _FIELD = re.compile(r"([\w-]+): ")
-# What the cloud's client calls otherwise than its options.
+# Fields that are named differently from their options.
 _ALIASES = {"total_timeout": "cloud_timeout"}
 
 
@@ -64,8 +64,8 @@ def exit_codes(*usual: int, special: Mapping[int, str] | None = None) -> str:
     """Return the table of exit codes that ends a command's help.
 
     Args:
-        usual: Codes that mean what they mean elsewhere.
-        special: What the others mean.
+        usual: Codes with their usual meaning.
+        special: Codes with another meaning, and what it is.
     """
     meanings = {**{code: _MEANINGS[code] for code in usual}, **(special or {})}
     lines = ["\b\nExit codes:"]
@@ -94,7 +94,7 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that the first word names, or say which one may be meant."""
+        """Find the command that the first word names, or suggest one."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -104,16 +104,16 @@ class Group(click.Group):
             raise click.UsageError(error.message + meant, ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, whose import may be interrupted as well."""
+        """Run the command; even importing it may be interrupted."""
         with _guarded(ctx, EXIT_CODES):
             return super().invoke(ctx)
 
 
 class Choice(click.Choice):  # type: ignore[type-arg]
-    """One of some words; a mistyped one is told from the word it resembles."""
+    """A choice of words; for a mistyped one, the word it resembles is suggested."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the option."""
+        """Convert the option's value."""
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
@@ -129,7 +129,7 @@ class BundleType(click.ParamType):  # type: ignore[type-arg]
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Let the shell complete directories: it knows about `~` and spaces."""
+        """Leave directories to the shell: it knows about `~` and spaces."""
         return [CompletionItem(incomplete, type="dir")]
 
 
@@ -156,7 +156,7 @@ class Interrupted(click.ClickException):
 
 @contextmanager
 def interruptible(kept: str | Callable[[], str]) -> Iterator[None]:
-    """Say on Ctrl-C what of the block's work is kept.
+    """On Ctrl-C in the block, say what is kept of its work.
 
     Raises:
         Interrupted: Ctrl-C was pressed.
@@ -168,8 +168,8 @@ def interruptible(kept: str | Callable[[], str]) -> Iterator[None]:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return a question that names the known word most like this one; empty if none is."""
-    from difflib import get_close_matches  # only mistakes need it
+    """Suggest the known word that is most like this one; empty if none is."""
+    from difflib import get_close_matches  # only needed for mistakes
 
     close = get_close_matches(word, known, n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
@@ -196,7 +196,7 @@ def _failure(error: FoggenError, ctx: click.Context, codes: ExitCodes) -> click.
 
 
 def _as_typed(message: str, ctx: click.Context) -> str:
-    """Name the option as its user typed it, if a field at the message's beginning is one."""
+    """If the message begins with a field that is an option, name the option as it was typed."""
     field = _FIELD.match(message)
     if not field:
         return message

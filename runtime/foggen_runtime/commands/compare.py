@@ -51,11 +51,10 @@ class Arguments:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Questions, JSON Lines: question, and where known domain and answer.  "
-    "[default: a built-in set]",
+    help="Questions as JSON Lines, with domain and answer if known.  [default: a built-in set]",
 )
 @tau_option("A's")
-@click.option("--limit", type=click.IntRange(min=1), help="Ask only the first so many questions.")
+@click.option("--limit", type=click.IntRange(min=1), help="Ask only the first this many questions.")
 @click.option("--threads", type=int, help="Worker threads.  [default: the big cores]")
 @json_option("all figures as one JSON object")
 @md_option
@@ -65,9 +64,8 @@ class Arguments:
 def compare_command(**options: Any) -> None:
     """Compare the decisions of bundle B with those of A, the reference.
 
-    Both are directories or hub ids. Each is asked every question in turn, and answers locally
-    whatever its confidence; nothing goes to a cloud. Tau is compared with the confidence that each
-    bundle was calibrated on.
+    Both are directories or hub ids. Each answers every question locally, whatever its confidence;
+    nothing goes to a cloud. Tau is compared with the confidence that each bundle was calibrated on.
 
     \b
     Example:
@@ -81,7 +79,7 @@ def compare_command(**options: Any) -> None:
     arguments = Arguments(**options)
     check_files({"md": arguments.md, "picture": arguments.picture})
     kind = picture_kind(arguments.picture)
-    with interruptible("no answer is kept, nothing was written"):
+    with interruptible("no answers are kept, nothing was written"):
         comparison = _compare(arguments)
     report = page(comparison)
     write_files(
@@ -118,7 +116,7 @@ def _compare(arguments: Arguments) -> "Comparison":
 def _evaluate(
     directory: Path, questions: "Sequence[Question]", options: "OpenOptions"
 ) -> "Evaluation":
-    """Ask one bundle, and let go of it: two engines alive at once slow each other."""
+    """Ask one bundle, then close it: two open engines would slow each other down."""
     from foggen_runtime.ask.foggen import Foggen
     from foggen_runtime.evaluation.answering import evaluate
 

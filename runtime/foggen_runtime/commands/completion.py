@@ -5,7 +5,7 @@ from click.shell_completion import get_completion_class
 
 from foggen_runtime.commands.command_line import Choice, Command, exit_codes
 
-# The scripts only name them: each command completes itself.
+# The scripts only name these commands: each completes itself.
 COMMANDS = ("foggen", "foggen-export", "foggen-package")
 
 
@@ -13,7 +13,7 @@ COMMANDS = ("foggen", "foggen-export", "foggen-package")
 @click.argument("shell", type=Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script that completes foggen, foggen-export and foggen-package in SHELL.
+    """Print the script for tab completion of foggen, foggen-export and foggen-package.
 
     \b
     Example:
@@ -21,7 +21,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     """
     kind = get_completion_class(shell)
     if kind is None:
-        raise click.ClickException(f"shell: click completes no {shell}")
+        raise click.ClickException(f"shell: must be one that click can complete, is {shell}")
     root = ctx.find_root().command
     for name in COMMANDS:
         variable = f"_{name.replace('-', '_')}_COMPLETE".upper()

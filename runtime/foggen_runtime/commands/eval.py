@@ -57,14 +57,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where a report on records goes besides the terminal."""
+    """Where to write a report on records, besides the terminal."""
 
     html: Path | None
     md: Path | None
     picture: Path | None
 
     def check(self) -> None:
-        """Refuse files that could not be written once everything is known.
+        """Refuse files now that could not be written at the end.
 
         Raises:
             ConfigError: A directory or matplotlib is missing, or the picture's kind is unknown.
@@ -100,7 +100,7 @@ def output_options(command: Decorated) -> Decorated:
     html = click.option(
         "--html",
         type=FILE,
-        help="Write one page with pictures. Needs the extra foggen[report].",
+        help="Write one HTML page with pictures. Needs the extra foggen[report].",
     )
     return html(md_option(picture_option(command)))
 
@@ -129,8 +129,8 @@ class Arguments:
 @tau_option("the bundle's")
 @on_option
 @prices_option
-@click.option("--records", type=FILE, help="Keep records there; go on with what it holds.")
-@click.option("--skip-bad", is_flag=True, help="Leave out malformed lines, and say which.")
+@click.option("--records", type=FILE, help="Keep records there, and continue what is there.")
+@click.option("--skip-bad", is_flag=True, help="Skip malformed lines, and say which.")
 @click.option(
     "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes."
 )
@@ -151,9 +151,9 @@ class Arguments:
 def eval_command(**options: Any) -> None:
     """Evaluate BUNDLE on DATA, labelled questions as JSON Lines.
 
-    Every question is answered locally, whatever its confidence, so that records can be replayed at
-    any tau. Where the data knows nothing of the cloud's answer and --cloud-url is given, the cloud
-    is asked, too. An interrupted run is gone on with by the same command, given --records.
+    Every question is answered locally, whatever its confidence, so that the records can be replayed
+    at any tau. With --cloud-url, the cloud is asked as well wherever DATA does not have its answer.
+    With --records, run the same command again to continue an interrupted run.
 
     \b
     Example:
@@ -200,11 +200,11 @@ def eval_command(**options: Any) -> None:
 
 
 def recorded(run: "Run", cloud: CloudArguments | None = None) -> "Decisions":
-    """Record what is not recorded yet, and return everything.
+    """Answer and record what is not recorded yet, and return everything.
 
     Raises:
-        ConfigError: The data or the record file is not as it must be.
-        BundleError: The bundle is not.
+        ConfigError: The data or the record file is wrong.
+        BundleError: The bundle is missing, altered or of another version.
         EngineError: A question cannot be answered.
         HandoffError: The cloud does not answer.
     """
@@ -212,7 +212,7 @@ def recorded(run: "Run", cloud: CloudArguments | None = None) -> "Decisions":
 
     data = read_questions(run.data, labelled=True, skip_bad=run.skip_bad)
     for line in data.bad_lines:
-        warn(f"{run.data}: line {line.number} is left out: {line.problem}")
+        warn(f"{run.data}: line {line.number} is skipped: {line.problem}")
     with ExitStack() as stack:
         path = run.records
         if path is None:
@@ -236,7 +236,7 @@ def _record(
     with RecordWriter(path, run.header(data.sha256, model)) as writer:
         questions = remaining(data.questions, writer)
         if writer.written and questions:
-            note(f"{path} holds {counted(len(writer.written), 'record')}, going on")
+            note(f"{path} holds {counted(len(writer.written), 'record')}, continuing")
         label = counted(len(questions), "question")
         with (
             interruptible(lambda: _kept(run, writer)),
@@ -254,6 +254,6 @@ def _record(
 
 def _kept(run: "Run", writer: "RecordWriter") -> str:
     if run.records is None:
-        return "no answer is kept; with --records FILE they are"
+        return "no answers are kept; use --records FILE to keep them"
     records = counted(writer.count, "record")
-    return f"{run.records} holds {records}; the same command goes on from there"
+    return f"{run.records} holds {records}; run the same command again to continue"

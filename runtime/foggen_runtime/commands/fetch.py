@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from foggen_runtime.bundle.download import Advance
     from foggen_runtime.bundle.manifest import Manifest
 
-_EPILOG = exit_codes(0, 2, 11, 130, special={3: "the bundle is damaged, or another one"})
+_EPILOG = exit_codes(0, 2, 11, 130, special={3: "the bundle is damaged, or not the one wanted"})
 
 
 @click.command(cls=Command, epilog=_EPILOG)
@@ -22,12 +22,15 @@ _EPILOG = exit_codes(0, 2, 11, 130, special={3: "the bundle is damaged, or anoth
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Where to put it."
 )
-@click.option("--sha256", metavar="HASH", help="The bundle's hash; any other is refused.")
+@click.option("--sha256", metavar="HASH", help="The bundle's hash; refuse any other bundle.")
 @click.option(
-    "--timeout", default=30.0, show_default=True, help="Seconds to connect, and to the next bytes."
+    "--timeout",
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for a connection, and for the next bytes.",
 )
 @click.option(
-    "--attempts", default=5, show_default=True, help="Give up after so many failures in a row."
+    "--attempts", default=5, show_default=True, help="Give up after this many failures in a row."
 )
 @click.option("--proxy", metavar="URL", help="HTTP proxy.")
 @json_option("the bundle's facts as JSON")
@@ -42,10 +45,10 @@ def fetch(
     proxy: str | None,
     as_json: bool,
 ) -> None:
-    """Fetch a bundle from URL, its directory on a web server.
+    """Fetch a bundle from URL, a directory on a web server.
 
-    Interrupted, it goes on where it stopped when run again. The bundle appears at OUTPUT when all
-    of it has arrived and every hash is right.
+    If it is interrupted, run it again to continue where it stopped. The bundle appears at OUTPUT
+    once all of it has arrived and every hash is right.
 
     \b
     Example:
@@ -56,7 +59,7 @@ def fetch(
 
     options = DownloadOptions(timeout=timeout, attempts=attempts, proxy=proxy)
     download = Download(url, output, sha256, options)
-    kept = f"what arrived is kept in {download.partial}; the same command goes on from there"
+    kept = f"what has arrived is kept in {download.partial}; run the same command again to continue"
     with interruptible(kept), ExitStack() as stack:
 
         def announce(manifest: "Manifest", missing: int) -> "Advance":

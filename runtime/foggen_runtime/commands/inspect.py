@@ -21,12 +21,12 @@ _INDENT = 16
 
 @click.command(cls=Command, epilog=exit_codes(0, 2, 3))
 @click.argument("bundle", type=BundleType())
-@click.option("--verify", is_flag=True, help="Hash every file, not only on first use.")
+@click.option("--verify", is_flag=True, help="Hash every file, even if that was done before.")
 @json_option("the manifest as JSON")
 def inspect(bundle: str, *, verify: bool, as_json: bool) -> None:
-    """Show what BUNDLE, a directory or a hub id, is, and check its files.
+    """Describe BUNDLE (a directory or a hub id), and check its files.
 
-    Sizes are always checked, hashes on first use or with --verify.
+    Sizes are always checked; hashes on first use or with --verify.
 
     \b
     Example:

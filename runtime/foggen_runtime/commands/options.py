@@ -1,7 +1,7 @@
 """Options that several commands share, and what they stand for.
 
-A command takes its options as a mapping, as click gives them, and hands it to `take` once for each
-group of options it was decorated with.
+A command gets its options from click as a mapping, and passes it to `take` once for each group of
+options it was decorated with.
 """
 
 import os
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from foggen_runtime.model.engine import EngineOptions
     from foggen_runtime.model.local_model import OpenOptions
 
-# As `DecodingMode`, `Route`, `OnUnreachable` and `ConfidenceKind` have them: every TAB would wait
-# for their modules.
+# The values of `DecodingMode`, `Route`, `OnUnreachable` and `ConfidenceKind`, written again because
+# every TAB would wait for their modules.
 DECODING_MODES = ("constrained", "greedy", "step")
 ROUTES = ("auto", "local_only", "cloud_only")
 ON_UNREACHABLE = ("answer_locally", "queue", "fail")
@@ -39,14 +39,14 @@ Group = TypeVar("Group")
 
 
 def take(group: type[Group], options: dict[str, Any]) -> Group:
-    """Move a group's options out of the mapping that click gave."""
+    """Move a group's options out of click's mapping."""
     names = [field.name for field in fields(group)]  # type: ignore[arg-type]
     return group(**{name: options.pop(name) for name in names})
 
 
 @dataclass(frozen=True)
 class EngineArguments:
-    """How to use the device; None where nothing was typed."""
+    """How to use the device; None for options that were not typed."""
 
     threads: int | None
     spinning: bool | None
@@ -96,7 +96,9 @@ class EndpointArguments:
             ConfigError: Only one of them is given.
         """
         if bool(self.cloud_url) != bool(self.cloud_model):
-            raise ConfigError("cloud: --cloud-url and --cloud-model go together, one is missing")
+            raise ConfigError(
+                "cloud: --cloud-url and --cloud-model must be given together, one is missing"
+            )
         return (self.cloud_url, self.cloud_model) if self.cloud_url and self.cloud_model else None
 
 
@@ -114,12 +116,12 @@ class CloudArguments(EndpointArguments):
         """The cloud to hand off to, if one is set.
 
         Raises:
-            ConfigError: Only a part of it is set, or in a wrong way.
+            ConfigError: Only part of it is set, or something is wrong.
         """
         named = self.endpoint()
         if named is None:
             if self.cloud_fallback:
-                raise ConfigError("cloud: --cloud-fallback goes with --cloud-url, which is missing")
+                raise ConfigError("cloud: --cloud-fallback needs --cloud-url, which is missing")
             return None
         from foggen_runtime.cloud.endpoints import Cloud, Endpoint
 
@@ -145,7 +147,7 @@ class CloudArguments(EndpointArguments):
 
 @dataclass(frozen=True)
 class PolicyArguments:
-    """The policy: a file, and flags that win over it."""
+    """The policy: a file, and flags that override it."""
 
     policy: Path | None
     tau: float | None
@@ -156,7 +158,7 @@ class PolicyArguments:
     log_content: bool
 
     def to_policy(self) -> "Policy":
-        """The policy with the flags in it, and with a file for everything it keeps.
+        """The policy with the flags applied, and with a file for everything it keeps.
 
         Raises:
             ConfigError: The file or a flag is wrong.
@@ -178,14 +180,14 @@ class PolicyArguments:
             settings = replace(settings, file=self.decision_log)
         if self.log_content:
             if settings.file is None:
-                raise ConfigError("log_content: goes with --decision-log FILE, which is missing")
+                raise ConfigError("log_content: needs --decision-log FILE, which is missing")
             settings = replace(settings, content=True)
         return settings
 
 
 @dataclass(frozen=True)
 class DecodingArguments:
-    """How to decode; `hold` is whether answers are held to the options in the question."""
+    """How to decode; `hold` means that the answer must be one of the question's options."""
 
     mode: "DecodingMode"
     max_new_tokens: int
@@ -193,20 +195,20 @@ class DecodingArguments:
 
 
 def check_cloud(policy: "Policy", cloud: "Cloud | None") -> None:
-    """Refuse to ask only a cloud where there is none; what is queued may be sent later.
+    """Refuse the route `cloud_only` without a cloud, unless questions are queued for later.
 
     Raises:
-        ConfigError: There is no cloud, and the route and the rest of the policy leave no answer.
+        ConfigError: Neither the cloud nor anything else in the policy could give an answer.
     """
     if policy.route == "cloud_only" and cloud is None and policy.on_unreachable != "queue":
         raise ConfigError("route: cloud_only needs --cloud-url URL --cloud-model NAME")
 
 
 def key_hint(fallbacks: int = 0) -> str:
-    """Say where the keys that a cloud refused come from.
+    """Say where the keys that the cloud refused come from.
 
     Args:
-        fallbacks: How many endpoints there are beside the first.
+        fallbacks: How many endpoints there are besides the first.
     """
     numbered = (f"{API_KEY_VARIABLE}_{number}" for number in range(2, 2 + fallbacks))
     states = [
@@ -224,7 +226,7 @@ def load_policy(path: Path | None) -> "Policy":
 
 
 def with_default_files(policy: "Policy") -> "Policy":
-    """Return the policy with the user's own files where it needs some and names none."""
+    """Return the policy with the user's own files where it needs a file and names none."""
     if policy.on_unreachable == "queue" and policy.outbox.file is None:
         file = state_directory() / "outbox.sqlite3"
         policy = replace(policy, outbox=replace(policy.outbox, file=file))
@@ -235,7 +237,7 @@ def with_default_files(policy: "Policy") -> "Policy":
 
 
 def state_directory() -> Path:
-    """Return the directory for what foggen keeps for this user; it is made if need be.
+    """Return the directory for what foggen keeps for this user, creating it if need be.
 
     As the XDG Base Directory Specification has it: `$XDG_STATE_HOME/foggen`, by default
     `~/.local/state/foggen`.
@@ -254,7 +256,7 @@ def engine_options(note: str = "") -> Callable[[Decorated], Decorated]:
     """Return the options of `EngineArguments`.
 
     Args:
-        note: A sentence on how they stand to what `foggen tune` found.
+        note: A sentence on how they relate to what `foggen tune` found.
     """
     return lambda command: _decorated(
         command,
@@ -266,13 +268,13 @@ def engine_options(note: str = "") -> Callable[[Decorated], Decorated]:
         click.option(
             "--spinning/--no-spinning",
             default=None,
-            help="Let idle workers spin: faster, for more power.  "
+            help="Let idle workers spin: faster, but uses more power.  "
             "[default: as tuned, else spinning]",
         ),
         click.option(
             "--kleidiai/--no-kleidiai",
             default=None,
-            help="Let ARM use its KleidiAI kernels; without them it computes what x86 does.  "
+            help="Use ARM's KleidiAI kernels; without them ARM gives x86's numbers.  "
             "[default: as tuned, else kleidiai]",
         ),
     )
@@ -282,18 +284,18 @@ def bundle_options(command: Decorated) -> Decorated:
     """Add the options of `BundleArguments`."""
     return _decorated(
         command,
-        engine_options(" This and the next two put aside what foggen tune found."),
+        engine_options(" This and the next two override what foggen tune found."),
         click.option("--verify", is_flag=True, help="Hash every file of the bundle first."),
         click.option(
             "--recompute-prefix",
             is_flag=True,
-            help="Compute the prompt prefix, ignore the snapshot.",
+            help="Compute the prompt prefix instead of using the snapshot.",
         ),
         click.option(
             "--prepared",
             type=click.Path(path_type=Path),
             metavar="DIR",
-            help="Where foggen prepare --output wrote.  [default: BUNDLE.prepared]",
+            help="What foggen prepare --output wrote.  [default: BUNDLE.prepared]",
         ),
     )
 
@@ -319,7 +321,7 @@ def cloud_options(command: Decorated) -> Decorated:
             nargs=2,
             multiple=True,
             metavar="URL MODEL",
-            help="A server to try when those before it fail; may be repeated.",
+            help="Another server, to try when those before it fail; may be repeated.",
         ),
         click.option(
             "--cloud-timeout",
@@ -334,20 +336,21 @@ def cloud_options(command: Decorated) -> Decorated:
             "--cloud-first-token-timeout",
             default=30.0,
             show_default=True,
-            help="Seconds to the beginning of a streamed answer, or of the model's thoughts.",
+            help="Seconds until a streamed answer, or the model's thoughts, must begin.",
         ),
         click.option(
             "--cloud-stream/--no-cloud-stream",
             default=None,
-            help="Ask the cloud for streams always, or never.  [default: where one is wanted]",
+            help="Always or never ask the cloud for streams. [default: when the answer is "
+            "streamed]",
         ),
     )
 
 
 def tau_option(default: str) -> Callable[[Decorated], Decorated]:
-    """Return the option `--tau`; its help names whose tau is the default."""
+    """Return the option `--tau`; its help says whose tau is the default."""
     return click.option(
-        "--tau", type=float, help=f"Confidence below this defers.  [default: {default}]"
+        "--tau", type=float, help=f"Defer below this confidence.  [default: {default}]"
     )
 
 
@@ -355,7 +358,7 @@ def policy_options(command: Decorated) -> Decorated:
     """Add the options of `PolicyArguments`."""
     return _decorated(
         command,
-        click.option("--policy", type=FILE, help="A policy in TOML; flags win over it."),
+        click.option("--policy", type=FILE, help="A policy in TOML; flags override it."),
         tau_option("the policy's, else the bundle's"),
         click.option(
             "--route",
@@ -365,18 +368,18 @@ def policy_options(command: Decorated) -> Decorated:
         click.option(
             "--on-unreachable",
             type=Choice(ON_UNREACHABLE),
-            help="What to do when the cloud cannot be had.  [default: the policy's, else fail]",
+            help="What to do if the cloud does not answer.  [default: the policy's, else fail]",
         ),
         click.option(
-            "--outbox", type=FILE, help="Where questions are queued.  [default: one of the user's]"
+            "--outbox", type=FILE, help="File to queue questions in. [default: one in your home]"
         ),
         click.option("--decision-log", type=FILE, help="Append each decision to this file."),
-        click.option("--log-content", is_flag=True, help="Log questions and answers too."),
+        click.option("--log-content", is_flag=True, help="Also log questions and answers."),
     )
 
 
 def decoding_mode_option(command: Decorated) -> Decorated:
-    """Add the option of `DecodingArguments.mode` alone."""
+    """Add only the option of `DecodingArguments.mode`."""
     return _decorated(
         command,
         click.option(
@@ -396,7 +399,7 @@ def max_new_tokens_option(default: int) -> Callable[[Decorated], Decorated]:
         "--max-new-tokens",
         default=default,
         show_default=True,
-        help="Most tokens after the confidence.",
+        help="Most tokens to write after the confidence.",
     )
 
 
@@ -410,7 +413,7 @@ def decoding_options(command: Decorated) -> Decorated:
             "--options",
             "hold",
             is_flag=True,
-            help="Hold the answer to the options in the question.",
+            help="Let the answer be only one of the question's options.",
         ),
     )
 
@@ -423,9 +426,9 @@ class PricesType(click.ParamType):  # type: ignore[type-arg]
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> Any:
-        """Read the option; without prices, nothing costs anything."""
+        """Convert the option's value; without prices, everything is free."""
         if ctx is not None and ctx.resilient_parsing:
-            return value  # a TAB needs no prices
+            return value  # a TAB does not need prices
         from foggen_runtime.evaluation.routing import Prices
 
         if isinstance(value, Prices):
@@ -449,7 +452,7 @@ def prices_option(command: Decorated) -> Decorated:
         type=PricesType(),
         default="",
         metavar="per_call=X,prompt=Y,completion=Z",
-        help="The cloud's prices: for a call, for a million tokens.  [default: 0]",
+        help="The cloud's prices, per call and per million tokens. [default: 0]",
     )(command)
 
 
@@ -458,12 +461,12 @@ def on_option(command: Decorated) -> Decorated:
     return click.option(
         "--on",
         type=Choice(CONFIDENCE_KINDS),
-        help="Which confidence tau is compared with.  [default: verbalized, or the bundle's]",
+        help="Which confidence to compare with tau. [default: the bundle's, else verbalized]",
     )(command)
 
 
 def rounds_option(default: int, help_text: str) -> Callable[[Decorated], Decorated]:
-    """Return the option of how many processes there are; each command has its own number."""
+    """Return the option for the number of processes; each command has its own default."""
     return click.option(
         "--rounds",
         type=click.IntRange(min=1),
@@ -474,7 +477,7 @@ def rounds_option(default: int, help_text: str) -> Callable[[Decorated], Decorat
 
 
 def asking_options(command: Decorated) -> Decorated:
-    """Add the options of what each process is asked."""
+    """Add the options for what each process is asked."""
     return _decorated(
         command,
         click.option(
@@ -482,14 +485,14 @@ def asking_options(command: Decorated) -> Decorated:
             type=click.IntRange(min=1),
             default=12,
             show_default=True,
-            help="Measured questions of each process.",
+            help="Questions to measure in each process.",
         ),
         click.option(
             "--warm-up",
             type=click.IntRange(min=0),
             default=2,
             show_default=True,
-            help="Questions before them that do not count.",
+            help="Questions to ask before them, which do not count.",
         ),
     )
 
@@ -497,7 +500,7 @@ def asking_options(command: Decorated) -> Decorated:
 launcher_option = click.option(
     "--launcher",
     default="",
-    help="Words before the command of each process, e.g. 'taskset -c 4-7'.",
+    help="Words to put before each process's command, e.g. 'taskset -c 4-7'.",
 )
 
 

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from foggen_runtime.handoff.outbox import Entry, Outbox, State
     from foggen_runtime.handoff.policy import Policy
 
-# As `outbox.State` has them: that module imports SQLite.
+# The values of `outbox.State`, written again because that module imports SQLite.
 STATES = ("accepted", "answered")
-_MOST_SHOWN = 60  # characters of a question in a list, less where the terminal is narrow
+_MOST_SHOWN = 60  # characters of a question in a list, fewer on a narrow terminal
 _LEAST_SHOWN = 20
 EXIT_REMAINING = 8
 
@@ -70,15 +70,17 @@ class OutboxArguments:
 
         limits = self.to_policy().outbox
         if limits.file is None or not limits.file.exists():
-            raise ConfigError(f"outbox: nothing was ever queued, there is no {limits.file}")
+            raise ConfigError(f"outbox: nothing has ever been queued, there is no {limits.file}")
         return Outbox(limits)
 
 
 def _outbox_options(command: Decorated) -> Decorated:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
-        click.option("--policy", type=FILE, help="The policy that names it, in TOML."),
-        click.option("--db", type=FILE, help="The outbox.  [default: the policy's or the user's]"),
+        click.option("--policy", type=FILE, help="The policy in TOML that names the outbox."),
+        click.option(
+            "--db", type=FILE, help="The outbox. [default: the policy's, else one in your home]"
+        ),
     ):
         command = option(command)
     return command
@@ -86,7 +88,7 @@ def _outbox_options(command: Decorated) -> Decorated:
 
 @click.group(cls=Group)
 def outbox() -> None:
-    """Show, deliver and delete questions that wait for the cloud.
+    """Show, deliver or delete questions that wait for the cloud.
 
     \b
     Example:
@@ -95,7 +97,7 @@ def outbox() -> None:
 
 
 @outbox.command("list", epilog=exit_codes(0, 2, 9))
-@click.option("--state", type=Choice(STATES), help="Only entries in this state.")
+@click.option("--state", type=Choice(STATES), help="List only entries in this state.")
 @_outbox_options
 def list_command(*, state: "State | None", **options: Any) -> None:
     """List the entries, oldest first.
@@ -120,7 +122,7 @@ def list_command(*, state: "State | None", **options: Any) -> None:
 @click.argument("entry_id", metavar="ID")
 @_outbox_options
 def show_command(*, entry_id: str, **options: Any) -> None:
-    """Show one entry by its id, or the first digits of it.
+    """Show one entry by its id, or the first digits of its id.
 
     \b
     Example:
@@ -132,7 +134,7 @@ def show_command(*, entry_id: str, **options: Any) -> None:
     with arguments.open() as opened:
         entry = opened.get(entry_id)
     if entry is None:
-        raise ConfigError(f"id: must be that of one entry, is {entry_id!r}")
+        raise ConfigError(f"id: must be the id of one entry, is {entry_id!r}")
     click.echo(dumps(entry.to_dict()) if arguments.as_json else printable_text(_page(entry)))
 
 
@@ -140,17 +142,20 @@ def show_command(*, entry_id: str, **options: Any) -> None:
     "flush",
     epilog=exit_codes(
         *(2, 9, 130),
-        special={0: "nothing waits any more", EXIT_REMAINING: "some entries still wait"},
+        special={
+            0: "nothing is waiting any more",
+            EXIT_REMAINING: "some entries are still waiting",
+        },
     ),
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Deliver so many entries at most.")
-@click.option("--now", is_flag=True, help="Do not wait for an entry's next attempt to be due.")
+@click.option("--limit", type=click.IntRange(min=1), help="Deliver at most this many entries.")
+@click.option("--now", is_flag=True, help="Also deliver entries whose next attempt is not due yet.")
 @cloud_options
 @_outbox_options
 @quiet_option
 @click.pass_context
 def flush_command(ctx: click.Context, /, *, limit: int | None, now: bool, **options: Any) -> None:
-    """Deliver the entries that are due to the cloud, and store its answers.
+    """Send the entries that are due to the cloud, and store its answers.
 
     The cloud's key is taken from the environment, as `foggen ask` does.
 
@@ -165,10 +170,10 @@ def flush_command(ctx: click.Context, /, *, limit: int | None, now: bool, **opti
     endpoints = take(CloudArguments, options)
     cloud = endpoints.cloud()
     if cloud is None:
-        raise ConfigError("cloud: must be set to flush: --cloud-url URL --cloud-model NAME")
+        raise ConfigError("cloud: must be set to flush; add --cloud-url URL --cloud-model NAME")
     arguments = take(OutboxArguments, options)
     flushing = FlushOptions(limit, waiting=now, lease_seconds=outbox_lease(cloud))
-    kept = "the answers that came are stored, the other entries still wait"
+    kept = "the answers that came are stored, the other entries are still waiting"
     with interruptible(kept), arguments.open() as opened:
         handoff = open_handoff(cloud, arguments.to_policy())
         try:
@@ -182,11 +187,13 @@ def flush_command(ctx: click.Context, /, *, limit: int | None, now: bool, **opti
 
 
 @outbox.command("purge", epilog=exit_codes(0, 2, 9, special={1: "not confirmed"}))
-@click.option("--older-than", default=0.0, help="Only entries of so many days ago.  [default: all]")
 @click.option(
-    "--accepted", is_flag=True, help="Also entries that wait for an answer: they are lost."
+    "--older-than", default=0.0, help="Only entries at least this many days old. [default: all]"
 )
-@click.option("--yes", is_flag=True, help="Do not ask before entries are lost.")
+@click.option(
+    "--accepted", is_flag=True, help="Also delete entries that wait for an answer: they are lost."
+)
+@click.option("--yes", is_flag=True, help="Do not ask before losing entries.")
 @_outbox_options
 def purge_command(*, older_than: float, accepted: bool, yes: bool, **options: Any) -> None:
     """Delete answered entries.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def json_option(what: str) -> Callable[[Decorated], Decorated]:
-    """Return the option `--json`; its help names what is printed."""
+    """Return the option `--json`; its help says what is printed."""
     return click.option("--json", "as_json", is_flag=True, help=f"Print {what}.")
 
 
@@ -50,10 +50,10 @@ def show_page(page: "Page", *, as_markdown: bool) -> None:
 
 
 def check_files(files: Mapping[str, Path | None]) -> None:
-    """Refuse files that could not be written once everything is known.
+    """Refuse files now that could not be written at the end.
 
     Args:
-        files: By option; None where it was not given.
+        files: By option; None if it was not given.
 
     Raises:
         ConfigError: A directory is missing.
@@ -83,7 +83,7 @@ def write_files(contents: Iterable[tuple[Path | None, Callable[[], str | bytes]]
     """Write what was asked for.
 
     Args:
-        contents: Each file with what makes its content; None where it was not given.
+        contents: Each file, with a function that makes its content; None if it was not given.
 
     Raises:
         ConfigError: One cannot be written.

@@ -1,4 +1,4 @@
-"""`foggen policy`: check a policy before it is put to use."""
+"""`foggen policy`: check a policy before it is used."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from foggen_runtime.commands.command_line import Group, exit_codes
 
 @click.group(cls=Group)
 def policy() -> None:
-    """Check a policy's file.
+    """Check a policy file.
 
     \b
     Example:
@@ -20,7 +20,7 @@ def policy() -> None:
 @policy.command("check", epilog=exit_codes(0, 2))
 @click.argument("file", type=click.Path(path_type=Path))
 def check_command(file: Path) -> None:
-    """Say whether FILE is a policy in TOML, or what is wrong with it.
+    """Say whether FILE is a valid policy in TOML, or what is wrong with it.
 
     \b
     Example:

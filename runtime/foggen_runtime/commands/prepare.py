@@ -18,7 +18,7 @@ from foggen_runtime.commands.terminal import note, quiet_option
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Where the prepared model goes, or is removed from.  [default: BUNDLE.prepared]",
+    help="Where to write the prepared model, or remove it from.  [default: BUNDLE.prepared]",
 )
 @click.option(
     "--kleidiai/--no-kleidiai",
@@ -31,11 +31,11 @@ from foggen_runtime.commands.terminal import note, quiet_option
 def prepare_command(
     bundle: str, *, output: Path | None, kleidiai: bool | None, remove: bool, as_json: bool
 ) -> None:
-    """Pack the weights of BUNDLE, a directory or a hub id, for this device's processor.
+    """Pack the weights of BUNDLE (a directory or a hub id) for this device's processor.
 
-    Later starts map the packed weights from disk: they start sooner, and the system can take the
-    memory back. The bundle itself stays as it is. What was prepared is used as long as
-    onnxruntime, the processor and the bundle are the same; after a change, prepare again.
+    Later starts map the packed weights from disk: they are faster, and the system can take the
+    memory back. The bundle itself stays as it is. The prepared model is used as long as
+    onnxruntime, the processor and the bundle stay the same; after a change, prepare again.
 
     \b
     Example:
@@ -61,7 +61,7 @@ def prepare_command(
     if kleidiai is not None:
         options = replace(options, kleidiai=kleidiai)
     started = time.perf_counter()
-    with interruptible(f"{directory} is as it was"):
+    with interruptible(f"{directory} is unchanged"):
         prepared = prepare(opened, options, directory)
     seconds = time.perf_counter() - started
     if as_json:

@@ -1,4 +1,4 @@
-"""`foggen profile`: where the time and the memory go on this device, and whether that changed."""
+"""`foggen profile`: where time and memory go on this device, and whether that has changed."""
 
 import os
 import shlex
@@ -54,13 +54,13 @@ class _RunByDefault(Group):
     """`foggen profile BUNDLE` is `foggen profile run BUNDLE`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the command in where it was left out."""
+        """Insert the command if it was left out."""
         if args and args[0] not in (*self.commands, *ctx.help_option_names):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete bundles beside the commands."""
+        """Complete bundles as well as commands."""
         return [*super().shell_complete(ctx, incomplete), CompletionItem(incomplete, type="dir")]
 
 
@@ -79,7 +79,7 @@ def profile() -> None:
 
 @dataclass(frozen=True)
 class Arguments:
-    """What `run` is to measure and where that goes; how is in `Settings`."""
+    """What `run` should measure and where the result goes; `Settings` says how."""
 
     bundle: str
     data: Path | None
@@ -105,12 +105,12 @@ class Arguments:
 @click.option(
     "--data",
     type=FILE,
-    help="Questions, JSON Lines with `question`.  [default: a built-in set]",
+    help="Questions as JSON Lines with `question`. [default: a built-in set]",
 )
 @click.option(
     "--prompt-tokens",
     type=click.IntRange(min=1),
-    help="Pad each question so that its prompt has so many tokens.",
+    help="Pad each question until its prompt has this many tokens.",
 )
 @tau_option("the bundle's")
 @click.option(
@@ -118,7 +118,7 @@ class Arguments:
     type=Choice(["auto", "local_only"]),
     default="auto",
     show_default=True,
-    help="local_only answers whatever the confidence.",
+    help="local_only answers here whatever the confidence.",
 )
 @max_new_tokens_option(32)
 @click.option(
@@ -127,7 +127,7 @@ class Arguments:
     type=click.IntRange(min=0),
     default=128,
     show_default=True,
-    help="Tokens of llama-bench's prompt test; 0 leaves it out.",
+    help="Tokens in llama-bench's prompt test; 0 skips it.",
 )
 @click.option(
     "--tg",
@@ -135,30 +135,30 @@ class Arguments:
     type=click.IntRange(min=0),
     default=64,
     show_default=True,
-    help="Tokens of its generation test; 0 leaves it out.",
+    help="Tokens in its generation test; 0 skips it.",
 )
 @click.option(
     "--repetitions",
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Of both tests in each process.",
+    help="Repetitions of both tests in each process.",
 )
 @engine_options()
 @endpoint_options
 @launcher_option
 @json_option("the profile as one JSON object")
 @click.option("--output", type=FILE, help="Write the profile there as JSON.")
-@click.option("--html", type=FILE, help="Write one page with plots there.")
+@click.option("--html", type=FILE, help="Write an HTML page with plots there.")
 @md_option
 @markdown_option
 @quiet_option
 def run(**options: Any) -> None:
-    """Measure BUNDLE, a directory or a hub id, on this device.
+    """Measure BUNDLE (a directory or a hub id) on this device.
 
-    Every round is a fresh process: it loads the bundle, asks questions, then feeds and generates
-    tokens as llama-bench does. One more traces the operators. With --cloud-url, deferred questions
-    are handed off. What the device does not show is reported as not available.
+    Every round is a fresh process that loads the bundle, asks questions, then feeds and generates
+    tokens as llama-bench does. A last process traces the operators. With --cloud-url, deferred
+    questions are handed off. What the device does not reveal is reported as not available.
 
     \b
     Example:
@@ -173,7 +173,7 @@ def run(**options: Any) -> None:
     arguments = take(Arguments, options)
     check_files({"output": arguments.output, "html": arguments.html, "md": arguments.md})
     bundle = Bundle.open(locate_bundle(arguments.bundle))
-    with interruptible("nothing was measured to the end, nothing was written"):
+    with interruptible("the measurement is not complete, nothing was written"):
         measured = _measure(_plan(bundle, arguments.data, options))
     write_files(
         (
@@ -196,7 +196,7 @@ def _measure(plan: "Plan") -> "Profile":
 
 
 def _plan(bundle: "Bundle", data: Path | None, options: dict[str, Any]) -> "Plan":
-    """Check what was typed, and take what was not from the device profile."""
+    """Check what was typed, and take the rest from the device profile."""
     from foggen_runtime.handoff.policy import check_tau
     from foggen_runtime.model.decoding import Decoding
     from foggen_runtime.model.device_profile import Candidate, find_device_profile
@@ -235,7 +235,7 @@ _SLOWER_EPILOG = exit_codes(
     2,
     special={
         0: "not slower than allowed, or nothing shows that it is",
-        EXIT_SLOWER: "slower than --max-slowdown, with confidence",
+        EXIT_SLOWER: "slower than --max-slowdown, with 95 % confidence",
     },
 )
 
@@ -246,7 +246,7 @@ _SLOWER_EPILOG = exit_codes(
 @click.option(
     "--max-slowdown",
     type=click.FloatRange(min=0, min_open=True),
-    help="Exit with 1 when B is more times slower than this, with 95 % confidence.",
+    help="Exit with 1 if B is slower than A by more than this factor, with 95 % confidence.",
 )
 @click.option(
     "--metric",
@@ -254,7 +254,7 @@ _SLOWER_EPILOG = exit_codes(
     multiple=True,
     default=("decision",),
     show_default=True,
-    help="What --max-slowdown judges, e.g. letter, pp128, peak_rss; may be repeated.",
+    help="What --max-slowdown applies to, e.g. letter, pp128, peak_rss; may be repeated.",
 )
 @json_option("all figures as one JSON object")
 @markdown_option
@@ -294,7 +294,7 @@ def compare(
 
 
 def _exceeds(found: "Difference", metric: str, limit: float) -> bool:
-    """Whether even the interval's lower end is above the limit.
+    """Whether even the lower end of the interval is above the limit.
 
     Raises:
         ConfigError: The profiles do not both have the metric, from two processes or more.

@@ -53,7 +53,7 @@ class Arguments:
         )
 
     def taus(self, levels: Sequence[float]) -> list[float]:
-        """Every tau to show: those given, and equal steps or else the levels."""
+        """Every tau to show: those given, plus equal steps or else the levels."""
         if self.steps:
             import numpy as np
 
@@ -63,7 +63,7 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Replay:
-    """What `--json` prints of records."""
+    """What `--json` prints for records."""
 
     summary: "Summary"
     sweep: "tuple[Point, ...]"
@@ -81,12 +81,22 @@ _EPILOG = exit_codes(
 @click.argument("records", type=FILE)
 @click.argument("other", type=FILE, required=False, metavar="[RECORDS2]")
 @click.option("--tau", type=float, multiple=True, help="May be repeated.  [default: 0.5]")
-@click.option("--steps", type=click.IntRange(min=2), help="Sweep so many taus from 0 to 1.")
+@click.option("--steps", type=click.IntRange(min=2), help="Sweep this many taus from 0 to 1.")
 @on_option
 @prices_option
-@click.option("--cloud-answers", type=FILE, help="Another cloud's answers: id, cloud_answer.")
-@click.option("--against", type=click.Path(path_type=Path), help="A log's bundle, or its records.")
-@click.option("--alert", default=0.01, show_default=True, help="A p-value below this is drift.")
+@click.option(
+    "--cloud-answers",
+    type=FILE,
+    help="Another cloud's answers: JSON Lines with id and cloud_answer.",
+)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    help="The bundle a log is compared with, or its records.",
+)
+@click.option(
+    "--alert", default=0.01, show_default=True, help="Report drift if the p-value is below this."
+)
 @output_options
 @json_option("all figures as one JSON object")
 @markdown_option
@@ -94,8 +104,9 @@ _EPILOG = exit_codes(
 def replay(ctx: click.Context, /, **options: Any) -> None:
     """Replay RECORDS of `foggen eval` at any tau and price, without running the bundle.
 
-    With RECORDS2, say how its decisions differ from the first. RECORDS may be a decision log of
-    real use: then say its routed share, and whether its levels drifted from --against.
+    With RECORDS2, show how its decisions differ from the first. RECORDS may also be a decision log
+    of real use: this shows the share sent to the cloud, and whether the levels drifted from
+    --against.
 
     \b
     Example:
@@ -114,8 +125,8 @@ def replay(ctx: click.Context, /, **options: Any) -> None:
     if is_decision_log(arguments.records):
         ctx.exit(EXIT_DRIFT if _drifts(arguments) else 0)
     if arguments.against:
-        raise ConfigError("against: goes with a decision log, the file holds records")
-    with interruptible("the records are as they were, no output is half written"):
+        raise ConfigError("against: needs a decision log, the file holds records")
+    with interruptible("the records are unchanged, no output is half written"):
         _replay(arguments, outputs)
 
 
@@ -158,7 +169,7 @@ def _replay(arguments: Arguments, outputs: Outputs) -> None:
 
 
 def _drifts(arguments: Arguments) -> bool:
-    """Print what a decision log says, and return whether it drifted."""
+    """Print what a decision log shows, and return whether it drifted."""
     from foggen_runtime.evaluation.decision_logs import read_decision_log, read_reference, report
     from foggen_runtime.jsonio import dumps
 

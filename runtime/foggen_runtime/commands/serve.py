@@ -30,7 +30,7 @@ _EXTRA = ("starlette", "uvicorn", "prometheus_client")
 @click.command(cls=Command, epilog=exit_codes(2, 3, 9, 130, special={0: "told to stop"}))
 @click.argument("bundle", type=BundleType())
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8080, show_default=True, help="Port; 0 takes a free one.")
+@click.option("--port", default=8080, show_default=True, help="Port; 0 takes any free one.")
 @click.option(
     "--api-key-file",
     type=FILE,
@@ -41,35 +41,40 @@ _EXTRA = ("starlette", "uvicorn", "prometheus_client")
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="A further name that requests to a loopback address may be for; may be repeated.",
+    help="Another host name that requests may use on a loopback address; may be repeated.",
 )
 @policy_options
 @cloud_options
 @decoding_options
 @bundle_options
-@click.option("--queue", default=32, show_default=True, help="Most questions that wait in line.")
+@click.option(
+    "--queue", default=32, show_default=True, help="Most questions that may wait in line."
+)
 @click.option(
     "--handoffs",
     default=8,
     show_default=True,
-    help="Most questions that wait for the cloud while another is asked here.",
+    help="Most questions that may wait for the cloud while another is asked here.",
 )
-@click.option("--max-body", default=1 << 20, show_default=True, help="Most bytes of a request.")
+@click.option("--max-body", default=1 << 20, show_default=True, help="Most bytes in a request.")
 @click.option(
-    "--max-question", default=1 << 15, show_default=True, help="Most characters of a question."
+    "--max-question", default=1 << 15, show_default=True, help="Most characters in a question."
 )
 @click.option(
-    "--grace", default=60.0, show_default=True, help="Seconds to finish when told to stop."
+    "--grace",
+    default=60.0,
+    show_default=True,
+    help="Seconds to finish running questions when told to stop.",
 )
 @click.option(
     "--max-connections",
     type=int,
-    help="Most open connections.  [default: what `ulimit -n` leaves, 1024 at most]",
+    help="Most open connections. [default: what `ulimit -n` allows, at most 1024]",
 )
 @click.option(
     "--max-connections-per-address",
     type=int,
-    help="Most open connections of one address.  [default: half of all]",
+    help="Most open connections from one address. [default: half of all]",
 )
 @click.option(
     "--header-timeout",
@@ -91,11 +96,11 @@ _EXTRA = ("starlette", "uvicorn", "prometheus_client")
 )
 @click.option("--log-requests", is_flag=True, help="Log each request, without its content.")
 def serve(**options: Any) -> None:
-    """Serve BUNDLE, a directory or a hub id, to clients of OpenAI's API.
+    """Serve BUNDLE (a directory or a hub id) to clients of OpenAI's API.
 
-    Prints where it listens, and runs until SIGTERM or SIGINT. A page at / shows what it does.
-    Addresses other than loopback demand a key that clients must send. Needs the extra `serve`:
-    pip install 'foggen[serve]'.
+    Prints the address it listens on, and runs until SIGTERM or SIGINT. The page at / shows what it
+    is doing. On any address but loopback, clients must send a key. Needs the extra `serve`: pip
+    install 'foggen[serve]'.
 
     \b
     Example:

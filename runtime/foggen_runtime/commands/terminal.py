@@ -1,7 +1,7 @@
-"""What a command says besides its result.
+"""What a command prints besides its result.
 
-Results go to standard output. Notes and progress go to standard error, and `--quiet` leaves them
-out; warnings go there too, and stay.
+Results go to standard output. Notes and progress go to standard error, unless `--quiet` is given;
+warnings always go there.
 """
 
 import shutil
@@ -25,7 +25,7 @@ def quiet_option(command: Decorated) -> Decorated:
         is_flag=True,
         expose_value=False,
         callback=lambda ctx, _, value: ctx.meta.__setitem__(_QUIET, value),
-        help="Print the result, warnings and errors alone.",
+        help="Print only the result, warnings and errors.",
     )(command)
 
 
@@ -42,13 +42,13 @@ def note(sentence: str) -> None:
 
 
 def warn(sentence: str) -> None:
-    """Say something to beware of."""
+    """Warn of something."""
     click.echo(f"Warning: {printable_text(sentence)}", err=True)
 
 
 @contextmanager
 def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
-    """Show a bar; give what is called with the number of steps made."""
+    """Show a progress bar; yield what to call with a number of finished steps."""
     if is_quiet() or not length:
         yield lambda _: None
         return
@@ -57,5 +57,5 @@ def progress(length: int, label: str) -> Iterator[Callable[[int], None]]:
 
 
 def terminal_width() -> int | None:
-    """Return how many columns the terminal has; None where there is none, or no end to them."""
+    """Return how many columns the terminal has; None if there is no terminal or no limit."""
     return shutil.get_terminal_size((0, 0)).columns or None

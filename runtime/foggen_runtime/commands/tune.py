@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from foggen_runtime.profiling.tuning import Search
     from foggen_runtime.reports.pages import Page
 
-# More processes than this, waiting or running, and a candidate may get less than its processors.
+# With more processes than this waiting or running, a candidate may not get the processors it needs.
 _BUSY = 0.5
 
 
@@ -89,21 +89,22 @@ class Arguments:
 
 @click.command("tune", cls=Command, epilog=exit_codes(0, 2, 3, 7, 130))
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=BundleType())
-@click.option("--threads", help="Thread counts to try, e.g. 1,2,4.  [default: up to all]")
-@rounds_option(3, "Fresh processes of each candidate.")
+@click.option("--threads", help="Thread counts to try, e.g. 1,2,4. [default: up to all processors]")
+@rounds_option(3, "Fresh processes for each candidate.")
 @asking_options
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
     default=0.03,
     show_default=True,
-    help="Slower by no more than this counts as as fast; of those the most frugal wins.",
+    help="A candidate slower by at most this share counts as equally fast; of those, the most "
+    "frugal wins.",
 )
 @launcher_option
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write there instead of BUNDLE/device.json.",
+    help="Write there instead of to BUNDLE/device.json.",
 )
 @json_option("the device profiles as JSON")
 @markdown_option
@@ -111,12 +112,12 @@ class Arguments:
 def tune_command(**options: Any) -> None:
     """Find the fastest way to decide with BUNDLE on this device.
 
-    Tries thread counts, then spinning, then KleidiAI where the processor has use for it, each
-    candidate in fresh processes that take turns. The result is written beside the bundle, and
-    foggen follows it wherever processor, onnxruntime and bundle are the same. Several bundles are
-    tuned one by one, then compared.
+    Tries thread counts, then spinning, then KleidiAI if it suits the processor, each candidate in
+    fresh processes that take turns. The result is written next to the bundle, and foggen uses it as
+    long as the processor, onnxruntime and the bundle are the same. Several bundles are tuned one by
+    one, then compared.
 
-    KleidiAI computes other numbers; the table says how many confidences change.
+    KleidiAI gives slightly different numbers; the table says how many confidences change.
 
     \b
     Example:
@@ -129,7 +130,9 @@ def tune_command(**options: Any) -> None:
 
     arguments = Arguments(**options)
     if arguments.output and len(arguments.bundles) > 1:
-        raise ConfigError("output: is for one bundle; several are written beside each")
+        raise ConfigError(
+            "output: works for one bundle only; leave it out to write next to each of several"
+        )
     bundles = [Bundle.open(locate_bundle(name)) for name in arguments.bundles]
     _warn_of_others()
     tuned: list[DeviceProfile] = []
@@ -146,7 +149,7 @@ def tune_command(**options: Any) -> None:
 
 
 def _warn_of_others() -> None:
-    """Warn where other processes would be measured as well."""
+    """Warn if other processes would disturb the measurement."""
     load = os.getloadavg()[0]
     if load > _BUSY:
         processors = counted(os.cpu_count() or 1, "processor")
@@ -198,7 +201,7 @@ def _page(bundle: "Bundle", profile: "DeviceProfile", arguments: Arguments) -> "
 
 
 def _ranking(bundles: "list[Bundle]", tuned: "list[DeviceProfile]", arguments: Arguments) -> "Page":
-    """Let the tuned bundles take turns, for their own trials were not at the same time."""
+    """Let the tuned bundles take turns, because they were not tuned at the same time."""
     from foggen_runtime.profiling.tuning import rank
     from foggen_runtime.reports.pages import Page, Section
 

@@ -1,22 +1,22 @@
 """The decision in one forward pass.
 
 Naive greedy decoding spends a pass on each token of `Confidence: 0.75` before it knows anything.
-But all of it is known beforehand, except the level's digits, and those are few. So:
+But all of it is known beforehand except the level's digits, and there are few of those. So:
 
     prompt │ Conf idence :  ␠ │ 0 .          1. fed in one pass: prompt, stem, draft
          ↓     ↓     ↓   ↓  ↓   ↓ ↓
-        Conf idence  :   ␠ 0|1  . 0|2|5|7    2. what the last rows of logits answer
+        Conf idence  :   ␠ 0|1  . 0|2|5|7    2. what the last rows of logits say
 
 1. **Feed** what the model would have written up to the last choice (`TemplateTrie.drafts`).
-   Templates whose choices do not lie on one path need one more pass for each.
-2. **Read** the level among the template's own branches: a confidence always parses. How much mass
-   the model gave to the template at all is read from the same rows: little of it means that the
-   question, or the model, is none for this template.
-3. Below tau that was all. Otherwise **roll back** the KV cache to what the level's text shares with
+   Choices that do not lie on one path need one more pass each.
+2. **Read** the level among the template's own branches, so that a confidence always parses. The
+   same rows say how much probability the model gave to the template at all: if it is little, the
+   question or the model does not suit the template.
+3. Below tau we are done. Otherwise **roll back** the KV cache to what the level's text shares with
    what was fed, append the rest of the template in one pass, and write the answer step by step.
 
-The level is the one that greedy decoding would have written, not the most probable leaf: both
-differ where p(`1`) = 0.45 beats 0.55 x 0.4.
+The level is the one that greedy decoding would have written, not the most probable leaf. They can
+differ: p(`1`) = 0.45 beats 0.55 x 0.4 at the leaf, but `0` comes first on the walk.
 """
 
 import time
@@ -37,7 +37,7 @@ from foggen_runtime.decide.trie import (
 
 
 class ConstrainedDecoder:
-    """Reads the level among the template's branches; one pass when they lie on one draft."""
+    """Reads the level among the template's branches, in one pass if one draft visits them all."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class ConstrainedDecoder:
         """Decode questions.
 
         Args:
-            engine: Holds what every prompt given to `decide` continues.
+            engine: Its cache holds what comes before every prompt.
             trie: The template.
             answer_prefix: Ids between the separator and the answer.
             eos_token_ids: Tokens that end the answer.
@@ -67,7 +67,7 @@ class ConstrainedDecoder:
         self._path: Node = ROOT
 
     def decide(self, prompt: Sequence[int]) -> Decision:
-        """Feed the prompt with the draft, and other drafts where branches lie off it."""
+        """Feed the prompt with the draft, then more drafts if it does not visit every branch."""
         self._engine.cache.truncate(self._before)
         self._start = self._before + len(prompt)
         # 1. Feed the prompt and the first draft; the row after each drafted token, and before.
@@ -90,7 +90,7 @@ class ConstrainedDecoder:
 
     def answer(self, max_new_tokens: int) -> Iterator[int]:
         """Yield the answer prefix, fed in one pass, then the answer step by step."""
-        # 3. Keep what level and draft have in common, and feed the rest of the template.
+        # 3. Keep what the level and the draft have in common, and feed the rest of the template.
         path = (*self._path, *self._answer_prefix)
         shared = self._roll_back(path)
         row = self._engine.forward(path[shared:])[-1]
@@ -110,7 +110,7 @@ class ConstrainedDecoder:
         return greedy_steps(self._engine, token, count, self._eos_token_ids)
 
     def _roll_back(self, path: Node) -> int:
-        """Keep in the cache what `path` shares with what was fed; return how many tokens."""
+        """Cut the cache to what `path` shares with what was fed; return how many tokens that is."""
         pairs = takewhile(lambda pair: pair[0] == pair[1], zip(path, self._fed, strict=False))
         shared = sum(1 for _ in pairs)
         self._engine.cache.truncate(self._start + shared)
@@ -124,7 +124,7 @@ class ConstrainedDecoder:
 
 
 class ChoiceDecoder(ConstrainedDecoder):
-    """Constrained decoding with an output head of some tokens: the answer is a letter, and ends."""
+    """Constrained decoding with a reduced output head: the answer is one letter."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class ChoiceDecoder(ConstrainedDecoder):
         eos_token_ids: tuple[int, ...],
         head: HeadInfo,
     ) -> None:
-        """Decode questions; the arguments are `ConstrainedDecoder`'s and the head's tokens."""
+        """Decode questions; takes `ConstrainedDecoder`'s arguments and the head's tokens."""
         super().__init__(engine, trie, answer_prefix, eos_token_ids, head.answer_ids)
         self._columns = {token: column for column, token in enumerate(head.token_ids)}
 
@@ -146,5 +146,5 @@ class ChoiceDecoder(ConstrainedDecoder):
         return allowed[int(row[[self._columns[token] for token in allowed]].argmax())]
 
     def _rest(self, token: int, count: int) -> Iterator[int]:
-        """Yield the end, the only thing that may follow a letter: no pass is spent on it."""
+        """Yield the end of the answer without a pass: nothing else may follow a letter."""
         yield from self._eos_token_ids[: min(1, count)]

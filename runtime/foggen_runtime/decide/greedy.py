@@ -2,7 +2,7 @@
 
 The template is known, so what the model will most likely write is fed with the prompt. A drafted
 token is accepted only if it is the arg max over the whole vocabulary; at the first that is not, the
-KV cache is rolled back, and what the model wants there is written instead.
+KV cache is rolled back and the model's own token is written instead.
 """
 
 import time
@@ -38,7 +38,7 @@ class GreedyDecoder:
         self._decided = 0
 
     def decide(self, prompt: Sequence[int]) -> Decision:
-        """Feed the prompt with the draft, then whatever the level reached still demands."""
+        """Feed the prompt with the draft, then the rest of the template to the end of the level."""
         self._engine.cache.truncate(self._before)
         self._written.clear()
         rows: dict[Node, Float32] = {}
@@ -73,7 +73,7 @@ class GreedyDecoder:
         )
 
     def _expected(self, node: Node) -> Node:
-        """Return what the template goes on with, up to the answer when no choice is left."""
+        """Return how the template continues, up to the answer if no choice is left."""
         forced = self._trie.forced(node)
         ends = (*node, *forced) in self._trie.paths
         return (*forced, *self._answer_prefix) if ends else forced

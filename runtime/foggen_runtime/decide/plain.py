@@ -1,7 +1,7 @@
-"""The decoding loop, over token ids only: a decision first, then, if it is wanted, the answer.
+"""The decoding loop, over token ids only: first a decision, then the answer if it is wanted.
 
-A decoder's output is `decision.tokens` and then the tokens of `answer`. Whoever drives it
-compares the confidence with tau in between, and asks for no answer to defer.
+A decoder's output is `decision.tokens` and then the tokens of `answer`. The caller compares the
+confidence with tau in between, and to defer simply does not ask for the answer.
 """
 
 import time
@@ -16,7 +16,7 @@ from foggen_runtime.decide.trie import ROOT, Node, Reading, TemplateTrie, read_l
 
 
 class Cache(Protocol):
-    """What decoding asks of a KV cache."""
+    """What decoding needs of a KV cache."""
 
     @property
     def length(self) -> int:
@@ -27,7 +27,7 @@ class Cache(Protocol):
 
 
 class TokenEngine(Protocol):
-    """What decoding asks of an engine."""
+    """What decoding needs of an engine."""
 
     @property
     def cache(self) -> Cache:
@@ -35,7 +35,7 @@ class TokenEngine(Protocol):
 
     @property
     def logits_tail(self) -> int:
-        """How many last positions of a `forward` get logits."""
+        """How many of a `forward`'s last positions get logits."""
 
     @property
     def context_length(self) -> int:
@@ -65,18 +65,18 @@ class Decision:
 class Decoder(Protocol):
     """A way to decode, question after question.
 
-    What the engine held when the decoder was made comes before every question.
+    Whatever the engine holds when the decoder is made comes before every question.
     """
 
     def decide(self, prompt: Sequence[int]) -> Decision:
-        """Forget the last question, feed the prompt and go on to the end of the confidence span."""
+        """Forget the last question, feed the prompt, and decode up to the end of the confidence."""
 
     def answer(self, max_new_tokens: int) -> Iterator[int]:
         """Yield the ids after the separator, the end-of-sequence id included if it comes."""
 
 
 class StepDecoder:
-    """The plain loop, one token per forward pass: the reference the others are held to."""
+    """The plain loop, one token per forward pass: the reference for the others."""
 
     def __init__(
         self, engine: TokenEngine, trie: TemplateTrie, eos_token_ids: tuple[int, ...]
@@ -114,12 +114,12 @@ class StepDecoder:
 def greedy_steps(
     engine: TokenEngine, token: int, max_new_tokens: int, eos_token_ids: tuple[int, ...]
 ) -> Iterator[int]:
-    """Yield the arg max after `token`, and after that, until an end or the limit.
+    """Yield the arg max after `token`, then the one after that, until an end or the limit.
 
     Args:
         engine: Holds everything before `token`.
         token: The last token written, not yet in the cache.
-        max_new_tokens: How many tokens to yield at the most; the context length bounds them too.
+        max_new_tokens: Yield at most this many tokens; the context length is a limit too.
         eos_token_ids: Tokens that end the output; the one met is yielded.
     """
     room = engine.context_length - engine.cache.length

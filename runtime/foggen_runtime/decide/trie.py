@@ -6,7 +6,7 @@
                       │       └─ 7 5 ⏎        so that no level is a prefix of another
                       └─ 1 . 0 ⏎
 
-To know every level's probability the model must be asked at each branching node only.
+To know every level's probability, the model need only be asked at the branching nodes.
 """
 
 import math
@@ -61,7 +61,7 @@ class TemplateTrie:
 
     @cached_property
     def drafts(self) -> tuple[Node, ...]:
-        """The fewest drafts that visit every branching node; a single level's whole stem."""
+        """The fewest drafts that visit every branching node; with one level, its whole stem."""
         if not self.branches:
             return (self.paths[0][:-1],)
         drafts: list[Node] = []
@@ -73,7 +73,7 @@ class TemplateTrie:
     def rows_needed(self, answer_prefix: Node) -> int:
         """Return how many rows of logits one pass must give to verify any draft.
 
-        That is a draft and what precedes it, or the way from the last branch to the answer.
+        That is a draft and the token before it, or the way from the last branch to the answer.
         """
         drafted = max(len(draft) for draft in self.drafts) + 1
         last_branches = [
@@ -98,10 +98,10 @@ class Reading:
 
     Attributes:
         level: Index of the level on the greedy walk: what greedy decoding would have written.
-        level_probabilities: One per level, products of softmaxes over each node's children.
-        template_probability: The probability, over the whole vocabulary, that the model goes on
-            with a child of the node, multiplied over the visited nodes of the walk; None where
-            only some tokens get logits.
+        level_probabilities: One per level: the product of softmaxes over each node's children.
+        template_probability: How likely the model was to stay in the template: at each visited node
+            of the walk, the probability over the whole vocabulary that one of the node's children
+            comes next, all multiplied. None where only some tokens get logits.
     """
 
     level: int
@@ -114,7 +114,7 @@ def read_levels(trie: TemplateTrie, rows: Mapping[Node, Float32]) -> Reading:
 
     Args:
         trie: The template.
-        rows: Logits (vocab_size,) by node; every branching node must be there.
+        rows: Logits (vocab_size,) by node; must have every branching node.
     """
     shares = {node: _child_probabilities(trie, node, rows[node]) for node in trie.branches}
     walk: Node = ROOT
@@ -132,13 +132,12 @@ def read_levels_of_columns(
 ) -> Reading:
     """As `read_levels`, from logits that only some tokens have.
 
-    They do not tell what the rest of the vocabulary would have got, so there is no
-    `template_probability`.
+    Nothing is known of the rest of the vocabulary, so there is no `template_probability`.
 
     Args:
         trie: The template.
         rows: Logits (columns,) by node.
-        columns: The column of each token; the template's tokens must be there.
+        columns: The column of each token; must have all of the template's tokens.
     """
     paths = tuple(tuple(columns[token] for token in path) for path in trie.paths)
     by_column = {tuple(columns[token] for token in node): row for node, row in rows.items()}

@@ -49,7 +49,7 @@ def answered(foggen: Foggen, question: Question, decoding: Decoding) -> Record:
     """Have a bundle answer one question.
 
     Raises:
-        EngineError: The model failed: that says nothing of the answer.
+        EngineError: The model failed, which is not a wrong answer.
     """
     result = foggen.ask(question.question, route="local_only", decoding=decoding)
     if result.reason == "local_error":

@@ -1,7 +1,7 @@
 """Choosing tau for a target.
 
 Without a confidence, tau is the best that meets the target on the calibration questions themselves.
-With one, it is the best of fixed candidates that meets it on new questions, too, by an exact bound
+With one, it is the best of fixed candidates that also meets it on new questions, by an exact bound
 (`guarantee`).
 """
 
@@ -24,14 +24,14 @@ _KEEPING = ("max_risk", "min_accuracy")
 
 @dataclass(frozen=True)
 class Target:
-    """What tau is to reach.
+    """What tau should achieve.
 
     Attributes:
         name: `max_cloud_share`: share of questions routed; `min_accuracy`: of the system;
             `max_cost`: of the cloud for each question asked; `max_risk`: share of wrong answers
             among those kept.
         limit: The value.
-        certainty: With which it is to hold on new questions; None for on the data only.
+        certainty: How certainly it should hold on new questions; None for on the data only.
         on: Which confidence tau is compared with.
         prices: What the cloud costs, for `max_cost`.
     """
@@ -59,8 +59,8 @@ class Chosen:
     Attributes:
         tau: The threshold.
         observed: The target's figure on the calibration questions.
-        bound: What it is at worst on new questions, with the target's certainty; None without one.
-        candidates: How many thresholds were tested, for which the certainty is shared out.
+        bound: Its worst case on new questions, with the target's certainty; None without one.
+        candidates: How many thresholds were tested; they share the allowed failure probability.
     """
 
     tau: float
@@ -70,16 +70,18 @@ class Chosen:
 
 
 def choose(decisions: Decisions, target: Target) -> Chosen:
-    """Return the threshold that meets the target and, of those that do, routes or keeps most.
+    """Return the best threshold of those that meet the target.
 
     For `max_risk` and `min_accuracy` that is the lowest tau, which asks the cloud least; for
-    `max_cloud_share` and `max_cost` the highest, which makes most of what is allowed.
+    `max_cloud_share` and `max_cost` the highest, which makes the most of what is allowed.
 
     Raises:
         ConfigError: No threshold meets it, or the data cannot support it.
     """
     if target.name == "min_accuracy" and not decisions.knows_cloud:
-        raise ConfigError("min_accuracy: needs the cloud's answer to every question, lacks some")
+        raise ConfigError(
+            "min_accuracy: needs the cloud's answer to every question, some are missing"
+        )
     if target.certainty is None:
         return _observed(decisions, target)
     return _guaranteed(decisions, target, target.certainty)
@@ -129,7 +131,7 @@ def _guaranteed(decisions: Decisions, target: Target, certainty: float) -> Chose
 
 
 def _failures(decisions: Decisions, target: Target, tau: float) -> tuple[int, int]:
-    """Return of how many questions how many are failures at tau."""
+    """Return how many questions count at tau, and how many of them are failures."""
     goes = routed(decisions, tau, target.on)
     if target.name == "max_risk":
         return int((~goes).sum()), int((~goes & ~decisions.local_correct).sum())
@@ -140,7 +142,7 @@ def _failures(decisions: Decisions, target: Target, tau: float) -> tuple[int, in
 
 
 def _limit(target: Target) -> tuple[Limit, float]:
-    """Return the target as a limit on a share, and what the share is multiplied by to report it."""
+    """Return the target as a limit on a share, and the factor to report the share with."""
     said = f"{target.name}: {target.limit:g}"
     if target.name == "max_risk":
         return Limit(said, target.limit, "wrong", "kept answers"), 1.0
@@ -151,13 +153,13 @@ def _limit(target: Target) -> tuple[Limit, float]:
     prices = target.prices
     if prices.per_million_prompt or prices.per_million_completion:
         raise ConfigError(
-            "max_cost: can be guaranteed for prices per call only, as tokens have no upper limit; "
-            "leave out the confidence"
+            "max_cost: can be guaranteed only for prices per call, as tokens have no upper "
+            "limit; leave out the confidence"
         )
     return Limit(said, target.limit / prices.per_call, "routed", "questions"), prices.per_call
 
 
 def level_shares(decisions: Decisions) -> tuple[float, ...]:
-    """Return the share of questions with each level; what is missing to 1 was malformed."""
+    """Return the share of questions with each level; the rest up to 1 was malformed."""
     counts = Counter(decisions.verbalized.tolist())
     return tuple(counts[level] / len(decisions) for level in decisions.header.levels)

@@ -94,23 +94,24 @@ class Comparison:
     Attributes:
         reference: The bundle compared with.
         other: The bundle compared.
-        tau: Confidence below this defers, each bundle's `tau_on`; malformed output always does.
+        tau: Below this confidence, each bundle's `tau_on`, a question is deferred; malformed output
+            always is.
         levels: The template's levels, of both bundles.
         questions: How many were asked.
         flips: Decisions that differ at tau.
         flip_rate_upper_bound: One-sided 95 % upper bound of the flip rate.
         flips_by_tau: The same flip rate at every level as tau.
-        confusion: How many questions got a level (and last, none) by the reference (row) and by
-            the other (column).
+        confusion: How many questions got which level from the reference (row) and from the other
+            (column); the last row and column are for no level.
         expected_confidence_change: Mean absolute change, over questions both gave a level to.
-        answer_agreement: Same letter, or same text where there is no letter, of the questions that
-            either bundle answered; None without any.
+        answer_agreement: How often the answers have the same letter or, without letters, the same
+            text, of the questions that either bundle answered; None without any.
         deferred: Deferrals at tau.
-        accuracy: Local answers that are right, of the questions whose answer is known, whatever
-            the confidence; None without any. No answer counts as wrong.
+        accuracy: Share of right local answers, whatever the confidence, of the questions whose
+            answer is known; None without any. A missing answer counts as wrong.
         auroc: How well the verbalized confidence tells right from wrong answers.
         ece: Expected calibration error of the verbalized confidence, one bin per level.
-        domains: The figures by domain, in the order of the file; empty when it names none.
+        domains: The figures by domain, in the order of the file; empty if it names none.
     """
 
     reference: BundleFacts
@@ -136,7 +137,7 @@ class Comparison:
 
 
 def check_comparable(reference: Sequence[str], other: Sequence[str], tau: float) -> None:
-    """Check what can be checked before any question is asked.
+    """Check what can be checked before asking any question.
 
     Args:
         reference: The reference's confidence levels.
@@ -159,7 +160,7 @@ def compare(reference: Evaluation, other: Evaluation, tau: float) -> Comparison:
     """Compare what two bundles said to the same questions, of which there is at least one.
 
     Raises:
-        ConfigError: The bundles have other levels, or tau is not within [0, 1].
+        ConfigError: The bundles' levels differ, or tau is not within [0, 1].
     """
     check_comparable(reference.levels, other.levels, tau)
     both = tuple(zip(reference.records, other.records, strict=True))

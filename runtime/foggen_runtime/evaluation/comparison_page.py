@@ -18,7 +18,7 @@ _CANVAS = Canvas((12, 5.2), font_size=11, dpi=150)
 
 
 def labels(comparison: Comparison) -> tuple[str, str]:
-    """Return how the two bundles are called: by recipe, or where it is the same, A and B."""
+    """Return names for the two bundles: their recipes or, if they are the same, A and B."""
     reference, other = comparison.reference.recipe, comparison.other.recipe
     return ("A", "B") if reference == other else (reference, other)
 

@@ -1,4 +1,4 @@
-"""Decision logs of real use: no answer is known to be right, but shares and drift are."""
+"""Decision logs of real use: they do not say which answers are right, but show shares and drift."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -28,8 +28,8 @@ class LoggedDecisions:
         bundle_sha256: The bundle.
         verbalized: The stated confidence; minus infinity where the output was malformed.
         expected: The probability-weighted confidence; minus infinity where there is none.
-        went: How many were not answered here when they were made.
-        others: Lines passed over: no local decision, or by another bundle.
+        went: How many questions were not answered here at the time.
+        others: How many lines were skipped: no local decision, or by another bundle.
     """
 
     bundle_sha256: str
@@ -55,7 +55,7 @@ class LoggedDecisions:
 
 @dataclass(frozen=True)
 class Reference:
-    """The calibration questions a log is held against."""
+    """The calibration questions that a log is compared with."""
 
     bundle_sha256: str
     on: ConfidenceKind
@@ -78,8 +78,8 @@ class LogReport:
     Attributes:
         bundle_sha256: The bundle.
         decisions: Its local decisions in the log.
-        others: Lines passed over.
-        went_share: Share not answered here when they were made.
+        others: How many other lines were skipped.
+        went_share: Share of questions not answered here at the time.
         routed_shares: Share that goes to the cloud, by tau.
         level_counts: How many were malformed, and then how many had each level.
         drift: The test against the calibration; None without one or with too few decisions.
@@ -124,7 +124,7 @@ def read_reference(path: Path) -> Reference:
 
 
 def is_decision_log(path: Path) -> bool:
-    """Whether a file begins as a decision log does, not as a record file.
+    """Whether a file begins like a decision log rather than a record file.
 
     Raises:
         ConfigError: It cannot be read.
@@ -142,7 +142,7 @@ def is_decision_log(path: Path) -> bool:
 def read_decision_log(path: Path, bundle_sha256: str | None = None) -> LoggedDecisions:
     """Read the decisions of one bundle.
 
-    What a power cut left of a line is passed over, as are questions that never met the model.
+    Half a line that a power cut left is skipped, as are questions that never reached the model.
 
     Args:
         path: The log.
@@ -167,7 +167,7 @@ def read_decision_log(path: Path, bundle_sha256: str | None = None) -> LoggedDec
             others=len(rows) - len(local),
         )
     except (OSError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: is no decision log: {error}") from error
+        raise ConfigError(f"{path}: is not a decision log: {error}") from error
 
 
 def report(
@@ -181,7 +181,7 @@ def report(
 
     Args:
         logged: Its decisions.
-        reference: What they are held against; None for nothing.
+        reference: What to compare them with; None for nothing.
         taus: Where to give the routed share; empty for the calibration's tau.
         on: Which confidence tau is compared with; None for the calibration's.
         alert: A p-value below this is drift.

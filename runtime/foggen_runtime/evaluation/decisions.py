@@ -31,7 +31,7 @@ class CloudReply:
 
     def __post_init__(self) -> None:
         if self.cloud_answer is None and self.cloud_correct is None:
-            raise ValueError("cloud_answer: must be given where cloud_correct is not")
+            raise ValueError("cloud_answer: must be given if cloud_correct is not")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Decisions:
     """What was recorded, without texts.
 
     Attributes:
-        header: What the record file is of.
+        header: What was run on what.
         ids: The questions' ids.
         domains: The questions' domains, None where they have none.
         verbalized: The stated confidence; minus infinity where the output was malformed.
@@ -98,8 +98,8 @@ class Decisions:
                 of the cloud.
 
         Raises:
-            ConfigError: It cannot be read, is of a newer version, holds no record, or a line is
-                not as it must be; or the other cloud answers none of its questions.
+            ConfigError: It cannot be read, is of a newer version, holds no record or has a wrong
+                line; or the other cloud answers none of its questions.
         """
         header, rows = _read_lines(path)
         try:
@@ -121,10 +121,10 @@ class Decisions:
 
 
 def read_cloud_replies(path: Path) -> dict[str, CloudReply]:
-    """Read another cloud's answers; empty lines and fields of other names are passed over.
+    """Read another cloud's answers; empty lines and other fields are ignored.
 
     Raises:
-        ConfigError: The file cannot be read, or a line is not as it must be.
+        ConfigError: The file cannot be read, or has a wrong line.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -140,12 +140,13 @@ def read_cloud_replies(path: Path) -> dict[str, CloudReply]:
 
 def _read_lines(path: Path) -> tuple[Header, list[dict[str, Any]]]:
     try:
-        # A JSON string may hold other line breaks; what follows the last one was interrupted.
+        # Only "\n", as JSON strings may hold other line breaks; what follows the last one is
+        # incomplete.
         first, *lines = path.read_text(encoding="utf-8-sig").split("\n")
         header = from_json(Header, parse_json(first), f"{path}:1")
         rows: list[dict[str, Any]] = parse_json(f"[{','.join(lines[:-1])}]")
     except (OSError, ValueError, FieldError) as error:
-        raise ConfigError(f"{path}: is no record file: {error}") from error
+        raise ConfigError(f"{path}: is not a record file: {error}") from error
     if header.schema_version > SCHEMA_VERSION:
         raise ConfigError(
             f"{path}: schema_version: must be at most {SCHEMA_VERSION}, is {header.schema_version}"
@@ -167,14 +168,14 @@ def _verdicts(
         return [row["cloud_correct"] for row in rows]
     verdicts = [_verdict(row, cloud.get(row["id"])) for row in rows]
     if all(verdict is None for verdict in verdicts):
-        raise ConfigError("cloud_answers: must answer some recorded question, answer none")
+        raise ConfigError("cloud_answers: must answer at least one recorded question, answer none")
     return verdicts
 
 
 def _verdict(row: Mapping[str, Any], reply: CloudReply | None) -> bool | None:
     if reply is None:
         return None
-    # Records hold no question: a letter is looked for as if there were no options.
+    # Records do not hold the questions, so a letter is looked for without knowing the options.
     asked = Question(row["id"], row["id"], row["answer"], cloud_answer=reply.cloud_answer)
     return cloud_is_right(replace(asked, cloud_correct=reply.cloud_correct))
 

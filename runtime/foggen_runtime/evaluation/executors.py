@@ -1,7 +1,7 @@
 """Who answers the questions of an evaluation: this process, or a pool of processes.
 
-Whoever does, records come in the order of the questions. A worker that dies takes nothing with it
-but its question, which is asked again.
+Either way, records come in the order of the questions. If a worker dies, only its question is lost,
+and is asked again.
 """
 
 import multiprocessing
@@ -21,7 +21,7 @@ from foggen_runtime.evaluation.answering import Answerer, Job
 from foggen_runtime.evaluation.records import Record
 from foggen_runtime.text.questions import Question
 
-# A question that this many workers died of is given up.
+# After this many workers have died of a question, give up.
 MAX_DEATHS = 3
 _WAITING_PER_WORKER = 8
 
@@ -72,7 +72,7 @@ class ProcessPool:
                 if deaths == MAX_DEATHS:
                     raise EngineError(
                         f"question {questions[first].id}: workers died {deaths} times before it "
-                        "was answered, e.g. for want of memory; fewer workers need less"
+                        "was answered, perhaps because memory ran out; try fewer --workers"
                     ) from None
 
     def _try(self, questions: Sequence[Question]) -> Iterator[Record]:
@@ -96,9 +96,9 @@ class ProcessPool:
 
 @contextmanager
 def _deaf_children() -> Iterator[None]:
-    """Have processes that are started in the block ignore Ctrl-C, which is for their parent."""
+    """Let processes started in the block ignore Ctrl-C, which is for their parent."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may say what signals do
+        yield  # only the main thread may set signal handlers
         return
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -111,14 +111,14 @@ _answerer: Answerer | None = None
 
 
 def _open(job: Job) -> None:
-    """Begin a worker process."""
+    """Start a worker process."""
     global _answerer
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     _answerer = Answerer(job)
 
 
 def _leave_with_parent() -> None:
-    """End this process when its parent does, even by a kill: it would wait for work forever."""
+    """End this process when its parent ends, even by a kill; otherwise it would wait forever."""
     parent = multiprocessing.parent_process()
     if parent:
         parent.join()

@@ -1,7 +1,7 @@
 """Whether an answer is right.
 
-An answer that is one letter from A to Z is that of a multiple-choice question, and right if the
-reply's option letter is the same. Any other answer is right if the reply's text is the same after
+If the right answer is one letter from A to Z, the question is multiple choice, and a reply is right
+if its option letter is the same. Otherwise a reply is right if its text is the same after
 `normalized`.
 """
 
@@ -17,7 +17,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def is_right(question: Question, text: str | None, choice: str | None) -> bool | None:
-    """Judge a reply; None where the right answer is not known.
+    """Judge a reply; None if the right answer is not known.
 
     Args:
         question: What was asked.
@@ -32,25 +32,25 @@ def is_right(question: Question, text: str | None, choice: str | None) -> bool |
 
 
 def reply_is_right(question: Question, text: str) -> bool | None:
-    """Judge a reply whose option letter was not looked for yet, thoughts put aside."""
+    """Judge a reply whose option letter has yet to be found, thoughts left out."""
     text = without_thoughts(text)
     return is_right(question, text, parse_choice(text, question_options(question.question)))
 
 
 def cloud_is_right(question: Question) -> bool | None:
-    """Whether the cloud answers rightly; None where that is not known."""
+    """Whether the cloud's answer is right; None if that is not known."""
     if question.cloud_correct is not None or question.cloud_answer is None:
         return question.cloud_correct
     return reply_is_right(question, question.cloud_answer)
 
 
 def is_letter(text: str) -> bool:
-    """Whether an answer is the letter of an option."""
+    """Whether an answer is an option's letter."""
     return len(text) == 1 and "A" <= text <= "Z"
 
 
 def normalized(text: str) -> str:
-    """Return what is compared of a free answer: lower case, no punctuation, articles or gaps.
+    """Return a free answer as it is compared: lower case, no punctuation, articles or extra spaces.
 
     As SQuAD's official evaluation does (Rajpurkar et al., arXiv 1606.05250).
     """

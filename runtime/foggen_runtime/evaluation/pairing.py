@@ -42,8 +42,8 @@ class Pairing:
         tau: The threshold.
         flips: Decisions, local or cloud, that differ.
         level_changes: Questions whose level differs.
-        changes: Shares by name: `routed_share`, `local_accuracy` and, where the cloud's
-            correctness is known, `system_accuracy`.
+        changes: Shares by name: `routed_share`, `local_accuracy` and, if the cloud's correctness is
+            known, `system_accuracy`.
     """
 
     questions: int
@@ -83,10 +83,10 @@ def pair(reference: Decisions, other: Decisions, threshold: Threshold) -> Pairin
 
 def _in_order(reference: Decisions, other: Decisions) -> Decisions:
     if reference.header.data_sha256 != other.header.data_sha256:
-        raise ConfigError("records: must be of the same data, are not")
+        raise ConfigError("records: must be of the same data, are of different files")
     places = {name: place for place, name in enumerate(other.ids)}
     if set(places) != set(reference.ids):
-        raise ConfigError("records: must hold the same questions, do not")
+        raise ConfigError("records: must hold the same questions, hold different ones")
     return other.only(np.array([places[name] for name in reference.ids], np.int64))
 
 

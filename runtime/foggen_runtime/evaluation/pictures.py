@@ -107,7 +107,7 @@ def _draw_reliability(axes: "Axes", series: Series, colour: str) -> None:
 
 
 def _draw_levels(axes: "Axes", series: Series) -> None:
-    """Draw each domain's questions by level, the surest on the right."""
+    """Draw each domain's questions by level, the most confident on the right."""
     decisions = series.decisions
     names = sorted({domain or "" for domain in decisions.domains})
     domains = np.array([domain or "" for domain in decisions.domains])

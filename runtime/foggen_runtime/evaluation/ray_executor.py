@@ -1,6 +1,6 @@
 """Answering on a Ray cluster: actors that open the bundle once and take batches of questions.
 
-The bundle's directory must be there on every node. Needs the extra `ray`. Ray replaces
+The bundle's directory must exist on every node. Needs the extra `ray`. Ray replaces
 an actor that dies, and sends its batch again.
 """
 
@@ -19,7 +19,7 @@ _WAITING_PER_ACTOR = 2
 
 
 class BatchAnswerer:
-    """What an actor is: a bundle opened once, for batches."""
+    """An actor: a bundle opened once, for batches."""
 
     def __init__(self, job: Job) -> None:
         self._answerer = Answerer(job)
@@ -35,8 +35,8 @@ class BatchAnswerer:
 class RayActors:
     """Answers in actors of a Ray cluster.
 
-    It is the one that `ray.init` finds: that of this process, else the one the environment names,
-    else a new one on this machine, which is shut down afterwards.
+    It is the cluster that `ray.init` finds: this process's, else the one that the environment
+    names, else a new one on this machine, which is shut down afterwards.
     """
 
     def __init__(self, job: Job, workers: int, kind: type[BatchAnswerer] = BatchAnswerer) -> None:

@@ -1,7 +1,8 @@
-"""Record files: what a bundle said to each labelled question, for any threshold to be replayed.
+"""Record files: what a bundle said to each labelled question, to be replayed at any threshold.
 
 JSON Lines: a header that says what was run on what, then one record for each question in the order
-of the data. A file that ends within a line was interrupted there, and is gone on with.
+of the data. If a file ends in the middle of a line, the run was interrupted, and another run
+continues it.
 """
 
 import fcntl
@@ -23,7 +24,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Header:
-    """What a record file is of.
+    """What was run on what.
 
     Attributes:
         bundle: The bundle's name.
@@ -32,7 +33,7 @@ class Header:
         levels: The confidence levels.
         data_sha256: Hash of the data file.
         decoding: The decoding mode.
-        cloud: The cloud model that was asked where the data knows nothing of the cloud.
+        cloud: The cloud model that was asked if the data had no cloud answer.
     """
 
     bundle: str
@@ -47,7 +48,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens of the prompt and of what was decoded."""
+    """Tokens of the prompt, and tokens decoded."""
 
     prompt: int
     decoded: int
@@ -60,12 +61,12 @@ class Record:
     Attributes:
         id: The question's.
         domain: The question's.
-        answer: The right answer; None where it is not known, which only `foggen compare` takes.
+        answer: The right answer; None if unknown, which only `foggen compare` allows.
         local_answer: The bundle's answer; None where there is none.
         local_choice: The option letter in it.
-        local_correct: Whether it is right; None where that is not known.
-        cloud_answer: The cloud's answer, where it is known.
-        cloud_correct: Whether it is right; None where that is not known.
+        local_correct: Whether it is right; None if unknown.
+        cloud_answer: The cloud's answer, if known.
+        cloud_correct: Whether it is right; None if unknown.
         confidence: The verbalized level; None when the output was malformed, which defers at any
             threshold.
         expected_confidence: Probability-weighted mean of the levels.
@@ -113,12 +114,12 @@ class RecordWriter:
     """Appends records to a file; a context manager.
 
     Attributes:
-        written: The ids that the file held already.
+        written: The ids that the file already held.
         count: How many records it holds.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
-        """Open a new file, or one of the same header to go on with it.
+        """Open a new file, or continue one with the same header.
 
         Raises:
             ConfigError: The file is of another bundle or other data, is being written by another
@@ -140,8 +141,8 @@ class RecordWriter:
         if whole is None:
             self._file.close()
             raise ConfigError(
-                f"{path}: is of another bundle, other data or another decoding, or no record "
-                "file; name another file, or remove it"
+                f"{path}: must hold records of the same bundle, data and decoding, does not; "
+                "name another file, or remove this one"
             )
         if not whole:
             self._append(text)
@@ -150,7 +151,7 @@ class RecordWriter:
             self.written = tuple(json.loads(line)["id"] for line in whole[1:])
         except (ValueError, KeyError, TypeError) as error:
             self._file.close()
-            raise ConfigError(f"{path}: holds a line that is no record: {error}") from error
+            raise ConfigError(f"{path}: has a line that is not a record: {error}") from error
         self.count = len(self.written)
 
     def __enter__(self) -> Self:
@@ -166,7 +167,7 @@ class RecordWriter:
         self._file.close()
 
     def append(self, record: Record) -> None:
-        """Write a record, so that it outlives this process when this returns."""
+        """Write a record; when this returns, it survives this process."""
         self._append(dumps(record) + "\n")
         self.count += 1
 
@@ -177,7 +178,7 @@ class RecordWriter:
     def _whole_lines(self, header: str) -> list[str] | None:
         """Remove what follows the last line break, and return the whole lines.
 
-        None, with nothing removed, where the file does not begin with the header.
+        If the file does not begin with the header, remove nothing and return None.
         """
         self._file.seek(0)
         data = self._file.read()

@@ -1,4 +1,4 @@
-"""What a threshold makes of recorded decisions: who answers, how well, at what cost.
+"""What a threshold does to recorded decisions: who answers, how well, at what cost.
 
 A question is routed to the cloud when its confidence is below tau; with equal confidence it stays,
 as in the runtime.
@@ -20,7 +20,7 @@ from foggen_runtime.statistics.curve import Curve
 class Prices:
     """What a call of the cloud costs, in any one currency.
 
-    Tokens of the cloud's prompt and answer are taken to be as many as the local ones.
+    The cloud's prompt and answer are assumed to have as many tokens as the local ones.
 
     Attributes:
         per_call: For each call.
@@ -53,10 +53,10 @@ class Point:
     Attributes:
         tau: The threshold.
         routed_share: Share of questions that go to the cloud.
-        system_accuracy: Share answered rightly, by whoever answers.
+        system_accuracy: Share of right answers, whoever gives them.
         random_accuracy: The same, expected of routing as many questions at random.
         lift: `system_accuracy` less `random_accuracy`.
-        kept_accuracy: Share of the locally answered that are right; None where none is.
+        kept_accuracy: Share of right answers among those kept; None if none is kept.
         cost: The cloud's price for each question, routed or not.
     """
 
@@ -75,7 +75,7 @@ class Sweep:
 
     Attributes:
         confidence: (questions,) in ascending order.
-        local: (questions + 1,) right local answers among the first so many.
+        local: (questions + 1,) right local answers among the first 0, 1, 2, ...
         cloud: The same of the cloud.
         cost: The same of the cloud's prices.
     """

@@ -1,4 +1,4 @@
-"""An evaluation on its way: questions in, records on the disk."""
+"""Running an evaluation: from questions to records on disk."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,7 +43,7 @@ class Run:
     executor: Literal["local", "ray"] = "local"
 
     def header(self, data_sha256: str, cloud: str | None) -> Header:
-        """Return what the records are of."""
+        """Return the records' header."""
         manifest = Manifest.load(self.bundle)
         return Header(
             manifest.model.name,
@@ -86,8 +86,8 @@ def remaining(questions: Sequence[Question], writer: RecordWriter) -> Sequence[Q
     done = len(writer.written)
     if tuple(question.id for question in questions[:done]) != writer.written:
         raise ConfigError(
-            "records: must begin with the data's questions, skipped lines left out, in the same "
-            "order, do not; name another file"
+            "records: must begin with the data's questions in the same order, except for skipped "
+            "lines, do not; name another file"
         )
     return questions[done:]
 
@@ -105,7 +105,7 @@ def record_all(
         questions: Those that the file does not hold yet.
         executor: Answers them.
         writer: The file.
-        cloud: Asked where the data knows nothing of the cloud.
+        cloud: Asked if the data has no cloud answer.
         on_record: Called after each.
 
     Raises:

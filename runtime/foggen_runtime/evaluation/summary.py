@@ -1,4 +1,4 @@
-"""Everything that is told of an evaluation."""
+"""All figures of an evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -38,14 +38,14 @@ class Figures:
     Attributes:
         questions: How many.
         malformed: How many had no readable confidence.
-        local_accuracy: Share of right local answers, all answered locally.
-        cloud_accuracy: The cloud's.
-        system_accuracy: Share answered rightly with routing.
+        local_accuracy: Share of right answers if all are answered locally.
+        cloud_accuracy: Share of right answers if the cloud answers all.
+        system_accuracy: Share of right answers with routing.
         routed_share: Share that goes to the cloud.
         lift: System accuracy less that of routing as many at random.
         kept_accuracy: Share of right answers among those kept.
         cost: The cloud's price for each question.
-        auroc: How often a right answer has more confidence than a wrong one.
+        auroc: How often a right answer has a higher confidence than a wrong one.
         expected_calibration_error: By level; of the expected confidence, in ten bins.
         brier: Mean squared error of the confidence.
         risk_coverage_area: Mean share of errors among the kept, over all shares kept.
@@ -86,10 +86,10 @@ class DomainMean:
 
 @dataclass(frozen=True)
 class Threshold:
-    """What confidence is compared with, and at what prices.
+    """What the confidence is compared with, and the cloud's prices.
 
     Attributes:
-        tau: Confidence below this goes to the cloud.
+        tau: Questions of a lower confidence go to the cloud.
         kind: Which confidence.
         prices: What the cloud costs.
     """
@@ -170,8 +170,8 @@ def intervals(
 ) -> Mapping[str, Interval]:
     """Return intervals of the figures that are means over questions, by name.
 
-    They depend on three yes or no facts of each question only, so that the combinations of these
-    are the cells of the bootstrap.
+    They depend only on three yes-or-no facts about each question, so the combinations of these are
+    the cells of the bootstrap.
     """
     goes = routed(decisions, tau, kind)
     local, cloud = decisions.local_correct, decisions.cloud_correct

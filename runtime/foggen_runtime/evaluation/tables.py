@@ -12,7 +12,7 @@ from foggen_runtime.wording import counted
 
 
 def heading(header: Header, summary: Summary) -> str:
-    """Return what a page is about."""
+    """Return a page's title."""
     return (
         f"{header.bundle}, {header.recipe}: {counted(summary.questions, 'question')} at "
         f"tau = {summary.tau:.4g} on {summary.confidence} confidence"
@@ -20,7 +20,7 @@ def heading(header: Header, summary: Summary) -> str:
 
 
 def summary_tables(summary: Summary) -> list[Section]:
-    """Return the figures, those by domain, and nothing that is not known."""
+    """Return the figures, overall and by domain, without the unknown ones."""
     tables = [
         Section("Figures", ("figure", "value", "95 % interval"), tuple(_figure_rows(summary)))
     ]
@@ -34,7 +34,7 @@ def summary_tables(summary: Summary) -> list[Section]:
 
 
 def sweep_table(points: Sequence[Point], *, priced: bool) -> Section:
-    """Return the system over thresholds."""
+    """Return the system's figures over thresholds."""
     head = ["tau", "routed", "system accuracy", "lift", "accuracy of the kept"]
     rows = [
         [

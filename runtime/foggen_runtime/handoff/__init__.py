@@ -1,1 +1,1 @@
-"""What may be sent to a cloud, and what becomes of it: policy, budget, outbox, decision log."""
+"""What may be sent to a cloud, and what happens then: policy, budget, outbox, decision log."""

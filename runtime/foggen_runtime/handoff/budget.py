@@ -1,4 +1,4 @@
-"""How much of the cloud was used today, kept across restarts and shared between processes."""
+"""How much of the cloud was used today: kept across restarts, shared between processes."""
 
 import time
 from collections.abc import Callable
@@ -34,10 +34,10 @@ class DailyBudget:
     """Counts calls and tokens against a day's limits."""
 
     def __init__(self, limits: Budget, clock: Callable[[], float] = time.time) -> None:
-        """Open the count.
+        """Open the budget's file.
 
         Args:
-            limits: With a file.
+            limits: Must name a file.
             clock: Seconds since 1970.
 
         Raises:
@@ -45,7 +45,7 @@ class DailyBudget:
             StateError: The file cannot be used.
         """
         if limits.file is None:
-            raise ConfigError("budget.file: must be set where calls or tokens are limited, is none")
+            raise ConfigError("budget.file: must be set if calls or tokens are limited, is not")
         self._limits = limits
         self._clock = clock
         self._database = Database(limits.file, _LAYOUT)
@@ -72,13 +72,13 @@ class DailyBudget:
             ):
                 if limit is not None and used >= limit:
                     raise HandoffError(
-                        "budget", f"budget.{name}: {used} of {limit} are used on {day} (UTC)"
+                        "budget", f"budget.{name}: {used} of {limit} are used up on {day} (UTC)"
                     )
             connection.execute("UPDATE days SET calls = calls + 1 WHERE day = ?", (day,))
         return day
 
     def refund(self, day: str) -> None:
-        """Take a reserved call back that never left the device."""
+        """Take back a reserved call that never left the device."""
         with self._database.transaction() as connection:
             connection.execute("UPDATE days SET calls = calls - 1 WHERE day = ?", (day,))
 

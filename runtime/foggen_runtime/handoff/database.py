@@ -1,4 +1,4 @@
-"""A SQLite file that still holds, after a crash or a power cut, whatever was committed to it."""
+"""A SQLite file that survives crashes and power cuts with everything that was committed."""
 
 import os
 import sqlite3
@@ -12,8 +12,8 @@ from foggen_runtime.errors import StateError
 from foggen_runtime.handoff.private_files import make_private
 
 _BUSY_SECONDS = 30.0  # how long another process may hold the file
-# The write-ahead log is emptied at this many pages, about 250 kB. SQLite's 1000 would fill a
-# small disk for little data.
+# Empty the write-ahead log at this many pages, about 250 kB: SQLite's default of 1000 pages would
+# take much of a small disk for little data.
 _LOG_PAGES = 64
 
 
@@ -22,8 +22,8 @@ class Layout:
     """What a file holds.
 
     Attributes:
-        application_id: SQLite's 32-bit mark of the kind of file.
-        version: Of the tables.
+        application_id: The kind of file, as SQLite's 32-bit mark.
+        version: Version of the tables.
         script: Creates them.
     """
 
@@ -39,8 +39,8 @@ class Database:
         """Open a file, or create it, and keep it for its owner's eyes only.
 
         Raises:
-            StateError: It cannot be opened, is of another kind, or of a newer version; or others
-                may read it, and it is not this user's to change that.
+            StateError: It cannot be opened, is of another kind or of a newer version; or others may
+                read it, and this user may not change that.
         """
         self.path = path
         self._lock = threading.RLock()
@@ -66,7 +66,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Give the connection; what was done is committed at the end, or undone by an error.
+        """Yield the connection; the work is committed at the end, or undone on an error.
 
         Raises:
             StateError: The file cannot be read or written, e.g. because the disk is full.
@@ -77,13 +77,13 @@ class Database:
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
-                # A full disk may have made SQLite roll back already.
+                # On a full disk, SQLite may already have rolled back.
                 with suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
 
     def checkpoint(self) -> None:
-        """Move what the write-ahead log holds into the file itself, as far as readers allow."""
+        """Move the write-ahead log's content into the file itself, as far as readers allow."""
         with self._lock, self._guarded():
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
@@ -95,7 +95,7 @@ class Database:
             raise StateError(f"{self.path}: {error}") from error
 
     def _make_private(self) -> None:
-        """Keep others from the file and from what SQLite has beside it; known by now to be ours."""
+        """Keep others out of the file, which is ours, and of those that SQLite keeps next to it."""
         try:
             for ending in ("", "-wal", "-shm"):
                 make_private(self.path.with_name(self.path.name + ending))
@@ -107,7 +107,8 @@ class Database:
             (mode,) = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode != "wal":
                 raise StateError(
-                    f"{self.path}: journal_mode must be wal, is {mode}: no local file system?"
+                    f"{self.path}: journal_mode must be wal, is {mode}; put the file on a local "
+                    "file system"
                 )
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA secure_delete = ON")

@@ -1,8 +1,8 @@
-"""A log of decisions, one JSON object per line: provenance, and content only where asked for.
+"""A log of decisions, one JSON object per line: provenance, and content only if asked for.
 
-Nothing in a record without content is derived from the text of question or answer but token counts
-and times. There is no hash of the question either: who has a list of likely questions could look
-them up by it.
+Without content, a record holds nothing derived from the text of question or answer but token counts
+and times. There is not even a hash of the question: with a list of likely questions, one could find
+out which was asked.
 """
 
 import fcntl
@@ -32,7 +32,7 @@ class DecisionLog:
         """Open the log.
 
         Args:
-            settings: With a file.
+            settings: Must name a file.
             clock: Seconds since 1970.
 
         Raises:
@@ -40,7 +40,7 @@ class DecisionLog:
             StateError: The file cannot be written.
         """
         if settings.file is None:
-            raise ConfigError("decision_log.file: must be set where decisions are logged, is none")
+            raise ConfigError("decision_log.file: must be set to log decisions, is not")
         self._path = settings.file
         self._settings = settings
         self._clock = clock
@@ -78,7 +78,7 @@ class DecisionLog:
         return {**record, "question": question, **content} if self._settings.content else record
 
     def _rotate(self) -> None:
-        """Set the full file aside as `.1`, the one before as `.2`, and so on."""
+        """Rename the full file to `.1`, the one before it to `.2`, and so on."""
         names = [self._path, *self._rotated]
         names[-1].unlink(missing_ok=True)
         for older, newer in zip(names[:0:-1], names[-2::-1], strict=True):
@@ -88,7 +88,7 @@ class DecisionLog:
 
     @property
     def _rotated(self) -> list[Path]:
-        """Where full files are set aside, the newest first."""
+        """The full files' names, the newest first."""
         return [self._beside(f".{number}") for number in range(1, self._settings.max_files)]
 
     def _open(self) -> int:
@@ -99,7 +99,7 @@ class DecisionLog:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keep other processes from writing; the lock is a file of its own, as logs are renamed."""
+        """Keep other processes from writing, with a separate lock file, as the log gets renamed."""
         try:
             lock = open_private(self._beside(".lock"), os.O_RDWR)
             try:
@@ -115,7 +115,7 @@ def _append(file: int, line: bytes) -> None:
     """Write a whole line at the end of a file, or nothing."""
     size = os.fstat(file).st_size
     if size and os.pread(file, 1, size - 1) != b"\n":
-        # What a power cut left of a record becomes a line of its own.
+        # What a power cut left of a record becomes a separate line.
         line = b"\n" + line
     try:
         rest = line

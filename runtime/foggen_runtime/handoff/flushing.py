@@ -13,23 +13,23 @@ from foggen_runtime.result import Result
 
 _FIRST_WAIT = 5.0  # seconds, doubled with each attempt
 _FAILURES_IN_A_ROW = 3
-# Failures that the next entry would meet too.
+# Failures that the next entry would meet as well.
 _GENERAL = {"cloud_unreachable", "cloud_timeout", "budget", "budget_failed"}
 _GENERAL_STATUSES = {401, 402, 403, 404, 429, 498, 503, 521, 522, 523, 529, 530}
-# Entries of these are not deliveries that failed: nothing was sent.
+# With these, nothing was sent, so they do not count as failed deliveries.
 _HELD_BACK = {"never_send", "budget", "budget_failed"}
 
 
 @dataclass(frozen=True)
 class FlushOptions:
-    """How far to flush.
+    """How to flush.
 
     Attributes:
         limit: The most entries to deliver; None for all.
-        waiting: Also those whose next attempt is not due yet.
-        lease_seconds: How long other flushers leave an entry alone; above the cloud's total
-            timeout.
-        cancellation: Ends the flush from another thread, in the middle of a delivery too.
+        waiting: Whether to include entries whose next attempt is not due yet.
+        lease_seconds: How long other flushers must not touch an entry; longer than the cloud's
+            total timeout.
+        cancellation: Lets another thread end the flush, even in the middle of a delivery.
     """
 
     limit: int | None = None
@@ -40,16 +40,16 @@ class FlushOptions:
 
 @dataclass(frozen=True)
 class FlushReport:
-    """What a flush did.
+    """What a flush achieved.
 
     Attributes:
         answered: Entries that were answered.
         duplicates: Answers thrown away because another flusher's was stored first.
         failed: Deliveries that failed.
-        withheld: Entries that a never-send rule keeps back.
+        withheld: Entries that a never-send rule holds back.
         remaining: Entries that still wait, whoever holds them.
-        stopped: Why the flush ended before its end, e.g. `cloud_unreachable`; None if it did not.
-        retry_after: Seconds after which the cloud said to come back; None if it did not.
+        stopped: Why the flush ended early, e.g. `cloud_unreachable`; None if it did not.
+        retry_after: Seconds that the cloud asked us to wait; None if it did not.
     """
 
     answered: int = 0
@@ -64,9 +64,9 @@ class FlushReport:
 def flush(outbox: Outbox, handoff: Handoff, options: FlushOptions | None = None) -> FlushReport:
     """Deliver what is due, oldest first, and store the answers.
 
-    It ends early when the next entry would fail as well: the cloud cannot be reached, takes too
-    long, asks to wait or refuses the key, the budget is used up, or three deliveries in a row
-    failed. It ends when it is cancelled, with `stopped` saying `cancelled`.
+    It ends early if the next entry would fail as well: the cloud cannot be reached, takes too long,
+    asks us to wait or refuses the key; the budget is used up; or three deliveries in a row failed.
+    If it is cancelled, `stopped` is `cancelled`.
 
     Raises:
         StateError: The outbox cannot be read or written; answers stored before are safe.
@@ -115,7 +115,7 @@ def _deliver(entry: Entry, handoff: Handoff, cancellation: Cancellation | None) 
 
 
 def _failed(report: FlushReport, outbox: Outbox, entry: Entry, error: HandoffError) -> FlushReport:
-    """Put an entry back, and count why."""
+    """Put an entry back, and count the reason."""
     sent = error.reason not in _HELD_BACK
     outbox.put_back(entry, error.reason, _wait(entry, error), attempted=sent)
     general = (

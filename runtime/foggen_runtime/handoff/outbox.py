@@ -1,8 +1,8 @@
 """Questions that wait for the cloud, in a file that survives kill -9, power cuts and full disks.
 
-An entry is accepted once `accept` has returned, and answered once `answer` has. Deliveries may
-repeat (after a crash, or when a lease runs out); they carry the entry's id as idempotency key, and
-only the first answer is stored.
+An entry is accepted once `accept` has returned, and answered once `answer` has. An entry may be
+delivered twice (after a crash, or when a lease runs out): deliveries carry its id as idempotency
+key, and only the first answer is stored.
 """
 
 import json
@@ -54,16 +54,16 @@ class Entry:
     """A question in the outbox.
 
     Attributes:
-        seq: Entries are numbered in the order they were accepted.
+        seq: Its number, in the order in which entries were accepted.
         id: The idempotency key, and the result's id.
         accepted_at: Seconds since 1970.
-        answered_at: Likewise; None while it waits.
-        attempts: Deliveries that failed.
+        answered_at: Likewise; None while it is waiting.
+        attempts: How many deliveries failed.
         not_before: When to try again, in seconds since 1970.
-        lease: Names the flusher that delivers it.
+        lease: Identifies the flusher that is delivering it.
         last_reason: Why the last delivery failed.
-        question: What is sent, less the policy's `cloud_prompt`.
-        result: The question's result: `queued`, and once answered the cloud's.
+        question: What is sent, without the policy's `cloud_prompt`.
+        result: The question's result: `queued` at first, later the cloud's.
     """
 
     seq: int
@@ -79,7 +79,7 @@ class Entry:
 
     @property
     def state(self) -> State:
-        """Whether the answer is there."""
+        """Whether it has an answer."""
         return "accepted" if self.answered_at is None else "answered"
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many entries there are, and the bytes of them all."""
+    """How many entries there are, and their total bytes."""
 
     accepted: int
     answered: int
@@ -114,15 +114,15 @@ class Outbox:
 
         Args:
             limits: With a file.
-            clock: Seconds since 1970. It may jump, as it does on a board without a battery: no
-                lease and no wait outlasts its limit on the new time.
+            clock: Seconds since 1970. It may jump, as on a board without a battery: even then, no
+                lease and no wait lasts longer than its limit by the new time.
 
         Raises:
             ConfigError: No file is set.
             StateError: The file cannot be used.
         """
         if limits.file is None:
-            raise ConfigError("outbox.file: must be set where questions are queued, is none")
+            raise ConfigError("outbox.file: must be set to queue questions, is not")
         self._limits = limits
         self._clock = clock
         self._database = Database(limits.file, _LAYOUT)
@@ -143,10 +143,10 @@ class Outbox:
         self._database.close()
 
     def accept(self, question: str, result: Result) -> None:
-        """Take in a question; when this returns it is on the disk.
+        """Accept a question; when this returns, it is on disk.
 
         Args:
-            question: What is to be sent, redacted.
+            question: What will be sent, redacted.
             result: Its result so far; its id becomes the entry's.
 
         Raises:
@@ -164,8 +164,8 @@ class Outbox:
             ):
                 if wanted > limit:
                     raise OutboxFullError(
-                        f"outbox.{name}: must be at most {limit}, would be {wanted}; "
-                        "purge the answered entries, or flush"
+                        f"outbox.{name}: must be at most {limit}, would be {wanted}; run foggen "
+                        "outbox purge or flush"
                     )
             connection.execute(
                 "INSERT INTO entries (id, bytes, accepted_at, question, result, last_reason)"
@@ -174,12 +174,12 @@ class Outbox:
             )
 
     def claim(self, after: int, lease_seconds: float, *, waiting: bool = False) -> Entry | None:
-        """Lease the next entry to deliver, so that no other flusher takes it meanwhile.
+        """Lease the next entry to deliver, so that no other flusher takes it.
 
         Args:
-            after: Only entries with a larger `seq`; 0 for all.
-            lease_seconds: When the lease ends by itself, should this process die.
-            waiting: Also entries whose next attempt is not due yet.
+            after: Take only entries with a larger `seq`; 0 for any.
+            lease_seconds: When the lease ends by itself, in case this process dies.
+            waiting: Whether to take entries whose next attempt is not due yet.
         """
         now = self._clock()
         lease = uuid.uuid4().hex
@@ -223,7 +223,7 @@ class Outbox:
 
         Args:
             entry: As claimed.
-            reason: Why not.
+            reason: Why it got none.
             wait: Seconds to the next attempt, at most `MAX_WAIT`.
             attempted: Whether a delivery was attempted.
         """
@@ -248,7 +248,7 @@ class Outbox:
         return [_entry(row) for row in rows]
 
     def get(self, id_: str) -> Entry | None:
-        """Return the entry with this id, or with the only id that begins so."""
+        """Return the entry with this id, or with the only id that begins with it."""
         with self._database.transaction() as connection:
             rows = connection.execute(
                 f"SELECT {_COLUMNS}, result FROM entries WHERE substr(id, 1, ?) = ? LIMIT 2",
@@ -269,8 +269,8 @@ class Outbox:
         """Delete answered entries, and return how many.
 
         Args:
-            older_than: Only entries that were answered (or accepted) so many seconds ago.
-            accepted: Those that wait for an answer, too: their questions are lost.
+            older_than: Only entries answered (or accepted) at least this many seconds ago.
+            accepted: Also delete those that wait for an answer: their questions are lost.
         """
         before = self._clock() - older_than
         with self._database.transaction() as connection:

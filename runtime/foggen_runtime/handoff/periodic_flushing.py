@@ -1,4 +1,4 @@
-"""Delivering what waits in the outbox every so often, for a process that goes on."""
+"""Delivering what waits in the outbox every so often, in a long-running process."""
 
 import logging
 import threading
@@ -13,9 +13,9 @@ _LOG = logging.getLogger(__name__)
 
 
 class PeriodicFlusher:
-    """Flushes in a thread of its own as long as a block lasts, one flush at a time.
+    """Flushes in a thread of its own while a block runs, one flush at a time.
 
-    The end of the block ends a flush under way, too; its entry is put back.
+    The end of the block also ends a running flush; its entry is put back.
     """
 
     def __init__(
@@ -52,15 +52,15 @@ class PeriodicFlusher:
             seconds = max(self._seconds, self._flush())
 
     def _flush(self) -> float:
-        """Flush if anything waits, and return for how many seconds the cloud asks to wait.
+        """Flush if anything waits, and return how many seconds the cloud asks us to wait.
 
-        What goes wrong is logged, without content, and tried again.
+        Errors are logged, without content, and the flush is tried again.
         """
         try:
             if not self._outbox.counts().accepted:
                 return 0.0
             report = flush(self._outbox, self._handoff, self._options)
-        except Exception as error:  # of the file, or of a rule in the deployer's code
+        except Exception as error:  # from the file, or from a rule in the deployer's code
             kind = type(error.__cause__ or error).__name__
             _LOG.warning("%s: could not be flushed: %s", self._outbox.path, kind)
             return 0.0

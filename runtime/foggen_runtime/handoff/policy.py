@@ -28,7 +28,7 @@ class Redaction:
 
     Attributes:
         pattern: A regular expression.
-        replacement: What takes the place of each match; may name groups, as in `re.sub`.
+        replacement: What replaces each match; may name groups, as in `re.sub`.
     """
 
     pattern: str
@@ -47,12 +47,12 @@ class Redaction:
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be spent on the cloud in a day, which begins at midnight UTC.
+    """The daily limits for the cloud; a day begins at midnight UTC.
 
     Attributes:
         calls: The most questions handed off; None for no limit.
-        tokens: No question is handed off once its predecessors spent as many, prompts and answers
-            together; None for no limit.
+        tokens: Once this many tokens are spent, prompts and answers together, no further question
+            is handed off; None for no limit.
         file: The SQLite file that keeps the count.
     """
 
@@ -74,12 +74,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class OutboxLimits:
-    """Where questions wait for the cloud, how many, and how long until they are tried again.
+    """Where questions wait for the cloud, how many may, and how often they are delivered.
 
     Attributes:
         file: The SQLite file.
-        max_entries: The most entries, answered ones included; more questions are refused.
-        max_bytes: The most bytes of questions and results, likewise.
+        max_entries: The most entries, answered ones included; further questions are refused.
+        max_bytes: The most bytes of questions and results; likewise.
         flush_seconds: How often a server delivers what waits; 0 leaves it to others.
     """
 
@@ -104,7 +104,7 @@ class LogSettings:
 
     Attributes:
         file: JSON lines are appended to it; without a file nothing is logged.
-        max_bytes: A file that would grow beyond this is set aside as `FILE.1`, `FILE.2`, ...
+        max_bytes: A file that would grow beyond this is renamed to `FILE.1`, `FILE.2`, ...
         max_files: The most files, the one written to included; the oldest is deleted.
         content: Whether questions and answers are logged too.
     """
@@ -127,18 +127,18 @@ class Policy:
     """Who may answer, what may be sent, and what to do when the cloud does not answer.
 
     Attributes:
-        route: `auto`, or one side only whatever the confidence.
-        tau: Confidence below this defers; None takes the bundle's.
-        on_unreachable: When the cloud cannot be had: `answer_locally` in spite of the confidence,
-            `queue` the question in the outbox, or `fail` with no answer.
-        cloud_prompt: What the cloud's user message says, with `{question}` where the question
-            goes; None sends the question alone.
+        route: `auto`, or only one side whatever the confidence.
+        tau: Below this confidence a question is deferred; None takes the bundle's.
+        on_unreachable: What to do when the cloud does not answer: `answer_locally` in spite of the
+            confidence, `queue` the question in the outbox, or `fail` without an answer.
+        cloud_prompt: The user message for the cloud, with `{question}` where the question goes;
+            None sends just the question.
         cloud_system_prompt: A system message for the cloud.
         choice_pattern: A regular expression whose first group is the option letter in the cloud's
             answer.
         never_send: Regular expressions; a question that matches any is not sent.
         redact: Replacements in what is sent, in this order.
-        budget: Daily limits of what is sent.
+        budget: Daily limits on what is sent.
         outbox: Where questions wait.
         decision_log: Where decisions are logged.
         warm: Whether a connection is opened while the decision is being computed.
@@ -179,7 +179,7 @@ class Policy:
                     f"choice_pattern: must have a group, as in (A|B), is {self.choice_pattern!r}"
                 )
             if self.answer_parser is not None:
-                raise ConfigError("choice_pattern: must not be set beside an answer_parser")
+                raise ConfigError("choice_pattern: must not be set together with an answer_parser")
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -215,9 +215,9 @@ class Policy:
         view = View.of(question) if self.never_send or self.redact else None
         for i, rule in enumerate(self.never_send):
             if view and compiled(rule).matches(view):
-                raise HandoffError("never_send", f"never_send[{i}] forbids to send the question")
+                raise HandoffError("never_send", f"never_send[{i}] forbids sending the question")
         if self.never_send_if is not None and self.never_send_if(question):
-            raise HandoffError("never_send", "never_send_if forbids to send the question")
+            raise HandoffError("never_send", "never_send_if forbids sending the question")
         for i, redaction in enumerate(self.redact):
             if view is None or view.typed != question:
                 view = View.of(question)
@@ -249,7 +249,7 @@ class Policy:
         return parse_choice(answer, question_options(question))
 
     def _beside(self, path: Path) -> Self:
-        """Return the policy with its relative paths starting from the file's directory."""
+        """Return the policy with its relative paths resolved from the file's directory."""
         root = path.parent
 
         def at(file: Path | None) -> Path | None:

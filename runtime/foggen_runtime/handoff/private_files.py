@@ -1,7 +1,7 @@
-"""Files with questions and answers in them: for their owner's eyes only.
+"""Files with questions and answers in them, readable by their owner only.
 
-Whatever made a file that is there already, a copy from a backup or an older foggen, others may read
-it: opening it ends that.
+An existing file, perhaps restored from a backup or written by an older foggen, may be readable by
+others: opening it ends that.
 """
 
 import os

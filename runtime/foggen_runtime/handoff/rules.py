@@ -1,8 +1,8 @@
 r"""The regular expressions of a policy: Python's syntax, matched by RE2 in linear time.
 
-RE2 knows `\w` and `\b` of ASCII alone. So that a rule means what it means in Python whatever the
-script, it is translated part by part; what RE2 cannot do in linear time (look-around,
-back-references) is refused when the policy is read.
+RE2's `\w` and `\b` know only ASCII. So that a rule means the same as in Python in any script, it is
+translated part by part; what RE2 cannot do in linear time (look-around, back-references) is refused
+when the policy is read.
 """
 
 import re
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Each match may look at the whole rest of a text, so many of them are quadratic.
 MOST_PLACES = 1000
-_MOST_INSTRUCTIONS = 100_000  # of a compiled rule; the time is this by the text's length at worst
+_MOST_INSTRUCTIONS = 100_000  # of a compiled rule; matching takes at worst this times the text
 
 _PART = re.compile(
     r"""
@@ -33,9 +33,9 @@ _PART = re.compile(
 _IN_CLASS = re.compile(r"\\(?:x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)|[^\\]", re.DOTALL)
 _REFERENCE = re.compile(r"\\(?:(\d{1,2})|g<(\w+)>|(.))", re.DOTALL)
 _CONTROLS = {"a": "\a", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-# Inside a class, what RE2's own letter would take for ASCII alone.
+# Inside a class: escapes that RE2 would limit to ASCII.
 _CLASS_ESCAPES = {"w": r"\p{L}\p{N}_", "W": r"\p{M}\p{P}\p{S}\p{Z}\p{C}", "d": "0-9"}
-_SEPARATED = f"{EDGE}*"  # what may stand before any character that is no letter or digit of ASCII
+_SEPARATED = f"{EDGE}*"  # what may stand before any character but an ASCII letter or digit
 
 
 class Rule:
@@ -45,9 +45,9 @@ class Rule:
         """Compile.
 
         Raises:
-            ValueError: It is none that can be matched in linear time.
+            ValueError: It is not a regular expression, or cannot be matched in linear time.
         """
-        import re2  # takes milliseconds that only a policy with rules should cost
+        import re2  # takes milliseconds; only a policy with rules should pay them
 
         self._named = _check_syntax(pattern)
         options = re2.Options()
@@ -55,7 +55,7 @@ class Rule:
         try:
             self._compiled: re2._Regexp = re2.compile(_translated(pattern), options)
         except re2.error as error:
-            raise ValueError(f"{error} (must do without look-around and the like)") from error
+            raise ValueError(f"{error} (look-around and the like are not supported)") from error
         if self._compiled.programsize > _MOST_INSTRUCTIONS:
             raise ValueError("it is too large; use + or * in place of a high count such as {1,255}")
 
@@ -75,7 +75,7 @@ class Rule:
         return None if group is None else without_edges(group)
 
     def replaced(self, view: View, replacement: str) -> str:
-        """Return the text as it was typed, but for the places that match.
+        """Return the text as it was typed, except where the rule matches.
 
         Raises:
             OverflowError: It matches in more than `MOST_PLACES` places.
@@ -94,7 +94,7 @@ class Rule:
         return "".join((*pieces, view.typed[done:]))
 
     def check_replacement(self, replacement: str) -> None:
-        """Raise a ValueError unless the groups that a replacement names are there."""
+        """Raise a ValueError unless the groups that a replacement names exist."""
         names = {number: name for name, number in self._named.items()}
         groups = (names.get(number) for number in range(1, self.groups + 1))
         stand_in = "".join(f"(?P<{name}>)" if name else "()" for name in groups)
@@ -125,7 +125,7 @@ def _check_syntax(pattern: str) -> dict[str, int]:
     """Return the number of each named group.
 
     Raises:
-        ValueError: Python does not take it for a regular expression.
+        ValueError: Python does not accept it as a regular expression.
     """
     try:
         return dict(re.compile(pattern).groupindex)
@@ -134,7 +134,7 @@ def _check_syntax(pattern: str) -> dict[str, int]:
 
 
 def _translated(pattern: str) -> str:
-    """Return a pattern of Python's in RE2's words, for the text of a view."""
+    """Translate a Python pattern for RE2 and the text of a view."""
     characters = (pattern[start:end] for start, end in clusters(pattern))
     pattern = "".join(unicodedata.normalize("NFC", character) for character in characters)
     dots_match_all = re.search(r"\(\?[im]*s", pattern) is not None
@@ -161,7 +161,7 @@ def _translated_parts(pattern: str, dots_match_all: bool) -> Iterator[str]:
             case _ if text in "|)^":
                 yield text
             case _ if text == "(":
-                raise ValueError("it must do without look-around, back-references and comments")
+                raise ValueError("look-around, back-references and comments are not supported")
             case _:
                 yield _translated_literal(text)
 
@@ -186,7 +186,7 @@ def _translated_escape(text: str) -> str:
         "W": _separated(f"[^{_CLASS_ESCAPES['w']}{EDGE}]"),
     }
     if letter not in known:
-        raise ValueError(f"it must do without {text}")
+        raise ValueError(f"{text} is not supported")
     return known[letter]
 
 
@@ -215,12 +215,12 @@ def _translated_in_class(token: str) -> str:
     if letter in _CONTROLS or letter == "b":
         return _literal_in_class({**_CONTROLS, "b": "\b"}[letter])
     if letter.isalnum():
-        raise ValueError(f"it must do without {token} in [...]")
+        raise ValueError(f"{token} is not supported in [...]")
     return _literal_in_class(letter)
 
 
 def _literal_in_class(character: str) -> str:
-    """Return a character of a class as a view has it, if it is one there too."""
+    """Return a class's character as a view has it, if it is a single one there too."""
     normal = seen(character)
     return re.escape(normal if len(normal) == 1 else character)
 

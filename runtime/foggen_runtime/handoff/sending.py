@@ -1,4 +1,4 @@
-"""Handing a question to the cloud within the policy: rules, redaction and budget come first."""
+"""Handing a question to the cloud as the policy allows: rules, redaction and budget come first."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,12 +15,12 @@ from foggen_runtime.result import CloudRef, Result
 if TYPE_CHECKING:
     from foggen_runtime.handoff.budget import DailyBudget
 
-# A server that does not count tokens is charged one for so many bytes of UTF-8.
+# If a server does not count tokens, this many bytes of UTF-8 count as one.
 _BYTES_PER_TOKEN = 4
 
 
 class Client(Protocol):
-    """What asks a cloud; `CloudClient` does."""
+    """What handing off needs of a client; `CloudClient` provides it."""
 
     def complete(
         self,
@@ -38,17 +38,17 @@ class Client(Protocol):
         idempotency_key: str | None = None,
         cancellation: Cancellation | None = None,
     ) -> Iterator[str | CloudAnswer]:
-        """Ask, and yield the answer's text piece by piece, the whole at last."""
+        """Ask, and yield the answer's text piece by piece, then the whole answer."""
 
     def warm(self) -> None:
-        """Begin to connect."""
+        """Start connecting."""
 
     def close(self) -> None:
         """Close what is open."""
 
 
 class Handoff:
-    """Hands questions to the cloud within a policy."""
+    """Hands questions to the cloud as a policy allows."""
 
     def __init__(self, client: Client, policy: Policy, budget: "DailyBudget | None" = None) -> None:
         self._client = client
@@ -62,7 +62,7 @@ class Handoff:
             self._budget.close()
 
     def warm(self, question: str) -> None:
-        """Begin to connect, unless the question would not be sent anyway."""
+        """Start connecting, unless the question would not be sent anyway."""
         if not self._policy.warm:
             return
         with suppress(HandoffError):
@@ -76,12 +76,12 @@ class Handoff:
 
         Args:
             question: As the user typed it.
-            key: Marks further deliveries of the same question as such.
-            cancellation: Ends the wait for the cloud from another thread.
+            key: Idempotency key, the same for every delivery of a question.
+            cancellation: Lets another thread end the wait for the cloud.
 
         Raises:
-            CancelledError: `cancellation` said so.
-            HandoffError: The policy forbids to send the question (`never_send`), the day's budget
+            CancelledError: `cancellation` was cancelled.
+            HandoffError: The policy forbids sending the question (`never_send`), the day's budget
                 is used up (`budget`) or cannot be kept (`budget_failed`), or the cloud did not
                 answer.
         """
@@ -94,8 +94,8 @@ class Handoff:
     ) -> Iterator[str | CloudAnswer]:
         """As `complete`, but yield the text as it comes, and the answer last.
 
-        The key gets an ending: servers may refuse one that comes again with another body, and a
-        question that failed as a stream is later delivered from the outbox as none.
+        The key gets a suffix: a question that failed as a stream may later be delivered whole from
+        the outbox, and servers may refuse a key that comes back with a different body.
         """
         message = self._policy.message(question)
         events = self._client.stream(
@@ -106,8 +106,8 @@ class Handoff:
     def answered(self, result: Result, question: str, answer: CloudAnswer) -> Result:
         """Return a question's result with the cloud's answer in it.
 
-        A refusal is one, without a text: it would be the same the next time. What the model thought
-        aloud names options that it put aside, so no letter is looked for there.
+        A refusal counts as an answer, without a text: asking again would give the same. A model's
+        thoughts name options that it rejected, so no letter is looked for there.
         """
         usage = replace(
             result.usage,
@@ -140,7 +140,7 @@ class Handoff:
     ) -> Iterator[str | CloudAnswer]:
         """Pass events on, and count them against the budget.
 
-        A question that was cancelled on its way counts: it may have reached a server.
+        A question that was cancelled while being sent counts: it may have reached a server.
         """
         if cancellation is not None:
             cancellation.check()
@@ -154,8 +154,8 @@ class Handoff:
         try:
             for event in events:
                 if isinstance(event, CloudAnswer):
-                    # The answer is worth more than its count: a disk that is full now refuses the
-                    # next call.
+                    # The answer is worth more than its count; if the disk is full, the next call is
+                    # refused.
                     with suppress(StateError):
                         self._budget.spend(day, _tokens(message, event))
                 yield event

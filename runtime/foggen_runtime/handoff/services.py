@@ -1,4 +1,4 @@
-"""What a policy needs around the model: the cloud, the outbox, the budget and the log."""
+"""What a policy needs besides the model: the cloud, the outbox, the budget and the log."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from foggen_runtime.handoff.decision_log import DecisionLog
     from foggen_runtime.handoff.outbox import Outbox
 
-_LEASE_MARGIN = 30.0  # seconds that a lease in the outbox outlasts the cloud's total timeout
+_LEASE_MARGIN = 30.0  # seconds by which a lease in the outbox outlasts the cloud's total timeout
 
 
 @dataclass(frozen=True)
 class Services:
-    """A policy, and what it makes use of.
+    """A policy, and what it uses.
 
     Attributes:
         policy: The rules.
@@ -36,7 +36,7 @@ class Services:
 
     @classmethod
     def open(cls, cloud: "Cloud | None", policy: Policy) -> Self:
-        """Open what the policy makes use of; imports no more, for that takes long on a board.
+        """Open what the policy uses; import no more than that, for importing is slow on a board.
 
         Raises:
             ConfigError: A file is not set, or two system prompts are.
@@ -69,7 +69,7 @@ class Services:
 
 
 def outbox_lease(cloud: "Cloud") -> float:
-    """Return the seconds an entry of the outbox is leased to who delivers it to this cloud."""
+    """Return the seconds for which an outbox entry is leased while this cloud is asked."""
     return cloud.total_timeout + _LEASE_MARGIN
 
 
@@ -86,7 +86,7 @@ def open_outbox(policy: Policy) -> "Outbox":
 
 
 def open_handoff(cloud: "Cloud", policy: Policy) -> Handoff:
-    """Prepare to hand questions to the cloud; nothing is sent.
+    """Prepare to hand questions to the cloud; nothing is sent yet.
 
     Raises:
         ConfigError: The budget's file is not set, or two system prompts are.
@@ -97,7 +97,7 @@ def open_handoff(cloud: "Cloud", policy: Policy) -> Handoff:
     if policy.cloud_system_prompt is not None:
         if cloud.system_prompt is not None:
             raise ConfigError(
-                "cloud_system_prompt: must not be set in the policy and in the cloud, is in both"
+                "cloud_system_prompt: must be set in the policy or in the cloud, is set in both"
             )
         cloud = replace(cloud, system_prompt=policy.cloud_system_prompt)
     return Handoff(CloudClient(cloud), policy, _open_budget(policy))

@@ -1,7 +1,7 @@
 """A text as the rules of a policy see it, and where each character of it was typed.
 
 One word can be typed in many ways that look the same: with full-width letters, with invisible
-characters inside, with an accent as a character of its own. A rule sees one of them.
+characters inside, with an accent as a separate character. A rule sees just one of them.
 """
 
 import re
@@ -13,13 +13,14 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Self
 
-# Stands wherever a word with letters beyond ASCII begins or ends, where RE2's `\b` sees nothing;
-# twice, so that two `\b` in a row still find one each. Unicode keeps the code point out of texts.
+# Marks where a word with letters beyond ASCII begins or ends, which RE2's `\b` does not see;
+# written twice, so that two `\b` in a row find one each. Unicode reserves this code point, so no
+# text has it.
 EDGE = "\ufdd0"
 _EDGES = 2 * EDGE
 _BOUNDARY = re.compile(r"(?<!\w)(?=[^\W\x00-\x7f])|(?<=[^\W\x00-\x7f])(?!\w)")
-# A sequence of marks is sorted in quadratic time; a letter has at most a few (UAX #15, section 13,
-# allows 30).
+# Python sorts a row of marks in quadratic time; real letters have a few at most (UAX #15, section
+# 13, allows 30).
 _MARKS = 30
 _EXPANSION = 4  # U+FDFA alone becomes 18 characters; what grows more than this is left as it is
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -45,7 +46,7 @@ class View:
 
     @classmethod
     def of(cls, typed: str) -> Self:
-        """Make the view of a text, in linear time."""
+        """Make the view of a text in linear time."""
         starts: list[int] = []
         ends: list[int] = []
         pieces: list[str] = []
@@ -62,14 +63,14 @@ class View:
         return cls(typed, _EDGES.join(words), boundaries, starts, ends)
 
     def typed_span(self, start: int, end: int) -> tuple[int, int]:
-        """Return where a part of `text` was typed; the end is the start where it holds nothing."""
+        """Return where a part of `text` was typed; start and end are equal if it is empty."""
         first, last = self._without_edges(start), self._without_edges(end)
         if first == last:
             return 0, 0
         return self._starts[first], self._ends[last - 1]
 
     def _without_edges(self, place: int) -> int:
-        """Return how many characters that are no edges stand before a place in `text`."""
+        """Return how many characters, edges not counted, come before a place in `text`."""
         width = len(_EDGES)
         passed = bisect_left(
             range(len(self._boundaries)), place, key=lambda i: self._boundaries[i] + width * i
@@ -80,12 +81,12 @@ class View:
 
 
 def without_edges(text: str) -> str:
-    """Return a part of a view's text as one may read it."""
+    """Return a part of a view's text without its edges."""
     return text.replace(EDGE, "")
 
 
 def clusters(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where each character begins and ends, with the marks that belong to it."""
+    """Yield where each character, with the marks that belong to it, begins and ends."""
     start = 0
     while start < len(text):
         end = start + 1
@@ -97,7 +98,7 @@ def clusters(text: str) -> Iterator[tuple[int, int]]:
 
 @lru_cache(4096)
 def seen(cluster: str) -> str:
-    """Return what rules see of a character with its marks; nothing of an invisible one."""
+    """Return what rules see of a character with its marks; nothing if it is invisible."""
     visible = "".join(character for character in cluster if not _is_invisible(character))
     normal = unicodedata.normalize("NFKC", visible)
     if len(normal) > _EXPANSION * len(visible):
@@ -106,7 +107,7 @@ def seen(cluster: str) -> str:
 
 
 def _pieces(typed: str) -> Iterator[tuple[str, int, int]]:
-    """Yield what rules see of each part, and where the part begins and ends: long runs at once."""
+    """Yield what rules see of each part, and where it begins and ends; long plain runs as one."""
     characters = {each: seen(each) for each in set(typed) if not _is_seen_as_typed(each)}
     odd = {each for each, form in characters.items() if _is_attached(each) or len(form) != 1}
     alike = {ord(each): form for each, form in characters.items() if each not in odd}
@@ -125,7 +126,7 @@ def _pieces(typed: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _is_seen_as_typed(character: str) -> bool:
-    """Whether this is one of the letters that most texts consist of: a look at each is short."""
+    """Whether this is one of the common letters, for which the view is quick."""
     return (
         character.isalpha()
         and character not in _INVISIBLE
@@ -143,7 +144,7 @@ def _plain(character: str) -> str:
 
 
 def _is_attached(character: str) -> bool:
-    """Whether a character may change the one before: a mark, a part of a Hangul syllable."""
+    """Whether a character may change the one before it: a mark, or part of a Hangul syllable."""
     return not character.isascii() and bool(
         unicodedata.combining(character)
         or "\u1161" <= character <= "\u11ff"

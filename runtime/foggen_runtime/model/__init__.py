@@ -1,1 +1,1 @@
-"""A bundle loaded: engine, caches, prepared files, the device."""
+"""A loaded bundle: engine, caches, prepared files, the device."""

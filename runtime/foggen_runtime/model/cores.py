@@ -5,16 +5,16 @@ from pathlib import Path
 
 _CPUS = Path("/sys/devices/system/cpu")
 
-# A core of less than this share of the fastest one's capacity slows a parallel product down.
+# A core with less than this share of the fastest one's capacity slows a parallel product down.
 _BIG_SHARE = 0.5
 
 
 def big_cores(cpus: Path = _CPUS) -> int:
     """Return how many physical big cores this process may run on, at least 1.
 
-    Linux says a core's relative capacity in `cpu_capacity` (ARM's big.LITTLE) and which hardware
-    threads share it in `topology/thread_siblings_list`; where it says neither, each processor
-    counts as one big core.
+    Linux gives a core's relative capacity in `cpu_capacity` (ARM's big.LITTLE) and the hardware
+    threads that share it in `topology/thread_siblings_list`; without either, each processor counts
+    as one big core.
     """
     allowed = sorted(_allowed())
     capacities = {cpu: _capacity(cpus / f"cpu{cpu}") for cpu in allowed}

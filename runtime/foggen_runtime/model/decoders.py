@@ -1,4 +1,4 @@
-"""Which decoder a question gets: by how it is asked, and by what the bundle's head can."""
+"""Which decoder a question gets: that depends on how it is asked and on the bundle's head."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from foggen_runtime.text.letters import letter_ids
 
 
 class Tokenizer(Protocol):
-    """What is asked of a tokenizer to find the tokens of option letters."""
+    """What a tokenizer must do to find the tokens of option letters."""
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text."""
@@ -37,7 +37,7 @@ class Decoders:
 
     @property
     def room(self) -> int:
-        """The most tokens a prompt may have and leave room for the shortest reply.
+        """The most tokens a prompt may have and still leave room for the shortest reply.
 
         That is the longest level, the answer prefix and one token.
         """
@@ -46,10 +46,10 @@ class Decoders:
         return self._engine.context_length - reply
 
     def decoder(self, decoding: Decoding) -> Decoder:
-        """Return a decoder of questions after the prefix, to which the cache is rolled back.
+        """Return a decoder for questions; it rolls the cache back to the prefix each time.
 
         Raises:
-            ConfigError: The bundle's output head is not enough for this decoding.
+            ConfigError: The bundle's output head lacks tokens that this decoding needs.
         """
         engine, manifest = self._engine, self._manifest
         engine.cache.truncate(self._prefix_length)
@@ -79,11 +79,11 @@ class Decoders:
     def _first_ids(
         self, choices: tuple[str, ...], among: tuple[int, ...] | None = None
     ) -> tuple[int, ...]:
-        """Return the tokens that the choices may be written with after the answer prefix.
+        """Return the tokens that may spell the choices after the answer prefix.
 
         Args:
             choices: The letters.
-            among: The tokens there are; None for all.
+            among: The tokens that exist; None for all.
         """
         first: list[int] = []
         for choice in choices:
@@ -93,7 +93,7 @@ class Decoders:
             if not ids:
                 rule = "that the bundle's output head has" if among else "of one token each"
                 raise ConfigError(
-                    f"choices: must be letters {rule}, are {', '.join(choices)}; {choice} is none"
+                    f"choices: must be letters {rule}, are {', '.join(choices)}; {choice} is not"
                 )
             first.extend(ids)
         return tuple(first)

@@ -1,4 +1,4 @@
-"""How a question is to be decoded."""
+"""How to decode a question."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -15,7 +15,7 @@ class Decoding:
     Attributes:
         mode: `constrained` reads the level among the template's branches in one pass; `greedy`
             verifies drafts against plain greedy decoding; `step` is plain greedy decoding.
-        max_new_tokens: The most tokens after the confidence, the answer prefix included.
+        max_new_tokens: The most tokens to write after the confidence, the answer prefix included.
         choices: In constrained mode, the only letters the answer may begin with.
     """
 

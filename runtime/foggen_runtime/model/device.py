@@ -43,7 +43,7 @@ _ARM_PARTS = {
 }
 _ARM = 0x41
 
-# Those that decide which integer and half-precision kernels run, in cpuinfo's spelling.
+# The instructions that decide which integer and half-precision kernels run, spelled as in cpuinfo.
 _FEATURES = (
     *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2", "sme", "sme2"),
     *("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8"),
@@ -61,7 +61,7 @@ class CoreGroup:
 
 @dataclass(frozen=True)
 class Device:
-    """What was measured on; `features` are the instructions that decide which kernels run."""
+    """The device measured on; `features` are the instructions that decide which kernels run."""
 
     board: str | None
     cores: tuple[CoreGroup, ...]
@@ -98,7 +98,7 @@ def describe_device(files: KernelFiles | None = None) -> Device:
 
 
 def _board(files: KernelFiles) -> str | None:
-    """Return the device tree's name of the board, or the firmware's of the PC."""
+    """Return the board's name from the device tree, or the PC's from its firmware."""
     return files.text("proc/device-tree/model") or files.text("sys/class/dmi/id/product_name")
 
 

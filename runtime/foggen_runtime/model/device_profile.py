@@ -1,7 +1,7 @@
-"""What tuning found out about a bundle on a device: a file beside the bundle, not part of it.
+"""What tuning found out about a bundle on a device: a file next to the bundle, not part of it.
 
-It holds for one processor, one onnxruntime and one bundle; anywhere else it is passed over, so a
-bundle may be copied with it.
+It is valid for one processor, one onnxruntime and one bundle, and is ignored anywhere else, so it
+may be copied along with a bundle.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ _MAX_THREADS = 1024
 
 @dataclass(frozen=True)
 class DeviceKey:
-    """Where a device profile holds."""
+    """What a device profile is valid for."""
 
     cpu: str
     onnxruntime: str
@@ -37,14 +37,14 @@ class DeviceKey:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to use the device; `threads` null is the big cores."""
+    """One way to use the device; `threads` is null for as many as there are big cores."""
 
     threads: int | None
     spinning: bool
     kleidiai: bool
 
     def __post_init__(self) -> None:
-        # A profile may come with a bundle from elsewhere.
+        # The profile may have come with a bundle from elsewhere, so its values are not trusted.
         if self.threads is not None and not 1 <= self.threads <= _MAX_THREADS:
             raise ValueError(
                 f"threads: must be within [1, {_MAX_THREADS}], is {shown(self.threads)}"
@@ -57,12 +57,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Trial:
-    """What a candidate took.
+    """How long a candidate took.
 
     Attributes:
-        decision_ms: Median over its processes of each one's median time to decision.
-        processes_ms: Those medians.
-        changed_confidences: Questions whose confidence differed from the first candidate's.
+        decision_ms: Median of `processes_ms`.
+        processes_ms: Each process's median time to decision.
+        changed_confidences: How many questions got another confidence than from the first
+            candidate.
     """
 
     candidate: Candidate
@@ -73,7 +74,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """The best way found to run a bundle on a device, and what it was chosen from."""
+    """The best way found to run a bundle on a device, and the candidates it was chosen from."""
 
     schema_version: int
     created: str
@@ -98,22 +99,24 @@ class DeviceProfile:
 
 
 def device_key(bundle: Bundle, root: Path = Path("/")) -> DeviceKey:
-    """Return what a device profile of this bundle, made here and now, holds for."""
+    """Return what a device profile of this bundle would be valid for if made here and now."""
     cpu = describe_device(KernelFiles(root)).cpu
     return DeviceKey(cpu, onnxruntime_version(), bundle.manifest.sha256)
 
 
 def find_device_profile(bundle: Bundle, root: Path = Path("/")) -> DeviceProfile | None:
-    """Return the device profile beside a bundle if it holds here.
+    """Return the device profile next to a bundle if it is valid here.
 
     Raises:
-        ConfigError: There is a file, but it is no device profile.
+        ConfigError: There is a file, but it is not a device profile.
     """
     path = bundle.path(DEVICE_PROFILE_FILE)
     remedy = f"remove the file, or run {shlex.join(['foggen', 'tune', str(bundle.directory)])}"
     try:
         if not lies_inside(path, bundle.directory):
-            raise ConfigError(f"{path}: must lie inside the bundle, is a link out of it; remove it")
+            raise ConfigError(
+                f"{path}: must lie inside the bundle, is a link that leads out of it; remove it"
+            )
         document = parse_json(read_small_text(path, MAX_MANIFEST_BYTES))
     except FileNotFoundError:
         return None
@@ -130,7 +133,7 @@ def find_device_profile(bundle: Bundle, root: Path = Path("/")) -> DeviceProfile
 
 
 def load_device_profile(bundle: Bundle) -> "EngineOptions":
-    """Return how to run a bundle here: as it was tuned, or the defaults where it was not.
+    """Return how to run a bundle here: as it was tuned, or else by the defaults.
 
     Raises:
         ConfigError: There is a device profile, but it cannot be read.
@@ -139,7 +142,7 @@ def load_device_profile(bundle: Bundle) -> "EngineOptions":
 
 
 def tuned_options(profile: DeviceProfile | None) -> "EngineOptions":
-    """Return how to run a bundle as a device profile has it; without one, the defaults."""
+    """Return the engine options a device profile chose; without one, the defaults."""
     from foggen_runtime.model.engine import EngineOptions
 
     if profile is None:

@@ -16,11 +16,12 @@ from foggen_runtime.model.cores import big_cores
 from foggen_runtime.model.kv_cache import KvCache
 from foggen_runtime.model.quiet_onnxruntime import ort
 
-# Long prompts go through in chunks, or attention's scratch memory would grow with their square.
-# Even chunk lengths keep int4 products bit-identical to those of one long chunk.
+# Long prompts are fed in chunks, because attention's scratch memory grows with a chunk's square.
+# Chunk lengths are even, because then int4 products equal those of one long chunk bit for bit: an
+# odd last row would go to another kernel.
 _CHUNK_TOKENS = 512
 
-# Smaller weights stay in the graph of a prepared model.
+# Smaller weights stay in a prepared model's graph file.
 _EXTERNAL_BYTES = 1024
 
 ONNXRUNTIME_VERSION: str = ort.__version__
@@ -36,10 +37,9 @@ class EngineOptions:
         threads: Worker threads; None takes the physical big cores.
         spinning: Whether idle workers spin, trading battery for latency.
         arena: Whether onnxruntime keeps freed memory for the next pass.
-        kleidiai: Whether ARM's KleidiAI kernels may be used; without them ARM computes what x86
-            does.
-        trace: Beginning of the name of a file for onnxruntime's profiler to write every operator's
-            time to, which costs time itself; None for no trace.
+        kleidiai: Whether to use ARM's KleidiAI kernels; without them ARM gives x86's numbers.
+        trace: Where onnxruntime's profiler writes every operator's time, as the beginning of a
+            file's name; tracing itself costs time. None for no trace.
     """
 
     threads: int | None = None
@@ -59,7 +59,7 @@ class Engine:
     Attributes:
         cache: The KV cache; truncate it to roll back.
         forward_passes: Calls of the session so far.
-        logits_tail: How many last positions of a `forward` get logits.
+        logits_tail: How many of a `forward`'s last positions get logits.
         context_length: The most tokens the cache may hold.
     """
 
@@ -72,12 +72,12 @@ class Engine:
             path: The graph's file.
             graph: What the manifest says of it.
             options: How to use the device.
-            cache: To append to. What it holds comes before the first tokens; others may still be
-                filling it while the graph loads.
+            cache: To append to. What it holds comes before the first tokens; another thread may
+                still be filling it while the graph loads.
 
         Raises:
-            BundleError: onnxruntime is too old for the file or refuses it, or the manifest says
-                another shape than the graph has.
+            BundleError: onnxruntime is too old for the file or refuses it, or the graph's shapes
+                are not those that the manifest says.
         """
         model = cache.model
         _check_version(graph)
@@ -101,8 +101,8 @@ class Engine:
             ids: At least one token id.
 
         Returns:
-            (min(len(ids), logits_tail), vocab_size), float32; with an output head of some tokens
-            a column for each of them.
+            (min(len(ids), logits_tail), vocab_size), float32; with a reduced output head only that
+            head's columns.
 
         Raises:
             ValueError: No ids, or more than the context length holds.
@@ -147,10 +147,10 @@ class Engine:
 
 
 class _CacheBinding(Protocol):
-    """Where the passes of an engine find and leave keys and values: in one buffer, or in two.
+    """Where an engine's passes read and write keys and values: in one buffer, or in two.
 
-    Our own graphs append to the cache where it lies. Others, such as optimum's, read a past of
-    exactly the tokens held and write a present of their own, which is the next pass's past.
+    Our own graphs append to the cache in place. Others, such as optimum's, read a past of exactly
+    the tokens held and write a separate present, which is the next pass's past.
     """
 
     def reserve(self, total: int) -> None:
@@ -160,11 +160,11 @@ class _CacheBinding(Protocol):
         """Bind past and present for a pass after which the cache holds `total` tokens."""
 
     def appended(self, total: int) -> None:
-        """Take over what that pass wrote."""
+        """Take over what the pass wrote."""
 
 
 class _SharedCache:
-    """Each buffer is past and present at once: attention appends in place."""
+    """One buffer serves as past and present: attention appends in place."""
 
     def __init__(self, binding: ort.IOBinding, cache: KvCache) -> None:
         self._binding = binding
@@ -187,12 +187,12 @@ class _SharedCache:
         self._bound_capacity = self._cache.capacity
 
     def appended(self, total: int) -> None:
-        """Count the tokens: they are where they belong."""
+        """Count the tokens: they are already in place."""
         self._cache.length = total
 
 
 class _SeparateCache:
-    """Past and present are buffers of their own, of exactly the tokens before and after a pass."""
+    """Past and present are separate buffers, of exactly the tokens before and after a pass."""
 
     def __init__(self, binding: ort.IOBinding, cache: KvCache) -> None:
         self._binding = binding
@@ -203,7 +203,7 @@ class _SeparateCache:
         """Do nothing: every pass makes its own room."""
 
     def bind(self, total: int) -> None:
-        """Bind what is held, cut to its length, and new buffers for the pass to write."""
+        """Bind what is held, cut to its length, and new buffers for the pass to write to."""
         self._cache.trim()
         for part, buffers in (("key", self._cache.keys), ("value", self._cache.values)):
             self._present[part] = []
@@ -223,19 +223,20 @@ def _memory(buffer: Float32) -> tuple[str, int, type[np.float32], tuple[int, ...
 
 
 def save_prepacked(path: Path, target: Path, options: EngineOptions) -> None:
-    """Write a graph again with its weights as this processor's kernels want them.
+    """Write a graph's weights once more, packed for this processor's kernels.
 
-    The weights go into one file beside it, named after it, raw and packed: on opening, onnxruntime
-    packs the raw ones again and takes a packed one from the file only if it is the same.
+    The weights go into one file next to the new graph and named after it, both raw and packed: on
+    opening, onnxruntime packs the raw ones again and uses the packed ones in the file only if they
+    are the same.
 
     Args:
         path: The graph of a bundle.
         target: The graph to write.
-        options: How it is going to be used.
+        options: How the graph is going to be run.
 
     Raises:
         BundleError: onnxruntime refuses the file.
-        EngineError: It cannot be written, e.g. for want of space.
+        EngineError: It cannot be written, e.g. because the disk is full.
     """
     session_options = _session_options(options)
     session_options.optimized_model_filepath = str(target)
@@ -264,15 +265,15 @@ def _check_version(graph: GraphInfo) -> None:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    """Return the first three numbers of a version: `1.27` and `1.27.0` are the same."""
+    """Return the first three numbers of a version, so that `1.27` equals `1.27.0`."""
     numbers = [int(digits) for digits in re.findall(r"[0-9]+", text)[:3]]
     return tuple([*numbers, 0, 0][:3])
 
 
 def _check_shapes(session: ort.InferenceSession, model: ModelInfo, graph: GraphInfo) -> None:
-    """Hold what buffers are made by to what the graph says of itself.
+    """Check the shapes that buffers are made with against the graph's own.
 
-    A dimension that the graph leaves open, or names, may be anything.
+    A dimension that the graph leaves open or gives a name may be anything.
     """
     shapes = {node.name: node.shape for node in (*session.get_inputs(), *session.get_outputs())}
     layers = sum(_PAST_KEY.fullmatch(name) is not None for name in shapes)
@@ -299,10 +300,11 @@ def _session_options(options: EngineOptions) -> ort.SessionOptions:
     session_options.inter_op_num_threads = 1
     session_options.log_severity_level = 3
     session_options.enable_cpu_mem_arena = options.arena
-    # Patterns are kept for every length of a question: 10 MB each at full size, no time saved.
+    # onnxruntime would keep a memory plan for every length of prompt: 10 MB each at full size, for
+    # no gain in time.
     session_options.enable_mem_pattern = False
-    # A tensor's memory is held until the last that reuses it is read, so the arena grows larger,
-    # most for long prompts, and no time is saved.
+    # Tensors that share memory hold on to it until the last of them is read, so the arena grows,
+    # most of all for long prompts, for no gain in time.
     session_options.enable_mem_reuse = False
     if options.trace:
         session_options.enable_profiling = True
@@ -324,7 +326,7 @@ def _start_session(path: Path, session_options: ort.SessionOptions) -> ort.Infer
 
 
 def _chunks(ids: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
-    """Cut long prompts so that the last chunk is long enough for any tail."""
+    """Cut long prompts into chunks, the last one long enough for any tail."""
     while len(ids) > 2 * _CHUNK_TOKENS:
         yield ids[:_CHUNK_TOKENS]
         ids = ids[_CHUNK_TOKENS:]

@@ -1,17 +1,17 @@
-"""Reading what the kernel shows under /proc and /sys, below a root that tests may choose."""
+"""Reading what the kernel shows in /proc and /sys, under a root that tests can choose."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 
 class KernelFiles:
-    """Small text files below a root; whatever cannot be read is None."""
+    """Small text files under a root; what cannot be read is None."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
 
     def text(self, path: str) -> str | None:
-        """Return a file's text without the white space and zero bytes around it."""
+        """Return a file's text, stripped of white space and zero bytes."""
         try:
             text = (self._root / path).read_text(encoding="utf-8", errors="replace")
         except OSError:
@@ -19,7 +19,7 @@ class KernelFiles:
         return text.strip(" \n\t\0") or None
 
     def number(self, path: str) -> float | None:
-        """Return a file that holds one decimal number, perhaps with a sign."""
+        """Return the one decimal number in a file, which may have a sign."""
         try:
             return float(self.text(path) or "")
         except ValueError:

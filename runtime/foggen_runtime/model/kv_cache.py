@@ -1,11 +1,11 @@
-"""The KV cache: one buffer per layer and part, with room to append to."""
+"""The KV cache: one buffer for each layer's keys and one for its values, with room to append."""
 
 import numpy as np
 
 from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.manifest import ModelInfo
 
-# Most prompts fit without moving; the system gives memory to tokens as they are written.
+# Most prompts fit without moving the buffers; the system assigns memory only as tokens are written.
 _CAPACITY_STEP = 512
 
 
@@ -13,7 +13,7 @@ class KvCache:
     """Keys and values of `length` tokens in buffers of `capacity` tokens.
 
     Attributes:
-        model: Has the sizes.
+        model: Says the sizes.
         length: Tokens whose keys and values are valid.
         capacity: Tokens the buffers hold.
         keys: One array per layer, (1, num_key_value_heads, capacity, head_dim), float32.
@@ -35,18 +35,18 @@ class KvCache:
         return sum(buffer.nbytes for buffer in (*self.keys, *self.values))
 
     def reserve(self, length: int) -> None:
-        """Make room for `length` tokens; where `capacity` changes, the buffers move."""
+        """Make room for `length` tokens; the buffers move if `capacity` changes."""
         if length > self.capacity:
             steps = -(-length // _CAPACITY_STEP)
             self._resize(steps * _CAPACITY_STEP)
 
     def trim(self) -> None:
-        """Give up the room beyond what is held."""
+        """Give back the room that is not used."""
         if self.capacity != self.length:
             self._resize(self.length)
 
     def replace(self, keys: list[Float32], values: list[Float32]) -> None:
-        """Hold other buffers, full to their capacity; shapes but for the tokens are the same."""
+        """Hold other buffers, full to their capacity; only the number of tokens may differ."""
         self.keys, self.values = keys, values
         self.length = self.capacity = keys[0].shape[2]
 
@@ -61,7 +61,7 @@ class KvCache:
         self.length = length
 
     def restore(self, snapshot: Float32) -> None:
-        """Hold exactly a snapshot: (layers, 2, num_key_value_heads, tokens, head_dim)."""
+        """Hold exactly the snapshot: (layers, 2, num_key_value_heads, tokens, head_dim)."""
         tokens = snapshot.shape[3]
         self.reserve(tokens)
         for layer, (key, value) in enumerate(zip(self.keys, self.values, strict=True)):
@@ -70,12 +70,12 @@ class KvCache:
         self.length = tokens
 
     def snapshot(self) -> Float32:
-        """Copy what is held, in the form `restore` takes."""
+        """Return a copy of what is held, in the form that `restore` takes."""
         layers = zip(self.keys, self.values, strict=True)
         return np.stack([[part[0, :, : self.length] for part in layer] for layer in layers])
 
     def _resize(self, capacity: int) -> None:
-        """Move the buffers one by one, so that only one is held twice."""
+        """Move the buffers one by one, so that only one exists twice at a time."""
         for buffers in (self.keys, self.values):
             for layer, old in enumerate(buffers):
                 buffers[layer] = self._resized(old, capacity)

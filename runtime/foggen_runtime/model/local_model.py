@@ -24,8 +24,8 @@ from foggen_runtime.model.prepared import Prepared, find_prepared
 if TYPE_CHECKING:
     from foggen_runtime.decide.plain import Decoder
 
-# Reading the tokenizer and importing hold the interpreter's lock all the while, opening the
-# session does not once it has begun. So it begins first: seconds.
+# Seconds. Reading the tokenizer and importing hold the interpreter's lock throughout; opening the
+# session releases it once it has begun. So the session gets a head start.
 _HEAD_START = 0.005
 
 
@@ -34,13 +34,13 @@ class OpenOptions:
     """How to open a bundle.
 
     Attributes:
-        engine: How onnxruntime uses the device; None for what `foggen tune` found here, or the
+        engine: How onnxruntime uses the device; None for what `foggen tune` found here, else the
             defaults.
-        verify: Hash every file, whether or not it was verified before.
+        verify: Hash every file, even if it was verified before.
         recompute_prefix: Compute the prompt prefix's KV cache with the bundle's own graph instead
             of loading the snapshot.
-        prepared: Whether to use a model that `foggen prepare` wrote, if it fits.
-        prepared_directory: Where that lies; None for beside the bundle.
+        prepared: Whether to use a model that `foggen prepare` wrote, if it is valid here.
+        prepared_directory: Where that lies; None for next to the bundle.
     """
 
     engine: EngineOptions | None = None
@@ -51,19 +51,20 @@ class OpenOptions:
 
 
 class LocalModel:
-    """An engine whose cache holds the prompt's constant prefix whenever no question is asked.
+    """An engine whose cache holds the prompt's constant prefix between questions.
 
     Attributes:
         bundle: What was loaded.
         engine: Runs the graph.
         tokenizer: For the question and the answer.
-        prepared: The prepared model that was opened, or why none was; None where none was wanted.
+        prepared: The prepared model that was opened, or why none was; None if none was wanted.
         prefix_source: Where the cached prefix came from: `snapshot`, `recomputed` or `none`.
-        prefix_ms: Milliseconds that took; a snapshot is read while the session opens.
-        prefix_length: Tokens of it.
-        room: The most tokens a prompt may have and leave room for the template and one token.
-        decoder: Returns a decoder of questions after the prefix, to which it rolls the cache back;
-            raises a ConfigError where the bundle's output head is not enough for the decoding.
+        prefix_ms: Milliseconds it took; a snapshot is read while the session opens.
+        prefix_length: How many tokens it has.
+        room: The most tokens a prompt may have and still leave room for the template and one token.
+        decoder: Returns a decoder for questions, which rolls the cache back to the prefix each
+            time; raises a ConfigError if the bundle's output head lacks tokens that the decoding
+            needs.
     """
 
     def __init__(self, bundle: Bundle, options: OpenOptions) -> None:
@@ -112,9 +113,9 @@ class LocalModel:
 
 
 class _Opening(Thread):
-    """Opens the engine in a thread of its own, with a head start before what a block does.
+    """Opens the engine in a thread of its own, with a head start on what a block does.
 
-    `concurrent.futures` would do, but what it imports would come before the start.
+    `concurrent.futures` would do, but importing it would delay the start.
     """
 
     def __init__(self, open_engine: Callable[[], Engine]) -> None:
@@ -131,7 +132,7 @@ class _Opening(Thread):
         self.join()
 
     def run(self) -> None:
-        """Open; errors are for the thread that wants the engine."""
+        """Open the engine; errors are kept for the thread that wants it."""
         try:
             self._opened = self._open_engine()
         except Exception as error:
@@ -139,7 +140,7 @@ class _Opening(Thread):
 
     @property
     def engine(self) -> Engine:
-        """The engine, or the error that opening it raised; after the block."""
+        """The engine, once the block has ended; raises what opening it raised."""
         if isinstance(self._opened, Exception):
             raise self._opened
         return self._opened
@@ -158,7 +159,7 @@ def _empty_cache(manifest: Manifest) -> KvCache:
 
 
 def _tuned(bundle: Bundle) -> EngineOptions:
-    """Import what reads device profiles only where there is one: it takes long on a board."""
+    """Return the tuned options; only if there are some, import what reads them, slow on a board."""
     if not bundle.path(DEVICE_PROFILE_FILE).exists():
         return EngineOptions()
     from foggen_runtime.model.device_profile import load_device_profile
@@ -167,5 +168,5 @@ def _tuned(bundle: Bundle) -> EngineOptions:
 
 
 def tokenizer_file(manifest: Manifest) -> str:
-    """Return which of a bundle's files to read the tokenizer from: the tables if it has them."""
+    """Return the file to read the tokenizer from: the bundle's tables if it has them."""
     return TOKEN_TABLES_FILE if TOKEN_TABLES_FILE in manifest.files else TOKENIZER_FILE

@@ -1,9 +1,10 @@
 """A prepared model: a bundle's weights packed for one processor, written once, mapped later.
 
-onnxruntime packs weights into the form its kernels read whenever it opens a model. Written to a
-file, the packed weights are mapped instead of held: memory the system can take back and processes
-can share. They hold for one onnxruntime, one instruction set and one bundle, which the key says;
-with any other key the model is left alone and the bundle opens as it is.
+Whenever onnxruntime opens a model, it packs the weights into the form its kernels read. Once
+written to a file, the packed weights are mapped from there: memory that the system can take back
+and that processes can share. They are valid for one onnxruntime, one instruction set and one
+bundle, as the key says; under any other key the prepared model is ignored and the bundle opens as
+it is.
 """
 
 import shlex
@@ -22,9 +23,7 @@ from foggen_runtime.placing import Kind
 
 PREPARED_FILE = "prepared.json"
 PREPARED_GRAPH_FILE = "model.onnx"
-_NOT_OURS = (
-    "its files are not as this user's or root's foggen prepare left them; run foggen prepare again"
-)
+_NOT_OURS = "its files were changed, or prepared by another user; run foggen prepare again"
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class PreparedKey:
     Attributes:
         onnxruntime: Its version.
         processor: Architecture and instructions.
-        kleidiai: Whether ARM's KleidiAI kernels may be used.
+        kleidiai: Whether ARM's KleidiAI kernels are used.
         model: The hashes of the bundle's graph and weights, by name.
     """
 
@@ -45,14 +44,14 @@ class PreparedKey:
 
     @classmethod
     def of(cls, bundle: Bundle, options: EngineOptions) -> "PreparedKey":
-        """Return the key of a bundle on this device."""
+        """Return a bundle's key on this device."""
         hashes = {name: info.sha256 for name, info in model_files(bundle).items()}
         return cls(ONNXRUNTIME_VERSION, processor_id(), options.kleidiai, hashes)
 
 
 @dataclass(frozen=True)
 class PreparedInfo:
-    """The file `prepared.json`: for what the model was prepared, and its files."""
+    """The file `prepared.json`: what the model was prepared for, and its files."""
 
     key: PreparedKey
     files: dict[str, FileInfo]
@@ -66,13 +65,13 @@ class PreparedInfo:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What there is beside a bundle.
+    """The prepared model of a bundle, if there is one.
 
     Attributes:
         directory: Where a prepared model lies or would lie.
-        status: `ready` to be used, `stale` if it was made for something else or by somebody else,
-            or `none`.
-        detail: Why a stale one is not used, for people.
+        status: `ready` to use, `stale` if it was made for something else or by somebody else, or
+            `none`.
+        detail: A sentence on why a stale one is not used.
         bytes: On disk.
     """
 
@@ -88,7 +87,7 @@ class Prepared:
 
 
 def prepared_directory(bundle: Bundle) -> Path:
-    """Return where a bundle's prepared model lies unless said otherwise: beside the bundle."""
+    """Return where a bundle's prepared model lies by default: next to the bundle."""
     directory = bundle.directory.resolve()
     return directory.with_name(f"{directory.name}.prepared")
 
@@ -96,19 +95,20 @@ def prepared_directory(bundle: Bundle) -> Path:
 def find_prepared(
     bundle: Bundle, options: EngineOptions, directory: Path | None = None, *, verify: bool = False
 ) -> Prepared:
-    """Look for a prepared model of a bundle, and check its files if it fits.
+    """Look for a prepared model of a bundle, and check its files if it is valid here.
 
-    Only one that this user or root prepared on this device is used. What its files hold cannot be
-    told from the bundle's hashes: one that came with a bundle may compute something else.
+    Only one that this user or root prepared on this device is used. The bundle's hashes say nothing
+    about its files: one that came with a bundle might compute something else.
 
     Args:
-        bundle: What it is of.
-        options: How it is going to be used.
-        directory: Where it lies; None for beside the bundle.
-        verify: Hash its files, too.
+        bundle: The bundle it was made from.
+        options: How the model is going to be run.
+        directory: Where it lies; None for next to the bundle.
+        verify: Also hash its files.
 
     Raises:
-        BundleError: It fits, but a file is missing, has another size or, hashed, is altered.
+        BundleError: It is valid here, but a file is missing or has another size or, where hashed,
+            was altered.
     """
     directory = directory or prepared_directory(bundle)
     info = read_prepared(directory)
@@ -128,7 +128,7 @@ def find_prepared(
 
 
 def read_prepared(directory: Path) -> PreparedInfo | None:
-    """Read what was prepared; None if there is nothing that this version can read."""
+    """Read a prepared model's record; None if there is none that this version can read."""
     path = directory / PREPARED_FILE
     try:
         document = parse_json(read_small_text(path, MAX_MANIFEST_BYTES))
@@ -146,7 +146,7 @@ PREPARED = Kind("prepared model", _contents)
 
 
 def checked_files(bundle: Bundle, directory: Path, info: PreparedInfo) -> CheckedFiles:
-    """Return the files of a bundle's prepared model, to be held against their hashes."""
+    """Return the files of a bundle's prepared model, to be checked against their hashes."""
     words = ["foggen", "prepare", str(bundle.directory)]
     if directory != prepared_directory(bundle):
         words += ["--output", str(directory)]
@@ -155,7 +155,7 @@ def checked_files(bundle: Bundle, directory: Path, info: PreparedInfo) -> Checke
 
 
 def model_files(bundle: Bundle) -> dict[str, FileInfo]:
-    """Return the bundle's graph and its weights, which lie beside it under its name."""
+    """Return the bundle's graph and its weights, which lie next to it under its name."""
     name = bundle.manifest.graph.file
     files = bundle.manifest.files
     return {file: info for file, info in files.items() if file in (name, f"{name}.data")}

@@ -24,12 +24,13 @@ from foggen_runtime.model.prepared import (
 )
 from foggen_runtime.placing import Place, followed
 
-# Of the weights' size: the file holds them raw and packed, and a tied output head of its own.
+# Times the weights' size: the file holds them raw and packed, and its own copy of a tied output
+# head.
 _NEEDED_SHARE = 2.4
 
 
 def needed_bytes(bundle: Bundle) -> int:
-    """Return about how much space a prepared model needs, on the safe side."""
+    """Return roughly how much space a prepared model needs; rather too much than too little."""
     return int(_NEEDED_SHARE * sum(info.bytes for info in model_files(bundle).values()))
 
 
@@ -48,7 +49,7 @@ def prepare(bundle: Bundle, options: EngineOptions, directory: Path | None = Non
         partial = make_directory(directory.parent, f".{directory.name}.")
     except OSError as error:
         raise ConfigError(
-            f"output: cannot write {directory}: {error}; choose another place with --output"
+            f"output: cannot write {directory}: {error}; choose another directory with --output"
         ) from error
     try:
         info = _write(bundle, options, partial)
@@ -65,7 +66,7 @@ def check_space(bundle: Bundle, directory: Path) -> None:
     """Check that there is space for a prepared model.
 
     Raises:
-        ConfigError: There is not, or the directory it goes into does not exist.
+        ConfigError: There is not enough, or the directory it goes into does not exist.
     """
     try:
         free = shutil.disk_usage(directory.parent).free
@@ -80,17 +81,17 @@ def check_space(bundle: Bundle, directory: Path) -> None:
 
 
 def remove_prepared(bundle: Bundle, directory: Path | None = None) -> int:
-    """Remove a bundle's prepared model, whatever it was made for; return the bytes it had.
+    """Remove a bundle's prepared model, whatever it was made for; return how many bytes it had.
 
     Raises:
-        ConfigError: What lies there is not one, or cannot be removed.
+        ConfigError: What lies there is not a prepared model, or cannot be removed.
     """
     directory = followed(directory or prepared_directory(bundle))
     if not directory.exists():
         return 0
     info = read_prepared(directory)
     if info is None:
-        raise ConfigError(f"output: {directory} must be a prepared model, it is something else")
+        raise ConfigError(f"output: {directory} must be a prepared model, is something else")
     PREPARED.check_alone(directory)
     try:
         shutil.rmtree(directory)

@@ -1,18 +1,18 @@
-"""What a processor can do, as far as packed weights depend on it."""
+"""What packed weights depend on in a processor."""
 
 import hashlib
 import platform
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
-# Instructions, and on ARM the core's maker and model, which choose kernels too.
+# The instructions, and on ARM the core's maker and model, which also decide which kernels run.
 _FIELDS = ("flags", "Features", "CPU implementer", "CPU part")
 
 
 def processor_id(cpuinfo: Path = _CPUINFO) -> str:
-    """Return the architecture and a hash of the instructions that all and some cores have.
+    """Return the architecture and a hash of the instructions: those of all cores, and of some.
 
-    Where the system does not list instructions, the processor's name stands for them.
+    If the system does not list instructions, the processor's name is used instead.
     """
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()

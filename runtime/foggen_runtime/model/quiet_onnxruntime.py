@@ -1,6 +1,6 @@
 """The only module that imports onnxruntime: everyone else takes `ort` from here.
 
-Importing it has a side effect, on purpose: `foggen_runtime.model.telemetry` says which, and why.
+Importing it has a side effect on purpose: see `foggen_runtime.model.telemetry`.
 """
 
 from foggen_runtime.model.telemetry import turn_off_telemetry

@@ -1,6 +1,6 @@
 """The prompt prefix snapshot: the KV cache of the constant part of the prompt, from the export.
 
-It was computed by the fp32 checkpoint, so it holds for exactly one set of weights, tokenizer and
+It was computed by the fp32 checkpoint, so it is valid for exactly one set of weights, tokenizer and
 prompt; its key says which. It is a plain array that numpy maps.
 """
 
@@ -23,10 +23,10 @@ _REMEDY = "export the bundle again, or open it with --recompute-prefix"
 def snapshot_key(
     weights_sha256: str, tokenizer_sha256: str, prefix_ids: Sequence[int], model: ModelInfo
 ) -> str:
-    """Return what a snapshot depends on, as one SHA-256.
+    """Return one SHA-256 over everything a snapshot depends on.
 
-    The weights' hash covers their folding. Neither the rest of the recipe nor the machine is in
-    it: one snapshot serves every recipe with the same folding.
+    The weights' hash covers their folding, but neither the rest of the recipe nor the machine: one
+    snapshot serves every recipe with the same folding.
     """
     shape = [model.num_hidden_layers, model.num_key_value_heads, model.head_dim]
     parts = [weights_sha256, tokenizer_sha256, list(prefix_ids), model.architecture, shape]
@@ -40,7 +40,8 @@ def load_snapshot(bundle: Bundle) -> Float32:
         (layers, 2, num_key_value_heads, prefix tokens, head_dim), float32.
 
     Raises:
-        BundleError: It cannot be read, or is not of this bundle's weights, tokenizer and prompt.
+        BundleError: It cannot be read, or belongs to other weights, another tokenizer or another
+            prompt.
     """
     manifest = bundle.manifest
     if manifest.prefix_snapshot is None:
@@ -53,7 +54,7 @@ def load_snapshot(bundle: Bundle) -> Float32:
             f"is {manifest.prefix_snapshot.key}; {_REMEDY}"
         )
     try:
-        # Unlike `np.load` it reads arrays only, whatever the file begins with.
+        # Unlike `np.load`, this reads nothing but arrays: no pickle, no zip archive.
         snapshot: Float32 = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: cannot be read: {error}; {_REMEDY}") from error

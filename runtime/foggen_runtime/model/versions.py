@@ -1,10 +1,10 @@
-"""Versions of what computes."""
+"""Versions of the libraries that compute."""
 
 from importlib.metadata import PackageNotFoundError, version
 
 
 def onnxruntime_version() -> str:
-    """Return onnxruntime's version, without importing it where its package says which it is."""
+    """Return onnxruntime's version, without importing it if its package's metadata says it."""
     known = installed_version("onnxruntime")
     if known is None:
         from foggen_runtime.model.engine import ONNXRUNTIME_VERSION

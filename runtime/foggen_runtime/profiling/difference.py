@@ -1,8 +1,8 @@
 """Two profiles side by side: how much slower one is, with an interval.
 
-Questions of one process share its luck, so the processes are the independent samples: each gives
-one median for each metric. Welch's t interval on the logarithms of those medians gives the interval
-of the ratio of their geometric means.
+Questions asked in one process share its luck, so the processes are the independent samples: each
+gives one median per metric. Welch's t interval on the logarithms of these medians gives the
+interval of the ratio of their geometric means.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Difference:
-    """B against A; `notes` name what was not the same."""
+    """B against A; `notes` name what differed besides."""
 
     schema_version: int
     a: str
@@ -155,7 +155,7 @@ def _label(profile: Profile) -> str:
 
 
 def _notes(a: Profile, b: Profile) -> tuple[str, ...]:
-    """Name the settings that differ, and other devices."""
+    """Name differing settings and devices."""
     notes = []
     if (a.device.board, a.device.cpu) != (b.device.board, b.device.cpu):
         notes.append("the devices differ")

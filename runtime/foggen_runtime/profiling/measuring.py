@@ -72,7 +72,7 @@ def measure(request: RoundRequest, started: tuple[float, float]) -> RoundReport:
 
 
 def trace(request: RoundRequest) -> TraceReport:
-    """Trace the operators of some decisions, and of single tokens after the last of them."""
+    """Trace the operators of some decisions, then of single tokens after the last one."""
     model = _open_model(request)
     engine = model.engine
     passes = [TracedPass("", 0)] * engine.forward_passes

@@ -15,7 +15,7 @@ from foggen_runtime.profiling.schema import OperatorTime, PassOperators
 
 @dataclass(frozen=True)
 class TracedPass:
-    """A pass as its driver knows it: what it was for, and how many tokens it fed."""
+    """A pass as the caller knows it: what it was for, and how many tokens it fed."""
 
     kind: str
     fed_tokens: float

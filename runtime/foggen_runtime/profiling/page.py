@@ -46,7 +46,9 @@ def _figures(profile: Profile) -> Iterator[Figure]:
         Strip(f"process {number}", _present(measured.questions, "decision"))
         for number, measured in enumerate(profile.rounds, start=1)
     ]
-    yield Figure(strips(decisions), "Decisions, milliseconds, process by process: do they drift?")
+    yield Figure(
+        strips(decisions), "Decisions, milliseconds, process by process: do they get slower?"
+    )
     phases = [
         Bar(name.replace("_", " "), figures.p50, f"{figures.p50:.1f}")
         for name, figures in profile.summary.process_ms.items()

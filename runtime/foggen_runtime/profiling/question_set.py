@@ -15,12 +15,12 @@ def built_in_questions() -> tuple[str, ...]:
 
 
 def repeated(questions: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """Return `count` of the questions, from the first again where there are fewer."""
+    """Return `count` questions, starting over if there are fewer."""
     return tuple(islice(cycle(questions), count))
 
 
 def padded(question: str, tokens: int, count: Callable[[str], int]) -> str:
-    """Put filler before a question until its prompt has `tokens` tokens, or as near as words go.
+    """Put filler words before a question until its prompt has about `tokens` tokens.
 
     Args:
         question: What stays as it is, at the end.

@@ -1,4 +1,4 @@
-"""What the parent tells a measuring process, and what comes back: JSON on its pipes."""
+"""What the parent tells a measuring process, and what comes back: JSON through pipes."""
 
 from dataclasses import dataclass
 
@@ -17,15 +17,15 @@ class CloudAccess:
 
 @dataclass(frozen=True)
 class RoundRequest:
-    """What one process shall do.
+    """What one process should do.
 
     Attributes:
         bundle: Its directory.
-        questions: Those of the warm-up first.
+        questions: What to ask, the warm-up's questions first.
         settings: How to measure.
         cloud: Where to hand off; None to leave deferred questions unanswered.
-        root: Below which /proc and /sys are read.
-        trace: Trace operators instead of measuring times: the beginning of the trace's name.
+        root: Where /proc and /sys are.
+        trace: To trace operators instead of measuring times: the beginning of the trace's name.
     """
 
     bundle: str
@@ -38,7 +38,7 @@ class RoundRequest:
 
 @dataclass(frozen=True)
 class Moments:
-    """Points in a process's life, seconds of the machine's monotonic clock, in their order."""
+    """Points in a process's life in their order, in seconds of the machine's monotonic clock."""
 
     begin: float
     imported: float

@@ -1,6 +1,6 @@
-"""The process of one round: it reads a request from standard input and prints a report.
+"""The process of one round: read a request from standard input, measure, print a report.
 
-Nothing heavy is imported before the first moment is taken.
+Nothing heavy may be imported before the clock is first read.
 """
 
 import sys
@@ -8,7 +8,7 @@ import time
 
 
 def main() -> None:
-    """Measure as standard input asks; an error is a sentence on standard error and status 1."""
+    """Measure as standard input says; on an error, print it to standard error and exit with 1."""
     begin = time.monotonic()
     import json
 

@@ -38,7 +38,7 @@ from foggen_runtime.text.tokenizer import QuestionTokenizer
 
 T = TypeVar("T")
 
-# The child searches modules where this process does, however this one was started.
+# The child looks for modules where this process does, however this one was started.
 _CHILD = (
     "import sys; sys.path[:] = sys.argv[1:]; "
     "from foggen_runtime.profiling.round import main; main()"
@@ -51,10 +51,10 @@ class Plan:
 
     Attributes:
         bundle: The bundle, checked.
-        settings: How.
+        settings: How to measure.
         questions: What to ask.
         cloud: Where to hand off, if anywhere.
-        root: Below which /proc and /sys are read.
+        root: Where /proc and /sys are.
     """
 
     bundle: Bundle
@@ -64,7 +64,7 @@ class Plan:
     root: Path = Path("/")
 
     def request(self) -> RoundRequest:
-        """What each process is asked for."""
+        """The request for each process."""
         settings = self.settings
         questions = repeated(self.questions, settings.warm_up + settings.questions)
         if settings.prompt_tokens is not None:
@@ -134,7 +134,7 @@ def run_round(request: RoundRequest) -> Round:
 
 
 def trace_operators(request: RoundRequest) -> dict[str, PassOperators]:
-    """Trace operators in a fresh process, where the request says or in a temporary directory.
+    """Trace operators in a fresh process, into the request's directory or a temporary one.
 
     Raises:
         EngineError: The process failed.

@@ -9,19 +9,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ProcessPhases:
-    """The life of one process; without `unaccounted` the phases follow each other.
+    """The life of one process in phases, one after the other except for the last three fields.
 
     Attributes:
         process_start: From the parent's request to the first line of foggen.
         imports: Importing onnxruntime, numpy and regex.
         load: Checking the files, opening the session and reading the tokenizer.
-        prefix_restore: Bringing the prompt prefix's KV cache back.
-        warm_up: The questions that do not count.
-        questions: Those that do.
+        prefix_restore: Restoring the prompt prefix's KV cache.
+        warm_up: Asking the questions that do not count.
+        questions: Asking those that do.
         streams: The repetitions of `ppN` and `tgN`.
         exit: From the last measurement to the process's end.
         wall: From the parent's request to the process's end.
-        unaccounted: What of `wall` is in no phase.
+        unaccounted: The part of `wall` that is in no phase.
         first_decision: From the parent's request to the first decision of a cold process.
     """
 
@@ -69,7 +69,7 @@ class QuestionSample:
 
 @dataclass(frozen=True)
 class MemoryState:
-    """A process's resident memory; `anonymous` cannot be dropped, `file` is backed by files."""
+    """A process's resident memory; the kernel can drop `file`, but not `anonymous`."""
 
     rss_bytes: int | None
     anonymous_bytes: int | None

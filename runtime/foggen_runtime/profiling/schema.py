@@ -44,18 +44,18 @@ class Settings:
         cool_down_s: Pause before each process.
         question_source: `built-in`, `tokens` for prompts of a given length, or `file`.
         prompt_tokens: That length.
-        route: `auto`, or `local_only` to answer whatever the confidence.
-        tau: Confidence below this defers; null is the bundle's.
+        route: `auto`, or `local_only` to answer here whatever the confidence.
+        tau: Below this confidence a question is deferred; null is the bundle's.
         max_new_tokens: The most tokens after the confidence.
-        threads: Worker threads; null is the big cores.
+        threads: Worker threads; null is as many as there are big cores.
         spinning: Whether idle workers spin.
-        kleidiai: Whether ARM's KleidiAI kernels may be used.
+        kleidiai: Whether ARM's KleidiAI kernels are used.
         prompt_length: N of `ppN`, tokens fed at once to an empty cache.
         generated_length: N of `tgN`, tokens fed one by one to an empty cache.
         repetitions: Of both in each process, after one that does not count.
         launcher: Words put before the command of each process, e.g. `taskset -c 4-7`.
         cloud: Whether deferred questions were handed off.
-        device_profile: When the device profile in use was made; null where none was.
+        device_profile: When the device profile in use was made; null if none was used.
     """
 
     rounds: int = 5
@@ -186,7 +186,7 @@ def read_profile(path: Path) -> Profile:
     """Read a profile.
 
     Raises:
-        ConfigError: It cannot be read, is of a newer version, or a field is not as it must be.
+        ConfigError: It cannot be read, is of a newer version, or has a wrong field.
     """
     try:
         document = parse_json(path.read_text(encoding="utf-8-sig"))
@@ -199,7 +199,7 @@ def parse_profile(document: object, where: str) -> Profile:
     """Check a parsed profile.
 
     Raises:
-        ConfigError: It is of a newer version, or a field is not as it must be.
+        ConfigError: It is of a newer version, or has a wrong field.
     """
     version = document.get("schema_version") if isinstance(document, dict) else None
     if isinstance(version, int) and version > PROFILE_VERSION:

@@ -1,8 +1,8 @@
 """How a device is doing: frequency, temperature, throttling, power and battery.
 
 Kernel interfaces: cpufreq, thermal and power_supply of Documentation/ABI, hwmon, powercap; the
-Raspberry Pi's firmware shows its throttling in `get_throttled`. A reading of exactly 0 degrees or
-0 watts comes from a sensor that is off, so it counts as none.
+Raspberry Pi's firmware shows its throttling in `get_throttled`. A reading of exactly 0 degrees or 0
+watts comes from a sensor that is off, so it is ignored.
 """
 
 import time
@@ -100,7 +100,7 @@ class Sensors:
                 yield Reading(name, spent / 1e6 / (now - then))
 
     def _supply_power(self, supply: str) -> float | None:
-        """Return microwatts that flow through a battery or supply; `power_now` or U times I."""
+        """Return a battery's or supply's microwatts: `power_now`, or voltage times current."""
         if (power := self._files.number(f"{supply}/power_now")) is not None:
             return abs(power)
         volts, amperes = (

@@ -1,7 +1,7 @@
 """Trying ways to use a device, one knob after the other, in fresh processes that take turns.
 
-Among candidates that are as fast as the best, within a tolerance, the most frugal one is taken:
-fewer threads, no spinning, no KleidiAI.
+Of the candidates that are as fast as the best, within a tolerance, the most frugal one wins: fewer
+threads, no spinning, no KleidiAI.
 """
 
 import os
@@ -36,9 +36,9 @@ class Search:
 
     Attributes:
         rounds: Processes of each candidate.
-        tolerance: How much slower than the best still counts as as fast, e.g. 0.03.
+        tolerance: How much slower than the best still counts as equally fast, e.g. 0.03.
         threads: Thread counts to try, in ascending order.
-        kleidiai: Whether this processor has instructions that KleidiAI uses.
+        kleidiai: Whether KleidiAI has kernels for this processor.
     """
 
     rounds: int
@@ -60,7 +60,7 @@ def default_threads() -> tuple[int, ...]:
 
 
 def untuned() -> Candidate:
-    """Return how a bundle runs here that was never tuned, with its threads counted."""
+    """Return how an untuned bundle runs here, with its number of threads."""
     return Candidate(min(big_cores(), os.cpu_count() or 1), spinning=True, kleidiai=True)
 
 
@@ -114,9 +114,9 @@ def tune(
 
 
 def gain(profile: DeviceProfile) -> float | None:
-    """Return how many times as fast as untuned the choice decides; None if that was not tried.
+    """Return how many times as fast as untuned the choice is; None if that was not tried.
 
-    The gains of the knobs are multiplied, as only the candidates of one knob took turns.
+    The knobs' gains are multiplied, because only one knob's candidates took turns.
     """
     trials, usual = profile.trials, untuned()
     spinning = next(i for i, trial in enumerate(trials) if not trial.candidate.spinning)
@@ -137,7 +137,7 @@ def gain(profile: DeviceProfile) -> float | None:
 
 
 def frugal(trials: Sequence[Trial], tolerance: float) -> Candidate:
-    """Return the first candidate that is within the tolerance of the best; frugal ones first."""
+    """Return the first candidate within the tolerance of the best; frugal ones come first."""
     limit = min(trial.decision_ms for trial in trials) * (1 + tolerance)
     return next(trial.candidate for trial in trials if trial.decision_ms <= limit)
 
@@ -154,7 +154,7 @@ def rank(
     progress: Callable[[], None] = lambda: None,
     measure: Measure = run_round,
 ) -> list[float]:
-    """Let bundles take turns, each run its own way; return their times to decision (ms)."""
+    """Let bundles take turns, each with its own settings; return their times to decision (ms)."""
 
     def run(each: RoundRequest) -> Round:
         measured = measure(each)

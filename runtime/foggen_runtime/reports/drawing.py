@@ -28,7 +28,7 @@ class Canvas:
     dpi: float
 
     def picture(self, draw: Callable[["Figure"], None], kind: str) -> bytes:
-        """Draw, and return a file's content, the same for the same picture.
+        """Draw, and return the file's content; the same picture gives the same bytes.
 
         Args:
             draw: Fills the figure.

@@ -1,7 +1,7 @@
 """A page as one self-contained HTML file: pictures as inline SVG, then the tables.
 
 Colours are CSS variables, so that the page follows the reader's light or dark setting; bars and
-strips are drawn here in these colours, and need no library.
+strips are drawn here in these colours without a library.
 """
 
 import statistics
@@ -33,7 +33,7 @@ _PLOT = _WIDTH - _LABEL - _VALUE
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture as an SVG document, and what stands above it; empty for nothing."""
+    """A picture as an SVG document, and a caption above it; empty for none."""
 
     svg: str
     caption: str = ""
@@ -115,7 +115,7 @@ def _paragraph(text: str) -> str:
 
 def _figure(figure: Figure) -> str:
     caption = figure.caption and f"<figcaption>{escape(figure.caption)}</figcaption>"
-    # A document's prolog has no place within a page.
+    # An SVG document's prolog does not belong inside a page.
     return f"<figure>{caption}{figure.svg[figure.svg.index('<svg') :]}</figure>"
 
 

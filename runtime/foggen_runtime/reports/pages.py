@@ -37,7 +37,7 @@ class Page:
         title: What it is about.
         sections: Tables.
         items: A list below the title.
-        finding: The sentence to read if no other.
+        finding: The one sentence to read.
         details: What follows it.
     """
 
@@ -49,7 +49,7 @@ class Page:
 
 
 def markdown(page: Page) -> str:
-    """Return the page in Markdown whose columns also line up as plain text."""
+    """Return the page in Markdown, its columns lined up for reading as plain text."""
     parts = [f"# {cell(page.title)}", "\n".join(f"- {cell(item)}" for item in page.items)]
     if page.finding:
         parts.append(f"**{page.finding}** {page.details}".rstrip())
@@ -86,7 +86,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def cell(text: str) -> str:
-    """Return text that keeps to its table cell."""
+    """Return text that fits in one table cell."""
     return " ".join(text.replace("|", "\\|").split())
 
 
@@ -95,8 +95,8 @@ def plain_table(
 ) -> str:
     """Return aligned columns, numbers to the right.
 
-    What is too wide is wrapped between words, the widest columns first; where that is not enough,
-    each row becomes a list of its own.
+    What is too wide is wrapped between words, the widest columns first; if that is not enough, each
+    row becomes a list.
 
     Args:
         head: The columns' names; all empty for none.
@@ -123,12 +123,12 @@ def plain_table(
 
 
 def filled(text: str, width: int | None, indent: str = "") -> str:
-    """Return a paragraph whose lines are at most so wide, those after the first indented."""
+    """Return a paragraph wrapped to a width, with its lines after the first indented."""
     return "\n".join(_wrap(text, width, indent))
 
 
 def _fitted(columns: Sequence[Sequence[str]], width: int | None) -> list[int] | None:
-    """Return each column's width, the widest made narrower; None where words would be broken."""
+    """Return each column's width, the widest made narrower; None if words would break."""
     widths = [max(map(len, column)) for column in columns]
     least = [
         max(len(word) for text in column for word in [*text.split(), ""]) for column in columns
@@ -143,7 +143,7 @@ def _fitted(columns: Sequence[Sequence[str]], width: int | None) -> list[int] | 
 
 
 def _records(names: Sequence[str], rows: Iterable[Sequence[str]], width: int | None) -> str:
-    """Return each row as its first cell, and the others below it by their names."""
+    """Return each row as its first cell, and below it the others with their columns' names."""
     records = []
     for first, *others in rows:
         lines = [filled(first, width)]
@@ -155,7 +155,7 @@ def _records(names: Sequence[str], rows: Iterable[Sequence[str]], width: int | N
 
 
 def _wrap(text: str, width: int | None, indent: str = "") -> list[str]:
-    """Return lines; words are never broken, as somebody may want to copy them."""
+    """Return wrapped lines; words are never broken, as somebody may want to copy them."""
     if width is None:
         return [text]
     wrapper = textwrap.TextWrapper(max(width, 1), break_long_words=False, break_on_hyphens=False)

@@ -91,7 +91,7 @@ class _Pages:
 
     async def model(self, request: Request) -> Response:
         if request.path_params["model"] != self._chat.bundle.name:
-            message = "model: is not the one that is served, see /v1/models"
+            message = "model: must be the one served here, see /v1/models"
             raise RequestError(404, "model_not_found", message, "model")
         return JSONResponse(self._model())
 

@@ -37,7 +37,7 @@ class Chat:
         desk: Asks.
         ledger: Counts.
         settings: The limits.
-        route: Who may answer; where it is not `auto`, requests may not choose.
+        route: Who may answer; unless it is `auto`, requests may not choose.
     """
 
     bundle: BundleRef
@@ -50,7 +50,7 @@ class Chat:
         """Put a request's question in line.
 
         Raises:
-            RequestError: It is not served, or the line is full.
+            RequestError: It cannot be served, or the line is full.
         """
         settings = self.settings
         try:
@@ -61,7 +61,7 @@ class Chat:
             raise RequestError(408, "body_timeout", message) from error
         wanted = read_chat_request(body, settings.max_question)
         if self.route != "auto" and wanted.route not in (None, self.route):
-            message = f"x_foggen.route: must be {self.route}, as this server is set"
+            message = f"x_foggen.route: must be {self.route}, which is all this server allows"
             raise RequestError(400, "unsupported_value", message, "x_foggen.route")
         return _ChatResponse(self, wanted, self.desk.submit(wanted))
 
@@ -69,8 +69,8 @@ class Chat:
 class _ChatResponse(Response):
     """Waits for the answer and sends it.
 
-    Nothing is sent before the first piece of text, so that a failure until then has its own status
-    for streams too.
+    Nothing is sent before the first piece of text, so that even a stream can fail with its own
+    status until then.
     """
 
     def __init__(self, chat: Chat, wanted: ChatRequest, job: Job) -> None:
@@ -81,7 +81,7 @@ class _ChatResponse(Response):
         self._reply = Reply(chat.bundle)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer, and cancel its making when the client goes away."""
+        """Send the answer; if the client goes away, cancel the question."""
         async with _attended(receive, self._chat.desk, self._job):
             event = await self._next()
             if self._wanted.stream and not (isinstance(event, Result) and failure(event)):
@@ -96,14 +96,14 @@ class _ChatResponse(Response):
 
         Raises:
             ClientDisconnect: The client went away.
-            RequestError: Asking failed, or the server shuts down.
+            RequestError: Asking failed, or the server is shutting down.
         """
         try:
             event = await self._job.next()
         except AbandonedError as error:
             raise ClientDisconnect from error
         except (ClosedError, asyncio.CancelledError) as error:
-            # uvicorn cancels what still runs after the grace: the client is told of it.
+            # uvicorn cancels what still runs after the grace period; tell the client.
             message = "server: is shutting down"
             raise RequestError(503, "shutting_down", message) from error
         except Exception as error:
@@ -116,7 +116,8 @@ class _ChatResponse(Response):
         headers = {"X-Request-Id": self._reply.id, **provenance_headers(result)}
         if error := failure(result):
             self._chat.ledger.failed(error.code)
-            # The handoff made its own retries; the header keeps OpenAI's clients from more.
+            # The handoff has made its own retries; this header keeps OpenAI's clients from adding
+            # more.
             headers["X-Should-Retry"] = "false"
             return JSONResponse(error_document(error, result), error.status, headers)
         return JSONResponse(self._reply.completion(result), headers=headers)
@@ -134,7 +135,7 @@ class _ChatResponse(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _events(self, event: str | Result) -> AsyncIterator[str]:
-        """Yield the data of each server-sent event; an error ends the stream instead of DONE."""
+        """Yield the data of each server-sent event; the last is DONE or an error."""
         reply, pieces = self._reply, 0
         yield _dumps(reply.first_chunk())
         try:
@@ -160,7 +161,7 @@ class _ChatResponse(Response):
 
 @asynccontextmanager
 async def _attended(receive: Receive, desk: Desk, job: Job) -> AsyncIterator[None]:
-    """Cancel the question when its client goes away, and when nobody reads on."""
+    """Cancel the question when its client goes away or nobody reads any more."""
 
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":

@@ -1,4 +1,4 @@
-"""Who is connected, how many may be, and who must go when one more comes."""
+"""Who is connected, how many may be, and who must go to make room for a newcomer."""
 
 import ipaddress
 import logging
@@ -15,21 +15,21 @@ from foggen_runtime.errors import ConfigError
 from foggen_runtime.serving.settings import Settings
 
 _LOG = logging.getLogger(__name__)
-_MOST = 1024  # connections, where the settings say nothing
+_MOST = 1024  # connections, unless the settings say otherwise
 _MOST_AT_ONCE = 128
 _SPARE_FILES = 64  # for the bundle, databases, logs and the loop
-_FILES_PER_QUESTION = 2  # for its way to the cloud
-_BODIES = 16  # of the largest size that unfinished requests may hold together
-# What a connection is given to go on, whoever else comes: without it, newcomers would drop each
-# other as long as slow ones of a higher phase take all the room.
+_FILES_PER_QUESTION = 2  # for its connection to the cloud
+_BODIES = 16  # times the largest size, for all unfinished requests together
+# For this long in a phase no connection is dropped, whoever else comes. Otherwise newcomers would
+# drop each other while slow clients in higher phases keep all the places.
 _RIPE = 1.0  # seconds in a phase
-# After a body's time is up, its request is told so before the connection ends.
+# When a body's time is up, its request gets this long to say so before the connection is closed.
 _TO_TELL = 1.0  # seconds
-_IPV6_NETWORK = 64  # bits; whoever has one address of such a network has them all
+_IPV6_NETWORK = 64  # bits; whoever has one address of such a network has all of them
 
 
 class Phase(IntEnum):
-    """What a connection is at; where room is needed, the lowest that is ripe goes first."""
+    """What a connection is doing; to make room, the lowest phase whose time has come goes first."""
 
     HEADER = 0  # no whole header has come
     IDLE = 1  # between two requests
@@ -39,28 +39,28 @@ class Phase(IntEnum):
 
 
 class Member(Protocol):
-    """A connection, as seen from here.
+    """What is needed of a connection here.
 
     Attributes:
-        address: What it is counted under.
+        address: The address it counts towards.
     """
 
     address: str
 
     def drop(self) -> None:
-        """Close without another word."""
+        """Close at once."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much connections may take.
+    """How many connections there may be, and how much they may take.
 
     Attributes:
-        most: Connections in all.
-        per_address: Connections of one address.
-        at_once: Newcomers let in at once; who makes room for them closes a moment later.
-        body_bytes: Bytes of one request.
-        held_bytes: Bytes of unfinished requests in all.
+        most: The most connections.
+        per_address: The most connections of one address.
+        at_once: Newcomers let in at once; those that make room for them close a moment later.
+        body_bytes: The most bytes of one request.
+        held_bytes: The most bytes of all unfinished requests together.
         seconds: The longest that a phase may last.
     """
 
@@ -73,7 +73,7 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
-        """Return the limits that settings and this process's open files leave.
+        """Return the limits that the settings and this process's limit of open files allow.
 
         Raises:
             ConfigError: The process may not open that many files.
@@ -88,7 +88,7 @@ class Limits:
         if most < 1 or files < most + spare:
             raise ConfigError(
                 f"max_connections: {max(most, 1)} and {spare} more files must be within the "
-                f"{files} files that this process may open: raise it with `ulimit -n`"
+                f"{files} files that this process may open; raise that with `ulimit -n`"
             )
         per_address = settings.max_connections_per_address
         if per_address is None:
@@ -107,13 +107,13 @@ class Connections:
 
     Attributes:
         limits: How much they may take.
-        dropped: How many were dropped or turned away, by the reason.
+        dropped: How many were dropped or turned away, by reason.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.dropped: Counter[str] = Counter()
-        # When each began its phase; the one that has been in it for longest comes first.
+        # When each began its phase; the one that has been in it longest comes first.
         self._in_phase: dict[Phase, dict[Member, float]] = {phase: {} for phase in Phase}
         self._phases: dict[Member, Phase] = {}
         self._of_address: Counter[str] = Counter()
@@ -134,7 +134,7 @@ class Connections:
         self._in_phase[phase][member] = time.monotonic()
 
     def hold(self, member: Member, size: int) -> None:
-        """Note how many bytes a connection's unfinished request takes, and make room for them."""
+        """Note how many bytes a connection's unfinished request holds, and make room for them."""
         if member not in self._phases:
             return
         self._held_bytes += size - self._held.get(member, 0)
@@ -146,7 +146,7 @@ class Connections:
             self._drop(oldest, "made_room")
 
     def remove(self, member: Member) -> None:
-        """Forget a connection; that it is forgotten already does no harm."""
+        """Forget a connection; forgetting it twice does no harm."""
         if (phase := self._phases.pop(member, None)) is None:
             return
         del self._in_phase[phase][member]
@@ -156,13 +156,13 @@ class Connections:
             del self._of_address[member.address]
 
     def admit(self, address: str) -> bool:
-        """Make room for one more connection, and tell whether there is any."""
+        """Make room for one more connection; return whether there is any."""
         limits = self.limits
         if self._of_address[address] >= limits.per_address:
-            _LOG.warning("connections: one address has %d, the most it may", limits.per_address)
+            _LOG.warning("connections: one address has %d, the most allowed", limits.per_address)
             room = self.make_room(address)
         elif len(self) >= limits.most:
-            _LOG.warning("connections: %d are open, as many as may be", limits.most)
+            _LOG.warning("connections: %d are open, the most allowed", limits.most)
             room = self.make_room()
         else:
             return True
@@ -171,7 +171,7 @@ class Connections:
         return room
 
     def make_room(self, address: str | None = None) -> bool:
-        """Drop the connection that is missed least, and tell whether there was one.
+        """Drop the most dispensable connection; return whether there was one.
 
         Args:
             address: Whose; None for anybody's.
@@ -203,7 +203,7 @@ class Connections:
 
 
 def counted_address(address: str) -> str:
-    """Return what the connections of an address are counted under."""
+    """Return what an address's connections are counted under."""
     plain, _, _ = address.partition("%")
     known = ipaddress.ip_address(plain)
     if known.version == 4:

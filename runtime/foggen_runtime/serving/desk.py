@@ -1,4 +1,4 @@
-"""Where questions wait: a bounded line, and threads that ask them one after the other."""
+"""Where questions wait: a line of limited length, and threads that ask them in order."""
 
 import asyncio
 import math
@@ -20,7 +20,7 @@ Ask = Callable[[ChatRequest, Cancellation], Iterator[str | Result]]
 
 
 class AbandonedError(Exception):
-    """Nobody waits for the answer any more."""
+    """Nobody is waiting for the answer any more."""
 
 
 class ClosedError(Exception):
@@ -28,7 +28,7 @@ class ClosedError(Exception):
 
 
 class Job:
-    """One question on its way; made and read in the event loop's thread."""
+    """One question being asked; made and read in the event loop's thread."""
 
     def __init__(self, request: ChatRequest) -> None:
         self.request = request
@@ -37,7 +37,7 @@ class Job:
         self._events: asyncio.Queue[str | Result | Exception] = asyncio.Queue()
 
     async def next(self) -> str | Result:
-        """Wait for the next piece of the answer, the result at last.
+        """Wait for the next piece of the answer, in the end the result.
 
         Raises:
             Exception: What asking raised, or `AbandonedError`, or `ClosedError`.
@@ -48,13 +48,13 @@ class Job:
         return event
 
     def tell(self, event: str | Result | Exception) -> None:
-        """Give the next event, from any thread."""
-        with suppress(RuntimeError):  # the loop may be closed
+        """Hand over the next event, from any thread."""
+        with suppress(RuntimeError):  # the loop may already be closed
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
 
 class Desk:
-    """Asks each question in a thread, in the order they came.
+    """Asks questions in threads, in the order in which they came.
 
     Attributes:
         running: Questions being asked.
@@ -67,7 +67,7 @@ class Desk:
         Args:
             ask: Asks a question; runs in a thread of this desk, in `threads` of them at once.
             threads: How many questions are asked at once.
-            waiting: The most questions that wait beside them.
+            waiting: The most questions that may wait besides those.
         """
         self.running = 0
         self.served = 0
@@ -86,7 +86,7 @@ class Desk:
 
     @property
     def waiting(self) -> int:
-        """How many questions wait."""
+        """How many questions are waiting."""
         return len(self._line)
 
     def submit(self, request: ChatRequest) -> Job:
@@ -104,14 +104,14 @@ class Desk:
         return job
 
     def cancel(self, job: Job) -> None:
-        """Take a question out of the line, or end its wait for the cloud or the next piece."""
+        """Take a question out of the line; if it has begun, end its wait or its next piece."""
         job.cancellation.cancel()
         with self._changed, suppress(ValueError):
             self._line.remove(job)
         job.tell(AbandonedError())
 
     def close(self) -> None:
-        """Cancel who waits; what runs ends at its next piece."""
+        """Cancel what is waiting; what is running ends at its next piece."""
         with self._changed:
             self._closed = True
             waiting = list(self._line)
@@ -121,7 +121,7 @@ class Desk:
             job.tell(ClosedError())
 
     def join(self, seconds: float) -> bool:
-        """Wait for the threads to end, and tell whether they did."""
+        """Wait for the threads to end; return whether they did."""
         deadline = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -137,7 +137,7 @@ class Desk:
                 seconds = time.monotonic() - started
                 share = _SMOOTHING if self._mean_seconds else 1.0
                 self._mean_seconds += share * (seconds - self._mean_seconds)
-            # Told last, so that whoever asks again at once finds the place free.
+            # This comes last, so that a client that asks again at once finds the place free.
             job.tell(last)
 
     def _take(self) -> Job | None:
@@ -149,7 +149,7 @@ class Desk:
             return self._line.popleft()
 
     def _run(self, job: Job) -> Result | Exception:
-        """Ask, tell the job of every piece, and return what ends it; errors of any kind do."""
+        """Ask, pass every piece to the job, and return what ends it: the result or any error."""
         events = None
         try:
             events = self._ask(job.request, job.cancellation)
@@ -174,5 +174,8 @@ class Desk:
     def _busy(self) -> RequestError:
         seconds = self._mean_seconds * (len(self._line) + 1) / len(self._threads)
         wait = min(max(math.ceil(seconds), 1), _MAX_RETRY_AFTER)
-        message = f"server: {self._room} questions are on their way, as many as it takes"
+        message = (
+            f"server: {self._room} questions are waiting or being answered, the most allowed; "
+            "try again later"
+        )
         return RequestError(429, "queue_full", message, headers=(("Retry-After", str(wait)),))

@@ -1,4 +1,4 @@
-"""Around every page: who may come in, how errors look, what is logged. Never any content."""
+"""What surrounds every page: who may come in, how errors look, what is logged. Never content."""
 
 import logging
 import time
@@ -19,7 +19,7 @@ _STATUS_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 class Frame:
-    """An ASGI middleware: checks first, and turns what is raised into errors of OpenAI's form."""
+    """An ASGI middleware that checks requests and turns exceptions into OpenAI's kind of errors."""
 
     def __init__(self, app: ASGIApp, gate: Gate, ledger: Ledger, paths: frozenset[str]) -> None:
         """Wrap an application.
@@ -68,7 +68,7 @@ class Frame:
         _LOG.info("%s %s %d %.0f ms", scope["method"], path, status, milliseconds)
 
     def _understand(self, error: Exception) -> RequestError:
-        """Return what the client is told, and log what nobody foresaw, without its message."""
+        """Return what the client is told; log an unexpected error, without its message."""
         refused = as_request_error(error)
         self._ledger.failed(refused.code)
         if refused.status == 500:

@@ -1,4 +1,4 @@
-"""Who may come in: the key, the host name, the browser page a request comes from."""
+"""Who may come in: checks of the key, the host name and the browser page a request comes from."""
 
 import hashlib
 import hmac
@@ -10,19 +10,19 @@ from starlette.requests import Request
 
 from foggen_runtime.errors import RequestError
 
-# The page itself, its health and its description hold nothing worth a key.
+# The page itself, the health check and the API's description hold nothing worth a key.
 OPEN_PATHS = ("/", "/healthz", "/openapi.json")
 _DRAINED = 16  # a refused body is read up to this many times its limit, so that the answer arrives
 
 
 class Gate:
-    """Checks what can be checked before a request is read."""
+    """Checks what can be checked before a request's body is read."""
 
     def __init__(self, api_key: str | None, allowed_hosts: tuple[str, ...] | None) -> None:
         """Prepare.
 
         Args:
-            api_key: The key to demand, if any.
+            api_key: The key that clients must send, if any.
             allowed_hosts: Host names a request may be for, without ports; None for any.
         """
         self._key = None if api_key is None else _digest(api_key)
@@ -32,12 +32,12 @@ class Gate:
         """Let a request in.
 
         Raises:
-            RequestError: A browser was led here by a page of another site (status 403, or 421 for
-                a foreign host name), or the key is missing or wrong (401).
+            RequestError: A page of another site sent a browser here (status 403, or 421 for a
+                foreign host name), or the key is missing or wrong (401).
         """
         host = headers.get("host", "")
         if self._hosts is not None and _host_name(host) not in self._hosts:
-            message = "host: must be a name this server goes by (--allow-host)"
+            message = "host: must be a name of this server; to add one, start it with --allow-host"
             raise RequestError(421, "unknown_host", message)
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
@@ -47,7 +47,7 @@ class Gate:
 
     def _check_key(self, authorization: str) -> None:
         scheme, _, given = authorization.partition(" ")
-        # Digests of one length, compared in constant time.
+        # Digests are of equal length, so the comparison takes constant time.
         right = hmac.compare_digest(_digest(given.strip()), self._key or b"")
         if scheme.lower() != "bearer" or not right:
             message = "authorization: must be `Bearer` and this server's key"
@@ -59,14 +59,14 @@ async def read_json_body(request: Request, limit: int) -> bytes:
     """Return a request's body.
 
     A browser sends JSON to another site only after asking with OPTIONS, which this server refuses;
-    so no foreign page can make it work.
+    so no page of another site can put it to work.
 
     Args:
         request: A request whose body is not read yet.
         limit: The most bytes.
 
     Raises:
-        RequestError: It is no JSON (status 415) or too long (413).
+        RequestError: It is not JSON (status 415) or too long (413).
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -87,7 +87,7 @@ async def read_json_body(request: Request, limit: int) -> bytes:
 
 
 def is_loopback(address: str) -> bool:
-    """Tell whether only programs on this device reach an address."""
+    """Return whether only programs on this device can reach an address."""
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 

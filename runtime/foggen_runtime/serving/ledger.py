@@ -1,4 +1,4 @@
-"""What the server counts: for Prometheus, and for the status page. Never any content."""
+"""What the server counts, for Prometheus and for the status page. Never content."""
 
 import time
 from collections import deque
@@ -33,7 +33,7 @@ class DecisionLine:
 
     Attributes:
         at: Unix time in seconds.
-        decision_ms: Time to decision; None where the model was not asked.
+        decision_ms: Time to decision; None if the model was not asked.
         total_ms: Time to the end of the answer, without the wait in line.
     """
 
@@ -69,13 +69,13 @@ class Ledger:
     def __init__(
         self, bundle: BundleRef, version: str, desk: Desk, connections: Connections
     ) -> None:
-        """Begin counting.
+        """Start counting.
 
         Args:
             bundle: Who answers.
             version: The installed version of foggen.
-            desk: Tells how many questions run and wait.
-            connections: Tells how many are open, and were dropped.
+            desk: Says how many questions are running and waiting.
+            connections: Says how many are open, and how many were dropped.
         """
         self._registry = CollectorRegistry()
         self._bundle = bundle
@@ -127,7 +127,7 @@ class Ledger:
         )
 
     def answered(self, result: Result) -> None:
-        """Count a question that was asked, whether or not an answer came of it."""
+        """Count a question that was asked, whether or not it was answered."""
         self._answers.labels(result.source, result.reason).inc()
         self._sources[result.source] += 1
         timing, usage = result.timing_ms, result.usage

@@ -1,4 +1,4 @@
-"""Letting connections in, one after the other, and only as many as there is room for."""
+"""Letting connections in one by one, and only as many as there is room for."""
 
 import asyncio
 import logging
@@ -22,11 +22,11 @@ _FULL = (
 class ListeningServer(uvicorn.Server):
     """uvicorn, with connections accepted here.
 
-    uvicorn would have asyncio accept all that come in one go, and meet the limit of open files
-    before the first of them can be looked at.
+    uvicorn would let asyncio accept all newcomers in one go, and hit the limit of open files before
+    the first of them can be looked at.
 
     Attributes:
-        on_start: Called once connections are let in.
+        on_start: Called once connections are being let in.
     """
 
     def __init__(self, config: uvicorn.Config, listener: socket, connections: Connections) -> None:
@@ -34,8 +34,8 @@ class ListeningServer(uvicorn.Server):
 
         Args:
             config: Without an address to listen on.
-            listener: Listens already.
-            connections: Has room for more, or not.
+            listener: A socket that is already listening.
+            connections: Knows whether there is room for more.
         """
         super().__init__(config)
         self.on_start: Callable[[], object] = lambda: None
@@ -54,7 +54,7 @@ class ListeningServer(uvicorn.Server):
         self.on_start()
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """Let nobody in any more, and end what there is."""
+        """Let nobody in any more, and end what is running."""
         if self._accepting is not None:
             self._accepting.cancel()
             with suppress(asyncio.CancelledError):
@@ -75,7 +75,8 @@ class ListeningServer(uvicorn.Server):
                 _LOG.warning("connections: cannot be accepted: %s", error.strerror or error)
                 if not self._connections.make_room():
                     await asyncio.sleep(_PAUSE)
-            # What has come is not waited for, and would keep all else waiting.
+            # With newcomers in the queue, `sock_accept` never suspends: let the rest of the loop
+            # have a turn.
             await asyncio.sleep(0)
 
     def _admit(self, newcomer: socket, peer: tuple[str, int]) -> None:

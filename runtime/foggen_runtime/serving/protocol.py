@@ -1,4 +1,4 @@
-"""One connection: uvicorn's protocol, with a time limit on each thing its client must do."""
+"""One connection: uvicorn's protocol, with a time limit on everything its client must do."""
 
 import asyncio
 from typing import Any
@@ -14,9 +14,9 @@ _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Lengt
 
 
 class Connection(H11Protocol):
-    """Says which phase it is in, and ends itself when its client takes too long.
+    """Says which phase it is in, and closes when its client takes too long.
 
-    uvicorn itself limits nothing but the time between two requests, and only until the next byte.
+    uvicorn itself limits only the time between two requests, and that only until the next byte.
 
     Attributes:
         address: What it is counted under.
@@ -30,14 +30,14 @@ class Connection(H11Protocol):
         connections: Connections,
         address: str,
     ) -> None:
-        """Be one of the connections, even before it is made.
+        """Register as one of the connections, even before it is made.
 
         Args:
             config: uvicorn's.
             server_state: uvicorn's.
             app_state: uvicorn's.
-            connections: Those it is one of.
-            address: What it is counted under there.
+            connections: Where to register.
+            address: The address it counts towards there.
         """
         super().__init__(config, server_state, app_state)
         self.address = address
@@ -52,25 +52,25 @@ class Connection(H11Protocol):
         connections.put(self, Phase.HEADER)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a header."""
+        """Start waiting for a header."""
         super().connection_made(transport)
         if self._gone:
             transport.abort()
             return
-        # Writing is then paused exactly as long as the client has something to take.
+        # With this, writing is paused exactly while the client still has something to take.
         transport.set_write_buffer_limits(high=0)
         self._look()
-        # The loop reads in its next turn, and where it has much to do that is late already: the
-        # client's time begins after it.
+        # The loop reads only in its next turn, which may come late if it is busy: so the client's
+        # time starts after that.
         self.loop.call_soon(self.loop.call_soon, self._begin_again)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Be forgotten."""
+        """Unregister."""
         self._leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, and see what is awaited now."""
+        """Take what came, and see what to wait for now."""
         super().data_received(data)
         if self.conn.their_state is h11.SEND_BODY:
             self._held = min(self._held + len(data), self._limits.body_bytes)
@@ -85,17 +85,17 @@ class Connection(H11Protocol):
         self._look()
 
     def pause_writing(self) -> None:
-        """Begin to wait for the client to take its answer."""
+        """Start waiting for the client to take its answer."""
         super().pause_writing()
         self._look()
 
     def resume_writing(self) -> None:
-        """Go on: the client took all there was."""
+        """Go on: the client has taken all there was."""
         super().resume_writing()
         self._look()
 
     def drop(self) -> None:
-        """Close without another word."""
+        """Close at once."""
         self._leave()
         if self.transport is not None:
             self.transport.abort()

@@ -1,4 +1,4 @@
-"""Keeping the log small: what outsiders can cause again and again is logged once a minute."""
+"""Keeping the log small: what outsiders can trigger at will is logged once a minute."""
 
 import logging
 import time
@@ -16,16 +16,16 @@ _LOGGERS = (
 
 
 class Repeats(logging.Filter):
-    """Lets a message pass once in a while, and then says how often it was left out."""
+    """Lets a message pass once in a while, and says how often it was left out before."""
 
     def __init__(self) -> None:
         super().__init__()
-        # Of each message: when it passed last, and how often it has been left out since.
+        # For each message: when it last passed, and how often it has been left out since.
         self._passed: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record is to be logged."""
-        # asyncio puts the objects at fault into further lines.
+        """Return whether to log a record."""
+        # asyncio appends lines about the objects at fault.
         kind = (record.name, str(record.msg).partition("\n")[0])
         now = time.monotonic()
         at, left_out = self._passed.get(kind, (-_PERIOD, 0))
@@ -43,7 +43,7 @@ class Repeats(logging.Filter):
 
 @contextmanager
 def few_repeats() -> Iterator[None]:
-    """Hold the loggers that clients can make write to that, as long as the block lasts."""
+    """While the block runs, limit the loggers that clients can make write."""
     repeats = Repeats()
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     for logger in loggers:

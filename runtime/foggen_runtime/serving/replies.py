@@ -1,4 +1,4 @@
-"""What the server answers, in the forms of OpenAI's API."""
+"""What the server answers, in the format of OpenAI's API."""
 
 import time
 import uuid
@@ -8,7 +8,7 @@ from typing import Any
 from foggen_runtime.errors import FoggenError, QuestionError, RequestError
 from foggen_runtime.result import BundleRef, Result
 
-# What a client may be told of a result that the cloud is to blame for.
+# What a client is told when the cloud is to blame.
 _CLOUD_STATUS = {"cloud_timeout": 504}
 _STATE_REASONS = ("outbox_full", "outbox_failed", "budget_failed")
 _FINISH_REASONS = ("stop", "length", "content_filter")
@@ -18,11 +18,11 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Reply:
-    """What all parts of one answer share.
+    """What all parts of one answer have in common.
 
     Attributes:
         bundle: Who answers.
-        id: The completion's name, also given as `X-Request-Id`.
+        id: The completion's id, also sent as `X-Request-Id`.
         created: Unix time in seconds.
     """
 
@@ -55,14 +55,14 @@ class Reply:
         return self._chunk({"content": text})
 
     def last_chunk(self, result: Result) -> Document:
-        """Return the chunk that ends the answer and says where it came from."""
+        """Return the chunk that ends the answer and says who gave it."""
         refused = refusal(result)
         chunk = self._chunk({} if refused is None else {"refusal": refused})
         chunk["choices"][0]["finish_reason"] = finish_reason(result)
         return {**chunk, "x_foggen": provenance(result)}
 
     def usage_chunk(self, result: Result) -> Document:
-        """Return the chunk without a choice that tells the usage."""
+        """Return the chunk with the usage, and without a choice."""
         head = self._head("chat.completion.chunk")
         return {**head, "choices": [], "usage": usage(result)}
 
@@ -81,9 +81,9 @@ class Reply:
 
 
 def failure(result: Result) -> RequestError | None:
-    """Return the error that a result is, if it is one: this device or the cloud failed.
+    """Return a result as an error, if it is one: this device or the cloud failed.
 
-    A deferred question that nobody may answer is none: that is an answer of this model.
+    A deferred question that nobody may answer is not an error: deferring is this model's answer.
     """
     if result.source != "none":
         return None
@@ -98,7 +98,7 @@ def failure(result: Result) -> RequestError | None:
 
 
 def as_request_error(error: Exception) -> RequestError:
-    """Return what a client is told of an error; never the text of one that nobody foresaw."""
+    """Return what a client is told about an error; never the text of an unexpected one."""
     if isinstance(error, RequestError):
         return error
     if isinstance(error, QuestionError):
@@ -109,7 +109,7 @@ def as_request_error(error: Exception) -> RequestError:
 
 
 def error_document(error: RequestError, result: Result | None = None) -> Document:
-    """Return an error in OpenAI's form, with the provenance of a result that failed."""
+    """Return an error in OpenAI's format, with the provenance of a result that failed."""
     kind = "server_error" if error.status >= 500 else "invalid_request_error"
     if error.status == 429:
         kind = "rate_limit_error"
@@ -134,7 +134,7 @@ def provenance(result: Result) -> Document:
 
 
 def provenance_headers(result: Result) -> dict[str, str]:
-    """Return the provenance that fits into headers."""
+    """Return as much of the provenance as fits into headers."""
     headers = {
         "X-Foggen-Source": result.source,
         "X-Foggen-Reason": result.reason,
@@ -146,7 +146,7 @@ def provenance_headers(result: Result) -> dict[str, str]:
 
 
 def usage(result: Result) -> Document:
-    """Return the tokens of whoever answered; `x_foggen.usage` has both sides."""
+    """Return the tokens of the side that answered; `x_foggen.usage` has both."""
     spent = result.usage
     if result.source == "cloud":
         prompt, completion = spent.cloud_prompt_tokens or 0, spent.cloud_completion_tokens or 0
@@ -163,11 +163,11 @@ def usage(result: Result) -> Document:
 
 
 def refusal(result: Result) -> str | None:
-    """Return why there is no answer, as the model's refusal; None where there is one."""
+    """Return why there is no answer, as the model's refusal; None if there is an answer."""
     if result.answer is not None:
         return None
     if result.source == "queued":
-        return "Queued: the cloud could not be asked now."
+        return "Queued: the cloud did not answer; the question will be sent later."
     if result.reason == "cloud_refused" and result.detail:
         return result.detail
     sure = "" if result.confidence is None else f", confidence {result.confidence:g}"
@@ -175,5 +175,5 @@ def refusal(result: Result) -> str | None:
 
 
 def finish_reason(result: Result) -> str:
-    """Return why the answer ends, in OpenAI's words."""
+    """Return why the answer ended, in OpenAI's words."""
     return result.finish_reason if result.finish_reason in _FINISH_REASONS else "stop"

@@ -1,7 +1,7 @@
-"""What a client asks for, read from the bytes of its request.
+"""Reading what a client asks for.
 
-A field is served, harmless, or refused with its name; nothing is silently left out. Messages show
-numbers but never a string: it could be content.
+Every field is served, known to be harmless, or refused by name; none is silently ignored. Messages
+show numbers but never a string, which could be content.
 """
 
 import json
@@ -14,7 +14,7 @@ from foggen_runtime.errors import RequestError
 from foggen_runtime.handoff.policy import Route
 from foggen_runtime.jsonio import is_unicode
 
-_MAX_NAME = 64  # characters of an unknown field's name that are shown
+_MAX_NAME = 64  # characters of an unknown field's name to show
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class ChatRequest:
         question: The text of the only user message.
         stream: Send the answer as it comes.
         include_usage: End a stream with a chunk that holds the usage.
-        max_tokens: The most tokens of a local answer.
-        tau: Confidence below this defers; None for the server's.
+        max_tokens: The most tokens a local answer may have.
+        tau: Below this confidence the question is deferred; None for the server's.
         route: Who may answer; None for the server's.
     """
 
@@ -76,7 +76,7 @@ _NO_TOOLS = _Rule(_one_of([]), "left out or empty: there are no tools")
 _NO_CHOICE = _Rule(_one_of("none"), "left out or `none`: there are no tools")
 _NO_PENALTY = _Rule(_is_zero, "left out or 0: decoding is greedy")
 
-# What each field may hold beside null, which is as good as leaving it out.
+# What each field may hold besides null, which counts as leaving it out.
 FIELDS: dict[str, _Rule] = {
     "model": _Rule(lambda value: isinstance(value, str) and value != "", "the name of a model"),
     "messages": _Rule(lambda value: isinstance(value, list), "a list of messages"),
@@ -116,7 +116,7 @@ FIELDS: dict[str, _Rule] = {
 }
 _MESSAGE_FIELDS = ("role", "content", "name")
 _ONE_MESSAGE = (
-    "must be exactly one message, of role user: the local model was tuned for one question, "
+    "must be exactly one message, of role user: the local model was tuned for single questions, "
     "and a conversation is not cut down to one"
 )
 
@@ -129,7 +129,8 @@ def read_chat_request(body: bytes, max_question: int) -> ChatRequest:
         max_question: The most characters a question may have.
 
     Raises:
-        RequestError: It is no such request, or asks for what is not served; status 400.
+        RequestError: It is not such a request, or asks for something that is not served; status
+            400.
     """
     document = _parse(body)
     for name, value in document.items():
@@ -166,7 +167,9 @@ def _check(name: str, value: object) -> None:
     rule = FIELDS.get(name)
     if rule is None:
         short = "".join(c if c.isprintable() else "?" for c in name[:_MAX_NAME])
-        raise _refused(short, "unknown_parameter", f"{short}: is not a field this server knows")
+        raise _refused(
+            short, "unknown_parameter", f"{short}: is not a field that this server knows"
+        )
     if value is not None and not rule.accepts(value):
         message = f"{name}: must be {rule.must}; is {_shown(value)}"
         raise _refused(name, "unsupported_value", message)
@@ -176,7 +179,7 @@ def _read_question(messages: list[object], max_question: int) -> str:
     """Return the text of the only message.
 
     Raises:
-        RequestError: There are others, or it is not a user's text.
+        RequestError: There are more, or it is not a user's text.
     """
     if len(messages) != 1:
         text = f"messages: {_ONE_MESSAGE}; are {len(messages)}"
@@ -217,12 +220,12 @@ def _check_question(question: str, max_question: int) -> None:
         message = f"{where}: must have at most {max_question} characters, has {len(question)}"
         raise _refused(where, "question_too_long", message)
     if not is_unicode(question):
-        message = f"{where}: must be valid Unicode, holds half a surrogate pair"
+        message = f"{where}: must be valid Unicode, has a lone surrogate"
         raise _refused(where, "invalid_unicode", message)
 
 
 def _read_stream_options(options: Mapping[str, object]) -> bool:
-    """Return whether a stream shall end with the usage."""
+    """Return whether the stream should end with the usage."""
     for name, value in options.items():
         if name not in ("include_usage", "include_obfuscation"):
             raise _refused("stream_options", "unknown_parameter", "stream_options: unknown field")
@@ -247,7 +250,7 @@ def _read_extension(extension: Mapping[str, Any]) -> tuple[float | None, Route |
 
 
 def _shown(value: object) -> str:
-    """Return a value for a message: numbers as they are, of anything else only what it is."""
+    """Return a value as a message shows it: numbers as they are, only the type of anything else."""
     if isinstance(value, str):
         return "a string"
     if isinstance(value, list):
@@ -258,7 +261,7 @@ def _shown(value: object) -> str:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _refused(param: str | None, code: str, message: str) -> RequestError:

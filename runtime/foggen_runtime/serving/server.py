@@ -41,12 +41,12 @@ class Server:
     """
 
     def __init__(self, foggen: Foggen, settings: Settings, listener: socket.socket) -> None:
-        """Prepare to serve; who connects from now on waits for `run`.
+        """Prepare to serve; clients that connect from now on wait for `run`.
 
         Args:
             foggen: The bundle; one opened with `Turns` answers while handoffs wait.
             settings: How to serve it.
-            listener: What `open_socket` gave for these settings.
+            listener: What `open_socket` returned for these settings.
 
         Raises:
             ConfigError: This process may not open as many files as the settings need.
@@ -79,18 +79,17 @@ class Server:
         self._uvicorn = ListeningServer(config, listener, connections)
 
     def run(self, announce: Callable[[str], object] = lambda _: None) -> None:
-        """Serve until `stop`, SIGTERM or SIGINT; then finish the questions that were taken.
+        """Serve until `stop`, SIGTERM or SIGINT; then finish the questions that were accepted.
 
-        Meanwhile what waits in the outbox is delivered, as the policy says. In the main thread,
-        the signals stay ignored afterwards, so that one that comes late does not end the process
-        otherwise than those before.
+        Meanwhile, deliver what waits in the outbox, as the policy says. In the main thread the
+        signals stay ignored afterwards, so that a late one does not change how the process ends.
 
         Args:
-            announce: Called with the URL once requests are answered, and signals heeded.
+            announce: Called with the URL once requests are answered and signals are handled.
         """
         in_main = threading.current_thread() is threading.main_thread()
         if in_main:
-            # uvicorn's own handlers come later, and go again before all is done.
+            # uvicorn installs its own handlers later, and removes them before all is done.
             for number in _SIGNALS:
                 signal.signal(number, lambda *_: self.stop())
         self._uvicorn.on_start = lambda: announce(self.url)
@@ -115,7 +114,7 @@ def _asker(foggen: Foggen, settings: Settings) -> Ask:
         options = question_options(request.question) if settings.hold_options else ()
         decoding = Decoding(settings.mode, limit, options or None)
         route = request.route or foggen.policy.route
-        # A client that wants the whole answer needs no stream from the cloud either.
+        # A client that wants the whole answer does not need a stream from the cloud either.
         wanted = Request(request.question, route, decoding, request.stream, cancellation)
         return foggen.run(wanted, request.tau)
 
@@ -126,7 +125,7 @@ def open_socket(settings: Settings) -> socket.socket:
     """Return a socket bound to the settings' address; it does not listen yet.
 
     Raises:
-        ConfigError: It cannot be bound, or others reach the address and there is no key.
+        ConfigError: It cannot be bound, or others can reach the address and there is no key.
     """
     where = f"host {settings.host}, port {settings.port}"
     try:
@@ -137,11 +136,11 @@ def open_socket(settings: Settings) -> socket.socket:
             flags=socket.AI_PASSIVE,
         )[0]
     except (OSError, UnicodeError) as error:
-        raise ConfigError(f"{where}: is no address of this device: {error}") from error
+        raise ConfigError(f"{where}: is not an address of this device: {error}") from error
     if not is_loopback(str(address[0])) and settings.api_key is None:
         raise ConfigError(
-            f"{where}: others reach this address, so it needs an API key "
-            "(--api-key-file or the environment variable FOGGEN_API_KEY)"
+            f"{where}: others can reach this address, so it needs an API key; set --api-key-file "
+            "or the environment variable FOGGEN_API_KEY"
         )
     listener = socket.socket(family, kind, protocol)
     try:
@@ -149,5 +148,5 @@ def open_socket(settings: Settings) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         listener.close()
-        raise ConfigError(f"{where}: cannot be listened on: {error}") from error
+        raise ConfigError(f"{where}: cannot listen here: {error}") from error
     return listener

@@ -14,19 +14,19 @@ class Settings:
     """How the server runs.
 
     Attributes:
-        host: Name or address to listen on; other than loopback demands a key.
+        host: Name or address to listen on; any but loopback needs a key.
         port: TCP port; 0 takes a free one.
         api_key: What clients must send as a bearer token; never shown.
-        allowed_hosts: Further names a request's `Host` may have on loopback, e.g. behind a proxy.
+        allowed_hosts: Further names that `Host` may have on loopback, e.g. behind a proxy.
         mode: How to decode.
         max_new_tokens: The most tokens of a local answer, whatever a request says.
-        hold_options: Hold the answer to the options in the question, where it has any.
+        hold_options: Let the answer be only one of the question's options, if it has any.
         queue: The most questions in line.
         handoffs: The most questions that wait for the cloud while another is asked here.
         max_body: The most bytes of a request.
         max_question: The most characters of a question.
-        grace: Seconds that running questions have to end when the server is told to.
-        max_connections: The most open connections; None for what the process's open files leave.
+        grace: Seconds that running questions have left when the server is told to stop.
+        max_connections: The most open connections; None for what the limit of open files allows.
         max_connections_per_address: The most of one address; None for half of them.
         header_timeout: Seconds for a request's header to arrive.
         body_timeout: Seconds for a request's body to arrive.

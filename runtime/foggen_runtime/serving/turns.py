@@ -1,14 +1,14 @@
-"""One engine for several threads: a question that waits for the cloud lets the next one have it."""
+"""One engine for several threads: while a question waits for the cloud, the next one has it."""
 
 import threading
 
 
 class Turns:
-    """Who may use the engine: one question at a time, in the order they came.
+    """Who may use the engine: one question at a time, in the order in which they came.
 
     Every question draws the next number and waits until it is called. A question that gave the
-    engine away and comes back draws again: if its numbers follow each other nobody had the engine
-    in between, and its cache is as the question left it.
+    engine away and comes back draws again: if its two numbers are consecutive, nobody had the
+    engine in between, and the cache is as the question left it.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Turns:
         return number
 
     def give(self) -> None:
-        """Call the next number; only who has the engine may."""
+        """Call the next number; only the question that has the engine may."""
         with self._called:
             self._now += 1
             self._called.notify_all()

@@ -22,11 +22,11 @@ class Interval:
 def resampled(cell_of: Int64, cells: int) -> Float64:
     """Draw questions with replacement, as many as there are, over and over.
 
-    The random numbers are the standard library's: boards go without numpy's.
+    The random numbers are the standard library's: boards' packages leave numpy's out.
 
     Args:
-        cell_of: (questions,) which of the cells each belongs to. Questions of one cell count the
-            same in every figure, so that a draw is told by its shares of the cells.
+        cell_of: (questions,) which cell each belongs to. Questions of one cell count the same in
+            every figure, so the shares of the cells describe a draw.
         cells: How many cells there are.
 
     Returns:

@@ -1,7 +1,7 @@
 """How well confidence separates right from wrong, and what routing by it is worth.
 
-Five levels tie many questions. Wherever a figure needs an order, ties are broken at random in
-expectation: between two levels, shares and accuracies change linearly.
+With five levels, many questions tie. Where a figure needs an order, we take the expectation over
+random orders of tied questions: between two levels, shares and accuracies change linearly.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from foggen_runtime.statistics.arrays import Bool, Float64
 
 @dataclass(frozen=True)
 class Curve:
-    """What routing gives as more questions go to the cloud, the least confident first.
+    """What routing yields as more questions go to the cloud, the least confident first.
 
     Attributes:
         routed: (points,) shares of questions routed, from 0 to 1.
@@ -81,7 +81,7 @@ def average_recovered(curve: Curve) -> float | None:
 def call_share_for(curve: Curve, target: float) -> float | None:
     """Return CPT: the least share of calls that recovers `target` of the gap (RouteLLM).
 
-    None where no share does.
+    None if no share does.
     """
     gap = curve.strong - curve.weak
     if gap <= 0:
@@ -109,9 +109,9 @@ class Costs:
 def incremental_benefit_lift(curve: Curve, share: float, costs: Costs) -> float | None:
     """Return AutoMix's lift of incremental benefit per cost, as a share.
 
-    IBC = (accuracy - weak) / (cost - local cost), of the system and of always asking the cloud;
-    the lift is their quotient less 1 (arXiv 2310.12963, section 4). Both sides of routing pay the
-    local model. None where it is undefined.
+    IBC = (accuracy - weak) / (cost - local cost), for the system and for always asking the cloud;
+    the lift is their quotient less 1 (arXiv 2310.12963, section 4). Routed questions pay for the
+    local model, too. None if it is undefined.
     """
     extra = costs.cloud
     spent = share * extra

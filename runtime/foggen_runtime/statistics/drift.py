@@ -26,9 +26,8 @@ class Drift:
 def level_drift(reference: Sequence[int], seen: Sequence[int]) -> Drift | None:
     """Compare two samples' counts of levels.
 
-    As the reference is a sample as well, this is the test of homogeneity, not that of fit.
-    Neighbours are pooled until every expected count is at least 5. None where that leaves less
-    than two categories.
+    As the reference is also a sample, this is the test of homogeneity, not of fit. Neighbours are
+    pooled until every expected count is at least 5. None if that leaves fewer than two categories.
 
     Args:
         reference: Calibration questions of each category, malformed ones first, then by level.

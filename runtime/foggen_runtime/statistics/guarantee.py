@@ -1,10 +1,10 @@
 """Choosing a threshold with a finite-sample guarantee.
 
-The risk is the share of wrong answers among those kept. Candidate thresholds are fixed before the
-data is looked at. Each is tested exactly: given how many answers it keeps, the wrong ones are
-binomial, and Clopper and Pearson's upper bound covers the risk. Every candidate has an equal share
-of the allowed failure probability, so all bounds hold together (Bonferroni), and the one that keeps
-most may be chosen among those that pass; this is Learn then Test (Angelopoulos et al., arXiv
+The risk is the share of wrong answers among those kept. Candidate thresholds are fixed before
+anybody looks at the data. Each is tested exactly: given how many answers it keeps, the wrong ones
+are binomial, and Clopper and Pearson's upper bound covers the risk. Every candidate has an equal
+share of the allowed failure probability, so all bounds hold together (Bonferroni), and the one that
+keeps most may be chosen among those that pass; this is Learn then Test (Angelopoulos et al., arXiv
 2110.01052) with exact p-values.
 """
 
@@ -19,7 +19,7 @@ from foggen_runtime.statistics.intervals import total_needed, upper_bound
 
 @dataclass(frozen=True)
 class Bound:
-    """What is guaranteed of a threshold.
+    """What is guaranteed for a threshold.
 
     Attributes:
         tau: Keep answers of at least this confidence.
@@ -54,10 +54,11 @@ class Limit:
 def bounds(counts: Sequence[tuple[float, int, int]], certainty: float) -> tuple[Bound, ...]:
     """Return a bound for each candidate, all of which hold at once with probability `certainty`.
 
-    Candidates for which nothing counts have a bound of 1.
+    A candidate without any question that counts has a bound of 1.
 
     Args:
-        counts: Each candidate's tau, total and count of failures; the taus chosen without the data.
+        counts: Each candidate's tau, total and count of failures; the taus must not depend on the
+            data.
         certainty: E.g. 0.95.
 
     Raises:
@@ -76,7 +77,7 @@ def within(candidates: Sequence[Bound], limit: Limit, certainty: float) -> tuple
     """Return the candidates whose bound is within the limit.
 
     Raises:
-        ConfigError: None is; the message says about how many questions would do, if any number.
+        ConfigError: None is; the message says about how many questions would be enough, if any.
     """
     fitting = tuple(bound for bound in candidates if bound.bound <= limit.share)
     if fitting:
@@ -94,10 +95,10 @@ def within(candidates: Sequence[Bound], limit: Limit, certainty: float) -> tuple
         if bound.total and bound.count / bound.total < limit.share < 1
     ]
     if not totals:
-        raise ConfigError(f"{message}; no amount of such data would do")
+        raise ConfigError(f"{message}; no amount of such data would be enough")
     needed, bound = min(totals, key=lambda pair: pair[0] / pair[1].total)
     raise ConfigError(
-        f"{message}; about {needed} {limit.among} at tau {bound.tau:g} would do, that is "
+        f"{message}; about {needed} {limit.among} at tau {bound.tau:g} would be enough, that is "
         f"{needed / bound.total:.1f} times the data"
     )
 

@@ -44,7 +44,7 @@ def upper_bound(count: int, total: int, confidence: float = CONFIDENCE) -> float
 def total_needed(count: int, total: int, limit: float, confidence: float = CONFIDENCE) -> int:
     """Return about how large a total gives an upper bound of at most `limit` at the same share.
 
-    As counts are whole, somewhat smaller totals may do, too.
+    As counts are whole numbers, a somewhat smaller total may also do.
 
     Raises:
         ValueError: The share itself is not below the limit, so that no total is large enough, or
@@ -63,7 +63,7 @@ def total_needed(count: int, total: int, limit: float, confidence: float = CONFI
 
 
 def _first(suffices: Callable[[int], bool]) -> int:
-    """Return a number that suffices and whose predecessor does not."""
+    """Return a number that is enough, while the one before it is not."""
     high = 1
     while not suffices(high):
         high *= 2
@@ -80,7 +80,7 @@ def _first(suffices: Callable[[int], bool]) -> int:
 def _at_most(count: int, total: int, share: float) -> float:
     """Return the probability of `count` or fewer, for a `share` of about `count / total` or more.
 
-    There the terms fall from `count` downwards, so that the sum is of positive, shrinking terms.
+    There the terms get smaller from `count` downwards, so the sum is of positive, shrinking terms.
     """
     term = relative = 1.0
     for i in range(count, 0, -1):

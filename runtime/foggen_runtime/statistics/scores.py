@@ -1,4 +1,4 @@
-"""How well a confidence tells right answers from wrong ones, and how far it is to be believed."""
+"""How well a confidence tells right answers from wrong ones, and how far it can be trusted."""
 
 import math
 from bisect import bisect_left, bisect_right
@@ -10,7 +10,7 @@ from foggen_runtime.statistics.arrays import Float64
 
 
 def auroc(confidences: Sequence[float], correct: Sequence[bool]) -> float | None:
-    """Return how often a right answer has more confidence than a wrong one, ties counting half.
+    """Return how often a right answer has a higher confidence than a wrong one; ties count half.
 
     That is the Mann-Whitney U of the right answers over the number of pairs, which equals the area
     under the ROC curve (Hanley and McNeil, Radiology 143, 1982). None without both kinds.

@@ -1,1 +1,1 @@
-"""Between text and token ids, and the letters in answers."""
+"""From text to token ids and back, and finding the letter in an answer."""

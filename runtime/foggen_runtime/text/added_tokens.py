@@ -1,10 +1,10 @@
-"""Added tokens: which of them a text may become, and which only the chat template may write.
+"""Added tokens: which of them text may turn into, and which only the chat template may write.
 
-A tokenizer's added tokens are of two kinds, and nothing in `tokenizer.json` tells them apart for
-certain: `<think>` and `<tool_call>` are not `special` in Qwen's. So a token is a **control token**
-if it is special, or if angle or square brackets enclose it. Typed by a user it stays text. Every
-other added token is an ordinary word that the vocabulary was extended by, and text becomes it as
-with transformers.
+A tokenizer's added tokens are of two kinds, and nothing in `tokenizer.json` reliably tells them
+apart: `<think>` and `<tool_call>` are not `special` in Qwen's. So we take a token as a **control
+token** if it is special or stands in angle or square brackets. Typed by a user, it stays text.
+Every other added token is an ordinary word that was added to the vocabulary, and text turns into it
+as with transformers.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -25,11 +25,11 @@ class AddedToken:
     Attributes:
         id: Its id.
         content: Its text.
-        special: Whether it is no part of any text.
-        single_word: Whether it is not looked for inside a word.
-        lstrip: Whether it takes in the white space before it.
-        rstrip: Whether it takes in the white space after it.
-        normalized: Whether it is looked for in normalized text.
+        special: Whether it never stands for text.
+        single_word: Whether it must not match inside a word.
+        lstrip: Whether it swallows the white space before it.
+        rstrip: Whether it swallows the white space after it.
+        normalized: Whether it is matched in normalized text.
     """
 
     id: int
@@ -42,26 +42,26 @@ class AddedToken:
 
     @property
     def is_control(self) -> bool:
-        """Whether no text may become it."""
+        """Whether text must never turn into it."""
         return is_control(self.content, special=self.special)
 
 
 def is_control(content: str, *, special: bool) -> bool:
-    """Return whether an added token is one that no text may become."""
+    """Return whether an added token is one that text must never turn into."""
     bare = content.strip()
     enclosed = len(bare) > 2 and bare[0] + bare[-1] in _BRACKETS
     return special or enclosed
 
 
 class WordFinder:
-    """Finds whole words in a text before it is cut up; the longest where several begin."""
+    """Finds added words in a text before it is split; the longest if several begin at one place."""
 
     def __init__(self, words: Iterable[AddedToken], spelled: Callable[[str], str] = str) -> None:
-        """Take the words.
+        """Prepare to find words.
 
         Args:
             words: Ordinary words.
-            spelled: Gives a word as the text has it.
+            spelled: Returns a word as the text spells it.
         """
         self._words = {spelled(word.content): word for word in words if word.content}
         longest_first = sorted(self._words, key=len, reverse=True)

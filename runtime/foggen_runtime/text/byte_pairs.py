@@ -1,7 +1,8 @@
-"""Byte pair encoding over sorted arrays, which load at once.
+"""Byte pair encoding over sorted arrays, which need no loading.
 
-The `tokenizers` library builds hash tables from the megabytes of a `tokenizer.json` at every start,
-and keeps them. Arrays made at export are mapped as they are. The ids are the library's.
+At every start the `tokenizers` library builds hash tables from the megabytes of a `tokenizer.json`,
+and holds them in memory. Our arrays are made at export and mapped as they are. The ids are the same
+as the library's.
 """
 
 import json
@@ -31,7 +32,7 @@ _DTYPES = {"U8": "<u1", "U32": "<u4", "U64": "<u8"}
 
 
 def _byte_letters() -> str:
-    """Return the printable letters that bytes are written as, by byte: GPT-2's."""
+    """Return GPT-2's printable letter for each byte."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = count(0x100)
     return "".join(chr(byte if byte in printable else next(others)) for byte in range(0x100))
@@ -47,11 +48,11 @@ class TokenTables:
 
     Attributes:
         pairs: Pairs that merge, (merges,) uint64 in ascending order: left id << 32 | right id.
-        ranks: Which pair merges first, (merges,) uint32.
-        merged: The id a pair becomes, (merges,) uint32.
-        text: The spellings of all tokens by ascending id, one after the other, (bytes,) uint8.
-        ends: Where in `text` each token ends, (vocabulary,) uint32; ids without token are empty.
-        settings: JSON as UTF-8, (bytes,) uint8: what else `tokenizer.json` says.
+        ranks: Each pair's rank, (merges,) uint32; the lowest merges first.
+        merged: The id each pair turns into, (merges,) uint32.
+        text: The spellings of all tokens in order of their ids, (bytes,) uint8.
+        ends: Where in `text` each token ends, (vocabulary,) uint32; unused ids are empty.
+        settings: The rest of `tokenizer.json` as UTF-8, (bytes,) uint8.
     """
 
     pairs: npt.NDArray[np.uint64]
@@ -80,7 +81,7 @@ class TokenTables:
         return cls(**{name: _array(data, entries[name]) for name in cls.__annotations__})
 
     def spelling(self, token_id: int) -> str | None:
-        """Return a token as the vocabulary spells it; None where the id stands for none."""
+        """Return a token as the vocabulary spells it; None for an unused id."""
         if not 0 <= token_id < len(self.ends):
             return None
         start = int(self.ends[token_id - 1]) if token_id else 0
@@ -93,22 +94,22 @@ def _array(data: npt.NDArray[np.uint8], entry: dict[str, Any]) -> npt.NDArray[An
 
 
 class BytePairEncoder:
-    """Merges a word's bytes as `tokenizers` does: by rank, and from the left among equals."""
+    """Merges a word's bytes as `tokenizers` does: by rank, then from left to right."""
 
     def __init__(self, tables: TokenTables, letters: Mapping[str, int]) -> None:
-        """Take the tables.
+        """Prepare to merge.
 
         Args:
             tables: The merges.
-            letters: The ids of the letters that stand for bytes. A byte that has none is left out
-                of every text; SmolLM2 has no id for 21 of them.
+            letters: The ids of the letters that stand for bytes. A byte without one is dropped from
+                every text; SmolLM2 lacks 21 of them.
         """
         self._pairs = memoryview(tables.pairs)  # type: ignore[arg-type]
         self._ranks = memoryview(tables.ranks)  # type: ignore[arg-type]
         self._merged = memoryview(tables.merged)  # type: ignore[arg-type]
         self._byte_ids = [letters.get(letter) for letter in BYTE_LETTERS]
         self.encode = lru_cache(_CACHED_WORDS)(self._encode)
-        # Few pairs make up most words, and looking one up takes a microsecond.
+        # Most words are made of few pairs, and looking one up takes a microsecond.
         self._merge = lru_cache(_CACHED_PAIRS)(self._find)
 
     def _encode(self, word: str) -> tuple[int, ...]:
@@ -118,7 +119,7 @@ class BytePairEncoder:
         return tuple(self._merge_few(ids) if len(ids) <= _FEW else self._merge_many(ids))
 
     def _merge_few(self, ids: list[int]) -> list[int]:
-        """Merge by looking at all pairs each time: for a word of a language, twice as fast."""
+        """Merge by looking at all pairs each time: twice as fast for an ordinary word."""
         merges = list(map(self._merge, ids, ids[1:]))
         while merges and (first := min(merges)) != _NEVER:
             at = merges.index(first)
@@ -131,11 +132,12 @@ class BytePairEncoder:
         return ids
 
     def _merge_many(self, ids: list[int]) -> list[int]:
-        """Merge by a queue: a word may be as long as a question, and time must not be quadratic."""
+        """Merge with a queue: a word may be as long as a question, so no quadratic time."""
         size = len(ids)
         before, after = list(range(-1, size)), list(range(1, size + 1))
         merges = map(self._merge, ids, ids[1:])
-        # Rank above place in one integer: the earliest merge and of equal ones the leftmost first.
+        # Rank and place in one integer, so that the lowest rank comes first, then the leftmost
+        # place.
         queue = [merge & ~_LOW | at for at, merge in enumerate(merges) if merge != _NEVER]
         heapify(queue)
         while queue:
@@ -144,7 +146,7 @@ class BytePairEncoder:
             right = after[at]
             merge = self._merge(ids[at], ids[right]) if right < size else _NEVER
             if merge | _LOW != entry | _LOW:
-                continue  # one of the two was merged away since
+                continue  # one of the two has been merged since
             ids[at], ids[right] = merge & _LOW, _GONE
             after[at] = after[right]
             before[after[at]] = at
@@ -156,7 +158,7 @@ class BytePairEncoder:
         return [token for token in ids if token != _GONE]
 
     def _find(self, left: int, right: int) -> int:
-        """Return rank << 32 | new id of a pair, more than any such where it does not merge."""
+        """Return a pair's rank << 32 | new id; a larger number than any if it does not merge."""
         pair = left << 32 | right
         found = bisect_left(self._pairs, pair)
         if found == len(self._pairs) or self._pairs[found] != pair:
@@ -165,17 +167,17 @@ class BytePairEncoder:
 
 
 class TableTokenizer:
-    """Text to ids and back, with the merges from tables.
+    """Text to ids and back, merging by tables.
 
     Attributes:
         added_tokens: All added tokens.
     """
 
     def __init__(self, tables: TokenTables) -> None:
-        """Take what `tokenizer.json` says around the vocabulary from the tables' settings.
+        """Read the tables' settings: what `tokenizer.json` says besides the vocabulary.
 
         Raises:
-            UnknownStepError: It says what is not read here.
+            UnknownStepError: They ask for something that is not implemented here.
         """
         settings = json.loads(tables.settings.tobytes())
         self.added_tokens = [AddedToken(**token) for token in settings["added_tokens"]]
@@ -192,7 +194,7 @@ class TableTokenizer:
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Read tables; errors are those of `TokenTables.map` and of the constructor."""
+        """Read a file of tables; errors are those of `TokenTables.map` and of the constructor."""
         return cls(TokenTables.map(path))
 
     def encode(self, text: str) -> list[int]:
@@ -208,12 +210,12 @@ class TableTokenizer:
         return ids
 
     def decode(self, ids: Sequence[int], added: Mapping[int, str | None]) -> str:
-        """Return the text of ids that stand for a token; bytes that are not UTF-8 become U+FFFD."""
+        """Return the text of used ids; bytes that are not UTF-8 become U+FFFD."""
         tokens = (added[one] if one in added else self._tables.spelling(one) for one in ids)
         return b"".join(token_bytes(token) for token in tokens if token).decode(errors="replace")
 
     def _parts(self, text: str) -> Iterator[AddedToken | str]:
-        """Yield the words that stand for themselves, and the normalized text between them."""
+        """Yield the added words found, and the normalized text between them."""
         if not self._has_words:
             yield self._pipeline.normalized(text)
             return
@@ -225,7 +227,7 @@ class TableTokenizer:
 
 
 def token_bytes(token: str) -> bytes:
-    """Return the bytes a token is spelled for; one not of byte letters stands for itself."""
+    """Return the bytes a token stands for; its own text if it is not spelled in byte letters."""
     try:
         return bytes(map(_BYTES.__getitem__, token))
     except KeyError:

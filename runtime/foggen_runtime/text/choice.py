@@ -1,8 +1,8 @@
 """Finding the option letter in an answer.
 
-An answer is taken apart into words and what stands between them, once; every rule then looks at a
-few words around a letter. So the time is linear in the text, whatever it holds, and the Kotlin core
-can follow word for word: both are held to tests/golden/choices.json.
+An answer is split once into words and what stands between them; every rule then looks at a few
+words around a letter. So the time is linear in any text, and the Kotlin core can work the same way
+word for word: tests/golden/choices.json checks both.
 """
 
 import re
@@ -10,15 +10,15 @@ from collections.abc import Collection, Iterator
 from itertools import pairwise
 from string import ascii_uppercase
 
-# Of a longer answer, this many characters at either end are read: a cloud may send megabytes.
+# Of a longer answer, only this many characters at either end are read: a cloud may send megabytes.
 _READ = 4096
-# A script without spaces is a word of its own: `答案是B` says B.
+# In a script without spaces, a run of characters counts as one word: `答案是B` says B.
 _UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"([{_UNSPACED}]+|[^\W{_UNSPACED}]+(?:['\u2019][^\W{_UNSPACED}]+)*)")
-# At a line's start, or after a space so that options may follow each other on one line.
+# At the start of a line, or after a space, so that options may share one line.
 _OPTION = re.compile(r"(?:^|\s)\(?([A-Z])[).:](?=\s)")
 _FULL_WIDTH = {code + 0xFEE0: code for code in range(0x21, 0x7F)} | {0x3000: 0x20}
-# Cyrillic capitals that look like Latin ones: keyboards of two scripts mix them up.
+# Cyrillic capitals that look like Latin ones: people with two keyboard layouts mix them up.
 _LOOKALIKES = dict(zip("АВСЕНІКМОРТХ", "ABCEHIKMOPTX", strict=True))
 
 _ANSWER = {"answer", "ответ", "жауап", "жауабы"}
@@ -34,25 +34,25 @@ _IS_NOT = {"isn't", "isn\u2019t", "cannot", "can't", "can\u2019t"}
 _NOT = {"not", "neither", "nor", "isn't", "isn\u2019t", "не", "ни"}
 _OR = {"or", "and", "nor", "или", "и", "либо", "ни", "немесе", "және", "或", "或者", "和", "还是"}
 _LATEX = {"text", "textbf", "mathrm", "mathbf"}
-# What may follow the letter A or I; before any other word in lower case they are words themselves.
+# What may follow A or I as a letter; before any other lower-case word, they are words.
 _AFTER_LETTER = _IS | _IS_NOT | _OR | {"because", "since", "as", "but", "while", "would"}
-_FEW = 4  # words that may stand between a letter and what is said of it
+_FEW = 4  # words that may stand between a letter and what is said about it
 
 
 def parse_choice(answer: str, options: Collection[str] = ()) -> str | None:
     """Return the option letter an answer starts with or states; None when it has none.
 
     `B`, `B) Paris`, `The answer is B.` and `B is correct` all give B; where the options are known,
-    so does any text in which no other letter of theirs stands by itself, such as `It is B`. What
-    the answer denies (`not B`) or leaves open (`A or B`) is not stated. Full-width letters count,
-    and so do Cyrillic ones that look like a known option where they are the answer (`Ответ: В`).
+    so does any text in which no other option's letter stands by itself, such as `It is B`. What the
+    answer denies (`not B`) or leaves open (`A or B`) does not count. Full-width letters do, and so
+    do Cyrillic ones that look like a known option and are the answer (`Ответ: В`).
 
     Args:
-        answer: The text; of one longer than 8,192 characters the middle is not read.
-        options: The letters there are, if that is known: no other one is returned.
+        answer: The text; beyond 8,192 characters its middle is not read.
+        options: The question's letters, if known: no other one is returned.
     """
     text = _Answer(ends_of(answer), frozenset(options))
-    # From the surest to the vaguest; of several places, the last is what the text ends with.
+    # From the surest rule to the vaguest; if a rule fits several places, the last one counts.
     for rule in (text.begins_with, text.boxes, text.answers, text.chooses):
         stated = [letter for at, letter in text.claimed if rule(at)]
         if stated:
@@ -62,18 +62,18 @@ def parse_choice(answer: str, options: Collection[str] = ()) -> str | None:
 
 
 def ends_of(answer: str) -> str:
-    """Return as much of a cloud's answer as is searched for the letter: its beginning and end."""
+    """Return what is searched for the letter in a cloud's answer: its beginning and end."""
     if len(answer) <= 2 * _READ:
         return answer
-    # Joined by a letter: a word that is cut in two must not leave one that is an option's.
+    # Joined by a letter, so that half a word at the cut cannot pass for an option's letter.
     return f"{answer[:_READ]}x{answer[-_READ:]}"
 
 
 def question_options(question: str) -> tuple[str, ...]:
     """Return the option letters of a question, e.g. A, B, C of lines such as `A) Paris`.
 
-    They follow each other in the alphabet, mostly from A, and are at least two: an initial, as of
-    E. coli, or a unit, as in 1.1 V, is none.
+    They follow each other in the alphabet, mostly from A, and there are at least two: an initial as
+    in E. coli or a unit as in 1.1 V does not count.
     """
     found = "".join(_OPTION.findall(question.translate(_FULL_WIDTH)))
     from_a = _run(found, "A")
@@ -145,7 +145,7 @@ class _Answer:
         return linked and self._after(at, _FILLERS) in _RIGHT
 
     def chooses(self, at: int) -> bool:
-        """Whether the letter is called an option, as in `option B`."""
+        """Whether the letter is named as an option, as in `option B`."""
         return self._before(at, _LINKS) in _OPTION_WORDS
 
     def _find_mentions(self) -> Iterator[tuple[int, str]]:
@@ -153,14 +153,14 @@ class _Answer:
             letter = _LOOKALIKES.get(word, word)
             if len(word) != 1 or letter not in ascii_uppercase:
                 continue
-            # `В Париже` is a preposition; a letter is followed by a mark, or nothing.
+            # In `В Париже` it is a preposition; a letter is followed by a mark, or by nothing.
             if letter != word and (letter not in self._options or self._gaps[at + 1] == " "):
                 continue
             if not self._is_a_word(at):
                 yield at, letter
 
     def _is_a_word(self, at: int) -> bool:
-        """Whether this is the article or the pronoun, not a letter."""
+        """Whether this is the article `a` or the pronoun `I`, not a letter."""
         word, following = self._words[at], self._words[at + 1 : at + 2]
         if word not in "AI" or not following or not self._gaps[at + 1].isspace():
             return False
@@ -169,7 +169,7 @@ class _Answer:
         return following[0][:1].islower() and following[0] not in _AFTER_LETTER
 
     def _groups(self) -> Iterator[list[int]]:
-        """Yield mentions that are named together: `A or B`, `A, B and C`, `A/B`, `A, B`."""
+        """Yield letters that are mentioned together: `A or B`, `A, B and C`, `A/B`, `A, B`."""
         group: list[int] = []
         for at in self._mentions:
             if group and not self._joins(group[-1], at):
@@ -213,7 +213,7 @@ class _Answer:
         return self._lower[at] if 0 <= at < len(self._lower) else ""
 
     def _before(self, at: int, links: Collection[str]) -> str:
-        """Return the word before a letter, past a few that only link; nothing after a question."""
+        """Return the word before a letter, skipping a few linking words; empty after a question."""
         for place in range(at, max(at - _FEW, 0), -1):
             if "?" in self._gaps[place]:
                 return ""
@@ -222,11 +222,11 @@ class _Answer:
         return ""
 
     def _after(self, at: int, fillers: Collection[str]) -> str:
-        """Return the word after a letter, past a few that say nothing."""
+        """Return the word after a letter, skipping a few filler words."""
         following = (self._word(at + i) for i in range(1, 2 + _FEW))
         return next((word for word in following if word not in fillers), "")
 
 
 def _is_chinese_answer(word: str) -> bool:
-    """Whether a run of Chinese ends with what a letter follows: `答案是`, `我选择`, `选项`."""
+    """Whether Chinese text ends with words that a letter follows: `答案是`, `我选择`, `选项`."""
     return word.endswith(_CHINESE_ANSWERS)

@@ -1,22 +1,22 @@
-"""Unicode's form NFC, as `tokenizers` writes it.
+"""Unicode's form NFC, as `tokenizers` computes it.
 
-Its tables are those of Unicode 9, Python's are of whatever version Python has. What came later has
-no part in normalization there: such a character stays as it is, and nothing moves past it.
+Its tables are from Unicode 9, Python's from a newer version. `tokenizers` leaves later characters
+out of normalization: such a character stays as it is, and nothing moves past it.
 """
 
 from unicodedata import combining, normalize
 
 import regex
 
-# All of Unicode 10 to 18 that sorts among marks, decomposes or composes. A range may take in what
-# does none of that; it must not take in what did so in Unicode 9.
+# Everything in Unicode 10 to 18 that is sorted among marks, decomposes or composes. A range may
+# include characters that do none of that, but none that already did in Unicode 9.
 _LATER = (
     r"([\u05C8\u05C9\u07FD\u0897-\u08D3\u09FE\u0C3C\u0D3B\u0D3C\u0EBA\u1715\u1ABF-\u1AF0"
     r"\u1DF6-\u1DFA\uA82C\U000105C9-\U000105E4\U00010D24-\U00010F85\U00011070\U0001133B"
     r"\U00011383-\U000113D0\U0001145E\U00011839-\U00011A99\U00011D42-\U0001612F"
     r"\U00016D68-\U00016FF1\U0001D127\U0001D128\U0001D250-\U0001D281\U0001E08F-\U0001E6F5])"
 )
-# Marks, and the three characters that are none but are made of them.
+# Marks, and the three characters that are not marks but decompose into them.
 _MANY_MARKS = r"[\P{ccc=0}\u0F73\u0F75\u0F81]{32,}"
 
 
@@ -30,8 +30,8 @@ def composed(text: str) -> str:
 
 
 def _composed(text: str) -> str:
-    # Python sorts the marks of a letter in quadratic time: two seconds for 32,000. So a longer row
-    # of them than any language writes is sorted before.
+    # Python sorts a letter's marks in quadratic time: two seconds for 32,000. So a row of marks
+    # longer than any language has is sorted beforehand.
     return normalize("NFC", regex.sub(_MANY_MARKS, lambda marks: _sorted(marks[0]), text))
 
 

@@ -1,4 +1,4 @@
-"""Tokenizers that are not byte-level BPE: the `tokenizers` library reads them."""
+"""Tokenizers that are not byte-level BPE, read by the `tokenizers` library."""
 
 import json
 import re
@@ -21,25 +21,26 @@ class LibraryTokenizer:
     """
 
     def __init__(self, text: str) -> None:
-        """Take the file's text.
+        """Read the file's text.
 
         Raises:
             ConfigError: The library is not installed.
-            Exception: The library does not read it.
+            Exception: The library cannot read it.
         """
         try:
             from tokenizers import Tokenizer
         except ModuleNotFoundError:
             raise ConfigError(
-                "tokenizer: is not byte-level BPE and needs tokenizers: "
-                "pip install 'foggen[tokenizers]'"
+                "tokenizer: is not byte-level BPE, so it needs the tokenizers library: pip "
+                "install 'foggen[tokenizers]'"
             ) from None
         plain, added = _without_control_tokens(text)
         self.added_tokens = [AddedToken(**token) for token in added]
         self._tokenizer = Tokenizer.from_str(plain)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        # It numbers added tokens as they come, so anew where the control tokens before are missing.
+        # The library numbers added tokens in order, so those after a removed control token get
+        # other ids.
         self._words = {
             self._tokenizer.token_to_id(token.content): token.id
             for token in self.added_tokens
@@ -65,9 +66,9 @@ class LibraryTokenizer:
 
 
 def _without_control_tokens(text: str) -> tuple[str, list[dict[str, Any]]]:
-    """Leave only ordinary words of the list of added tokens in the JSON text of a tokenizer.
+    """Leave only ordinary words among the added tokens in a tokenizer's JSON text.
 
-    The list stands before the vocabulary, so the megabytes after it are not parsed here.
+    Their list comes before the vocabulary, so the megabytes after it are not parsed here.
     """
     if match := _ADDED_TOKENS.search(text, 0, _HEAD_CHARACTERS):
         added, end = json.JSONDecoder().raw_decode(text, match.end())

@@ -9,7 +9,7 @@ from foggen_runtime.errors import ConfigError
 from foggen_runtime.jsonio import json_lines
 from foggen_runtime.wording import counted
 
-_LISTED = 20  # malformed lines that a message names
+_LISTED = 20  # at most this many malformed lines are listed in a message
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,12 @@ class Question:
     """One question of a file.
 
     Attributes:
-        id: How the file calls it; the line's number where it does not.
+        id: The file's name for it; without one, the line's number.
         question: The text as a user would type it, with its options.
-        answer: The letter of the right option, or the right text, where it is known.
-        domain: What it is about, for figures by domain.
-        cloud_answer: What the cloud answers, if that is known.
-        cloud_correct: Whether the cloud's answer is right; taken from `cloud_answer` where only
-            that is known.
+        answer: The letter of the right option, or the right text, if known.
+        domain: The subject, for figures by domain.
+        cloud_answer: What the cloud answers, if known.
+        cloud_correct: Whether the cloud's answer is right; judged from `cloud_answer` if not given.
     """
 
     id: str
@@ -42,7 +41,7 @@ class Question:
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line that is no question, and why."""
+    """A line that is not a question, and why."""
 
     number: int
     problem: str
@@ -54,7 +53,7 @@ class QuestionFile:
 
     Attributes:
         questions: In the order of the file.
-        bad_lines: The lines that were no questions.
+        bad_lines: The lines that were not questions.
         sha256: Hash of the whole file.
     """
 
@@ -64,16 +63,16 @@ class QuestionFile:
 
 
 def read_questions(path: Path, *, labelled: bool = False, skip_bad: bool = False) -> QuestionFile:
-    """Read a question file; empty lines and fields of other names are passed over.
+    """Read a question file; empty lines and other fields are ignored.
 
     Args:
         path: The file.
-        labelled: Whether every question must have its answer, and an id that no other has.
+        labelled: Whether every question must have an answer and a unique id.
         skip_bad: Whether to leave out malformed lines instead of refusing the file.
 
     Raises:
-        ConfigError: The file cannot be read, holds no question, or has a malformed line (each is
-            named by its number).
+        ConfigError: The file cannot be read, holds no question, or has malformed lines; their
+            numbers are in the message.
     """
     try:
         data = path.read_bytes()
@@ -83,12 +82,12 @@ def read_questions(path: Path, *, labelled: bool = False, skip_bad: bool = False
 
 
 def shipped_questions(package: str, name: str) -> tuple[Question, ...]:
-    """Return the questions of a file that ships within a package."""
+    """Return the questions of a file that ships with a package."""
     return parse_questions(files(package).joinpath(name).read_bytes(), name).questions
 
 
 def judging_questions() -> tuple[Question, ...]:
-    """Return the questions that ship to judge bundles by; those that calibrate are others."""
+    """Return the built-in questions to judge bundles with; other ones are for calibrating."""
     return shipped_questions("foggen_runtime.text", "judging_questions.jsonl")
 
 
@@ -99,12 +98,12 @@ def parse_questions(
 
     Args:
         data: The content.
-        where: How errors call it.
-        labelled: As there.
-        skip_bad: As there.
+        where: What errors call it.
+        labelled: As in `read_questions`.
+        skip_bad: As in `read_questions`.
 
     Raises:
-        ConfigError: As there.
+        ConfigError: As in `read_questions`.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -131,9 +130,9 @@ def parse_questions(
 
 
 def _unlabelled(question: Question, ids: set[str]) -> str:
-    """Say what a labelled question must have and this one lacks; nothing if it is one."""
+    """Say what a question lacks to count as labelled; empty if nothing."""
     if question.answer is None:
         return "field 'answer' is missing"
     if question.id in ids:
-        return f"id: must be unique, is {question.id!r} a second time"
+        return f"id: must be unique, {question.id!r} occurs twice"
     return ""

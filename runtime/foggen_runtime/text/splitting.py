@@ -1,7 +1,8 @@
-"""Text cut into the words within which byte pair encoding merges, where `tokenizers` cuts it.
+"""Splitting text into the words within which byte pairs merge, where `tokenizers` does.
 
-The patterns are the `tokenizer.json`'s own. They are written for Oniguruma: only what `regex` reads
-alike is taken, and what became a letter after Oniguruma's version of Unicode counts as none.
+The patterns are those in `tokenizer.json`. They are written for Oniguruma, so we accept only syntax
+that `regex` reads the same way, and do not count letters that are newer than Oniguruma's version of
+Unicode.
 """
 
 import re
@@ -15,8 +16,8 @@ import regex
 
 from foggen_runtime.text.composing import composed
 
-# Compiled when they are first needed: English text never needs them, and a start is short.
-# Letters, marks and numbers of Unicode 17 and 18, which Oniguruma (Unicode 16) takes for nothing.
+# Compiled when first needed: English text never needs them, and starting should be quick.
+# Letters, marks and numbers of Unicode 17 and 18, which Oniguruma (Unicode 16) does not know.
 LATER_LETTERS = (
     r"\u0558\u058B\u058C\u05C8\u05C9\u088F\u0B53\u0B54\u0C5C\u0CDC\u1ACF-\u1AF0\u208F\u209D-\u209F"
     r"\uA7CE\uA7CF\uA7D2\uA7D4\uA7DD-\uA7F1\uAB6C\uAB6D\U000107BB-\U000107BF\U00010940-\U00010959"
@@ -41,16 +42,16 @@ _READ_ALIKE = re.compile(
 
 
 class UnknownStepError(ValueError):
-    """A `tokenizer.json` asks for what only the `tokenizers` library does."""
+    """A `tokenizer.json` asks for something that only the `tokenizers` library does."""
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What is done to a text before its words are merged.
+    """What happens to a text before its words are merged.
 
     Attributes:
-        normalized: Writes a text as the vocabulary spells it.
-        cuts: Each cuts the words that the one before left.
+        normalized: Normalizes a text.
+        cuts: Each splits the words that the one before left.
     """
 
     normalized: Callable[[str], str]
@@ -58,10 +59,10 @@ class Pipeline:
 
     @classmethod
     def read(cls, document: dict[str, Any]) -> Self:
-        """Read what a `tokenizer.json` says around its model.
+        """Read what a `tokenizer.json` says besides its model.
 
         Raises:
-            UnknownStepError: It is not byte-level BPE of the kind that is read here.
+            UnknownStepError: It is not byte-level BPE of the kind implemented here.
         """
         normalizer, decoder = document["normalizer"], document["decoder"]
         if normalizer not in (None, {"type": "NFC"}):
@@ -74,7 +75,7 @@ class Pipeline:
         return cls(composed if normalizer else str, cuts)
 
     def words(self, text: str) -> list[str]:
-        """Return the words of a normalized text, which together are the text."""
+        """Return the words of a normalized text; joined, they are the text."""
         words = [text]
         for cut in self.cuts:
             words = [piece for word in words for piece in cut(word) if piece]
@@ -97,7 +98,7 @@ def _cut(step: dict[str, Any]) -> Callable[[str], Iterable[str]]:
 
 
 def _cuts_into_bytes(step: dict[str, Any] | None) -> list[Callable[[str], Iterable[str]]]:
-    """Return what the last step does but for spelling bytes as letters."""
+    """Return what the last step does, except for spelling bytes as letters."""
     match step:
         case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}:
             return []
@@ -109,12 +110,14 @@ def _cuts_into_bytes(step: dict[str, Any] | None) -> list[Callable[[str], Iterab
 def _cut_by(pattern: str) -> Callable[[str], list[str]]:
     compiled = regex.compile(f"({pattern})")
     if compiled.fullmatch(""):
-        raise UnknownStepError(f"pre_tokenizer: must not split by what may be empty, {pattern} may")
+        raise UnknownStepError(
+            f"pre_tokenizer: must not split by a pattern that matches nothing, {pattern} does"
+        )
     return partial(_matches_and_gaps, compiled)
 
 
 def _matches_and_gaps(pattern: "regex.Pattern[str]", text: str) -> list[str]:
-    # Each character is looked for once: that takes a tenth of looking at each place.
+    # Searching for each distinct character takes a tenth of the time of checking each place.
     if text.isascii() or not regex.search(_LATER_LETTER, "".join(set(text))):
         return pattern.split(text)
     lengths = map(len, pattern.split(regex.sub(_LATER_LETTER, _NOTHING, text)))

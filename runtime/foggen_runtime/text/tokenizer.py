@@ -1,8 +1,8 @@
 """From a question to the prompt's token ids, and from generated ids back to text.
 
 User text is encoded by a tokenizer that has no control tokens (`added_tokens.py` says which those
-are): a `<|im_end|>` or a `<think>` typed by a user stays text. They reach the model through the
-manifest's prompt ids alone.
+are): a `<|im_end|>` or a `<think>` typed by a user stays text. Control tokens reach the model only
+through the manifest's prompt ids.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ class PlainTokenizer(Protocol):
     """A tokenizer without control tokens.
 
     Attributes:
-        added_tokens: All added tokens, the control tokens too.
+        added_tokens: All added tokens, control tokens included.
     """
 
     added_tokens: list[AddedToken]
@@ -33,13 +33,13 @@ class PlainTokenizer(Protocol):
         """Return the text of ids that stand for a token.
 
         Args:
-            ids: Of the vocabulary, or of added tokens.
-            added: What added tokens are spelled as; None leaves one out.
+            ids: Ids of the vocabulary or of added tokens.
+            added: How each added token is spelled; None leaves it out.
         """
 
 
 class QuestionTokenizer:
-    """The bundle's tokenizer, with its control tokens set apart.
+    """The bundle's tokenizer; user text cannot become its control tokens.
 
     Args:
         tokenizer: Encodes user text.
@@ -56,7 +56,7 @@ class QuestionTokenizer:
         for token in tokenizer.added_tokens:
             if token.is_control and token.id in self.encode(token.content):
                 raise BundleError(
-                    f"tokenizer: text must not become a control token, {token.content!r} does"
+                    f"tokenizer: text must not turn into a control token, {token.content!r} does"
                 )
 
     @classmethod
@@ -64,7 +64,7 @@ class QuestionTokenizer:
         """Read the tables of a byte-level BPE, or the `tokenizer.json` of any tokenizer.
 
         Raises:
-            BundleError: The file is missing or not a tokenizer this library reads.
+            BundleError: The file is missing, or is not a tokenizer that can be read here.
             ConfigError: It is a `tokenizer.json`, and the extra that reads one is not installed.
         """
         try:
@@ -75,7 +75,7 @@ class QuestionTokenizer:
             raise BundleError(f"{path}: cannot be read as a tokenizer: {error}") from error
 
     def prompt_ids(self, prompt: PromptInfo, question: str) -> list[int]:
-        """Return the ids of the whole prompt around a question.
+        """Return the ids of the whole prompt with a question in it.
 
         Raises:
             QuestionError: The question is empty or not valid Unicode text.
@@ -93,7 +93,7 @@ class QuestionTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids, without special tokens.
 
-        Bytes that are not UTF-8 become U+FFFD; ids that stand for no token are left out.
+        Bytes that are not UTF-8 become U+FFFD; unused ids are left out.
         """
         return self._tokenizer.decode(ids, self._added)
 
@@ -102,7 +102,7 @@ class QuestionTokenizer:
         return TextStream(self)
 
     def pieces(self, ids: Iterable[int]) -> Iterator[str]:
-        """Yield the text of ids as it becomes complete, never an empty piece."""
+        """Yield the ids' text as soon as it is complete; no piece is empty."""
         stream = self.stream()
         for token_id in ids:
             if piece := stream.feed(token_id):
@@ -112,13 +112,13 @@ class QuestionTokenizer:
 
 
 class TextStream:
-    """Decodes ids one at a time; the pieces together are what decoding them at once gives."""
+    """Decodes ids one at a time; the pieces together equal decoding them all at once."""
 
     def __init__(self, tokenizer: QuestionTokenizer) -> None:
         self._tokenizer = tokenizer
-        self._ids: list[int] = []  # one whose text is given out, then those not yet complete
-        # How much of the text of `_ids` is given out, in characters; None for all of it: how much
-        # that is takes decoding, and the last token of an answer never needs it.
+        self._ids: list[int] = []  # one whose text was returned, then those not yet complete
+        # How many characters of the text of `_ids` were returned. None means all: counting them
+        # takes a decoding, which the last token of an answer never needs.
         self._given: int | None = 0
 
     def feed(self, token_id: int) -> str:

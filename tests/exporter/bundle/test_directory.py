@@ -160,7 +160,10 @@ def test_the_next_export_says_what_it_removed(tmp_path: Path) -> None:
     result = CliRunner().invoke(export_command, arguments)
     assert result.exit_code == 0, result.output
     assert f"Removed {left}, left by an export that was killed" in result.stderr
-    assert f"Warning: {unknown} is of another export; if none runs, remove it" in result.stderr
+    assert (
+        f"Warning: {unknown} belongs to another export; if none is running, remove it"
+        in result.stderr
+    )
     assert sorted(tmp_path.iterdir()) == [unknown, tmp_path / "bundle"]
 
 
@@ -217,5 +220,5 @@ def test_force_never_takes_what_lies_in_a_bundle(tmp_path: Path) -> None:
     (out / "decisions.jsonl").write_text("{}")
     result = CliRunner().invoke(export_command, arguments)
     assert result.exit_code == 1
-    assert "out holds decisions.jsonl, which is no part of the bundle" in result.stderr
+    assert "out holds decisions.jsonl, which is not part of the bundle" in result.stderr
     assert (out / "decisions.jsonl").exists()

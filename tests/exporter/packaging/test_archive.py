@@ -88,7 +88,7 @@ def test_parts_of_an_earlier_run_do_not_stay(tmp_path: Path, weights: ListedFile
 @pytest.mark.parametrize("name", ["a.tar.xz", "a.tar.xz.007", "a.tar.xz.sha256"])
 def test_nothing_of_an_earlier_archive_goes_unasked(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
-    with pytest.raises(ConfigError, match=f"{name} is there already; --force replaces it"):
+    with pytest.raises(ConfigError, match=f"{name} exists already; --force replaces it"):
         ArchivePlace.of(tmp_path / "a.tar.xz", force=False)
 
 
@@ -101,7 +101,7 @@ def test_what_comes_meanwhile_stays(
     directory.mkdir()
     place = ArchivePlace.of(directory / "a.tar.xz", force=force)
     (directory / name).write_text("mine")
-    with pytest.raises(ConfigError, match="something else came there meanwhile, and stays"):
+    with pytest.raises(ConfigError, match="something else has turned up there, and stays"):
         write_archive(place, entries(weights), None, lambda count: None)
     (kept,) = directory.glob("a.tar.xz.finished-*")
     assert sorted(path.name for path in kept.iterdir()) == ["a.tar.xz", "a.tar.xz.sha256"]
@@ -132,7 +132,7 @@ def test_a_file_that_is_not_as_listed_leaves_nothing(
     content = weights.path.read_bytes()
     altered = {"alter": b"!" + content[1:], "shorten": content[:-1], "empty": b""}
     weights.path.write_bytes(altered[change])
-    with pytest.raises(ConfigError, match="weights was changed while it was packaged"):
+    with pytest.raises(ConfigError, match="weights was changed while it was being packaged"):
         write(tmp_path / "a.tar.xz", weights)
     assert list(tmp_path.iterdir()) == [weights.path]
 

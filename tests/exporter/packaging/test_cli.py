@@ -137,7 +137,7 @@ def test_parts_join_to_the_package(unpacked: Unpacked, wheels: Path) -> None:
     subprocess.run("cat a.tar.xz.[0-9]* | tar xJ", shell=True, check=True)
     assert next(Path.cwd().glob("foggen-*-linux-arm64/install.sh")).exists()
     again = for_arm64(unpacked, wheels, "a.tar.xz")
-    assert "there already; --force replaces it" in again.stderr
+    assert "exists already; --force replaces it" in again.stderr
 
 
 def test_android_layouts(unpacked: Unpacked) -> None:
@@ -174,13 +174,13 @@ def test_android_layouts_replace_nothing_but_such_layouts(unpacked: Unpacked) ->
     (documents / "package.json").write_text('{"name": "my-app"}')
     refused = package(*words)
     assert refused.exit_code == 1
-    assert "out is not empty and no package for android" in refused.stderr
+    assert "out is not empty and is not a package for android" in refused.stderr
     assert [path.name for path in documents.iterdir()] == ["package.json"]
     (documents / "package.json").unlink()
     assert package(*words).exit_code == 0
     (documents / "thesis.txt").write_text("years of work")
     refused = package(*words)
-    assert "out holds thesis.txt, which is no part of the package" in refused.stderr
+    assert "out holds thesis.txt, which is not part of the package" in refused.stderr
     assert (documents / "thesis.txt").exists()
 
 
@@ -256,7 +256,7 @@ def test_a_bundle_that_is_exported_again_meanwhile_is_no_package(
         words += ["--cache", str(wheels)]
     result = package(bundle, *words)
     assert result.exit_code == 1
-    assert "model.onnx.data was changed while it was packaged" in result.stderr
+    assert "model.onnx.data was changed while it was being packaged" in result.stderr
     assert [path.name for path in Path.cwd().iterdir()] == ["bundle"]
 
 
@@ -297,7 +297,7 @@ def test_no_bundle_is_no_package(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     result = package("empty", "--target", "linux-arm64", "-o", "a.tar.xz")
     assert result.exit_code == 1
-    assert "is no bundle" in result.stderr
+    assert "is not a bundle" in result.stderr
 
 
 def interrupt(*_: object) -> None:
@@ -325,7 +325,7 @@ def test_ctrl_c_leaves_nothing_behind(
     else:
         result = for_arm64(unpacked, wheels, output)
     assert result.exit_code == 130
-    assert f"Interrupted: no package is written, {output} is as it was\n" in result.stderr
+    assert f"Interrupted: no package is written, {output} is unchanged\n" in result.stderr
     assert list(Path.cwd().iterdir()) == []
 
 

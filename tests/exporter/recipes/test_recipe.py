@@ -39,9 +39,9 @@ def test_without_a_size_only_the_zero_points_go() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(RECIPES) - set(INT4)))
 def test_recipes_without_blocks_of_4_bits_take_no_others(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"block_size: {name} has no blocks of 4 bits"):
+    with pytest.raises(ConfigError, match=f"block_size: {name} has no 4-bit blocks"):
         find_recipe(name).with_blocks(32, symmetric=True)
-    with pytest.raises(ConfigError, match=f"symmetric: {name} has no blocks of 4 bits"):
+    with pytest.raises(ConfigError, match=f"symmetric: {name} has no 4-bit blocks"):
         find_recipe(name).with_blocks(None, symmetric=True)
 
 

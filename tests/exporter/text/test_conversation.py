@@ -173,7 +173,9 @@ def test_an_adapters_tokenizer_that_does_not_fit_is_refused(
 
     with_tokenizer(adapter, lambda tokenizer: None)
     edit_json(adapter / "tokenizer.json", exchange)
-    with pytest.raises(CheckpointError, match=r"their ids, gives '[ab]' \d+ and not \d+; .*base"):
+    with pytest.raises(
+        CheckpointError, match=r"the ids of .*, gives '[ab]' \d+ and not \d+; .*base"
+    ):
         conversation(checkpoint, adapter)
 
 
@@ -227,14 +229,14 @@ def test_text_that_goes_by_the_clock_is_named(checkpoint: Path, form: str) -> No
     dated = DATED.replace("FORMAT", form)
     (checkpoint / "chat_template.jinja").write_text(dated, encoding="utf-8")
     (note,) = conversation(checkpoint).notes
-    assert "goes by the clock, now it writes '<|im_start|>It is " in note
+    assert "writes the date or time, now '<|im_start|>It is " in note
     assert "Never mind" not in note
 
 
 def test_text_that_is_never_the_same_is_refused(checkpoint: Path) -> None:
     dated = DATED.replace("FORMAT", "%f")
     (checkpoint / "chat_template.jinja").write_text(dated, encoding="utf-8")
-    with pytest.raises(CheckpointError, match="must be constant but for the question"):
+    with pytest.raises(CheckpointError, match="only the question may change"):
         conversation(checkpoint)
 
 
@@ -244,7 +246,7 @@ def test_a_clock_that_decides_what_is_written_is_noticed(checkpoint: Path) -> No
     )
     (checkpoint / "chat_template.jinja").write_text(template, encoding="utf-8")
     (note,) = conversation(checkpoint).notes
-    assert "now it writes '<|im_start|>Modern<|im_end|>" in note
+    assert "now '<|im_start|>Modern<|im_end|>" in note
 
 
 def test_a_date_that_is_only_written_elsewhere_is_no_matter(checkpoint: Path) -> None:
@@ -295,7 +297,7 @@ def test_control_tokens_that_strip_the_question_are_named(flag: str) -> None:
         [AddedToken("<|q|>", special=True, normalized=False, **{flag: True})], special_tokens=True
     )
     tokenizer.chat_template = "<|q|>{{ messages[-1].content }}<|q|>"
-    with pytest.raises(CheckpointError, match=rf"'<\|q\|>' must not take in .* {flag} is true"):
+    with pytest.raises(CheckpointError, match=rf"'<\|q\|>' must not swallow .* {flag} is true"):
         prompt_info(tokenizer, MCQ)
     tokenizer.chat_template = "<|q|>{{ messages[-1].content | trim }}<|q|>"
     assert prompt_info(tokenizer, MCQ).strip_question

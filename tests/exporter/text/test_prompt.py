@@ -144,9 +144,9 @@ def test_text_after_the_last_added_token_goes_around_the_question() -> None:
         (None, "has none"),
         ("<|im_start|>hello", "exactly once, shows it 0 times"),
         (USER_TURN + USER_TURN, "exactly once, shows it 2 times"),
-        ("user: {{ messages[-1].content }}<|im_end|>", "before it stands 'user: '"),
-        (USER_TURN.replace("content", "content.lstrip()"), "differ around ' .t.n padded"),
-        (USER_TURN + "{{ messages[-1].content | length }}", "differ around 'What is"),
+        ("user: {{ messages[-1].content }}<|im_end|>", "has 'user: ' before it"),
+        (USER_TURN.replace("content", "content.lstrip()"), "change with ' .t.n padded"),
+        (USER_TURN + "{{ messages[-1].content | length }}", "change with 'What is"),
         ("{{ raise_exception('no system role') }}", "system and user messages: no system role"),
     ],
 )
@@ -162,7 +162,7 @@ def test_prompt_of_another_template_is_noticed(exported: Exported) -> None:
     check_prompt(
         exported.source, MCQ, lambda text: exported.runtime.prompt_ids(exported.prompt, text)
     )
-    with pytest.raises(CheckpointError, match="must be constant but for the question"):
+    with pytest.raises(CheckpointError, match="only the question may change"):
         check_prompt(exported.source, MCQ, other_ids)
 
 
@@ -170,7 +170,7 @@ def test_prompt_of_another_template_is_noticed(exported: Exported) -> None:
     ("template", "message"),
     [
         (replace(MCQ, separator=" ", answer_prefix="answer:"), r"between ' ' and 'answer:'"),
-        (replace(MCQ, answer_prefix="Answer: "), r"straddle .* between 'Answer: ' and 'B'"),
+        (replace(MCQ, answer_prefix="Answer: "), r"cross from .* between 'Answer: ' and 'B'"),
         (
             replace(MCQ, levels=("0", "0.5"), separator="."),
             r"those of '0' begin those of '0.5'",

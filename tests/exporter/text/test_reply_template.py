@@ -76,11 +76,11 @@ def test_unreadable_file_is_named(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("levels", '["0.0", "1.5"]', r"levels: each .* within \[0, 1\], one is '1.5'"),
-        ("levels", '["-0.5", "1.0"]', r"levels: each .* one is '-0.5'"),
-        ("levels", '["0.0", "nan"]', r"levels: each .* one is 'nan'"),
-        ("levels", '["0.0", " 1.0"]', r"levels: each .* one is ' 1.0'"),
-        ("levels", '["0.0", "high"]', r"levels: each .* one is 'high'"),
+        ("levels", '["0.0", "1.5"]', r"levels: must be numbers within \[0, 1\], has '1.5'"),
+        ("levels", '["-0.5", "1.0"]', r"levels: must .* has '-0.5'"),
+        ("levels", '["0.0", "nan"]', r"levels: must .* has 'nan'"),
+        ("levels", '["0.0", " 1.0"]', r"levels: must .* has ' 1.0'"),
+        ("levels", '["0.0", "high"]', r"levels: must .* has 'high'"),
         ("levels", '["0.5", "0.0"]', r"levels: .* increasing, are \['0.5', '0.0'\]"),
         ("levels", '["0.5", "0.50"]', r"levels: .* increasing, are \['0.5', '0.50'\]"),
         ("levels", '["0.5"]', r"levels: must be two or more"),

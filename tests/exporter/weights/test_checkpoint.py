@@ -243,7 +243,7 @@ def test_a_pointer_of_git_lfs_is_called_one(directory: Path, name: str) -> None:
     if name.startswith("model") and name != "model.safetensors":
         shard(directory)
     (directory / name).write_text(POINTER)
-    assert f"{name}: is only a pointer of git-lfs to the file" in (message := _refusal(directory))
+    assert f"{name}: is only a git-lfs pointer" in (message := _refusal(directory))
     assert "`git lfs pull`" in message
 
 

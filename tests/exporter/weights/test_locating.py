@@ -147,13 +147,13 @@ def test_without_a_connection_or_a_copy_it_says_what_to_do(tmp_path: Path) -> No
     with running_hub() as hub:
         pass
     said = _refusal(hub, tmp_path)
-    assert "org/tiny: is no directory, and the hub cannot be asked: " in said
+    assert "org/tiny: is not a directory, and asking the hub failed: " in said
     assert said.endswith("check the connection and the name, or pass a directory")
 
 
 def test_a_name_that_the_client_rejects_is_no_crash(tmp_path: Path) -> None:
     with running_hub() as hub:
-        assert "the hub cannot be asked: Cannot have --" in _refusal(hub, tmp_path, "org/a--b")
+        assert "asking the hub failed: Cannot have --" in _refusal(hub, tmp_path, "org/a--b")
 
 
 def test_unknown_repositories_and_revisions_are_refused(directory: Path, tmp_path: Path) -> None:

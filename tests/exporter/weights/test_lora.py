@@ -284,11 +284,11 @@ def test_a_missing_field_is_named(adapter: Path, bases: dict[str, Path], field: 
         ),
         (
             lambda t: t.update({f"{Q_PROJ}.lora_magnitude_vector": torch.ones(256)}),
-            "lora_magnitude_vector: is of no kind that can be merged",
+            "lora_magnitude_vector: is not of a kind that can be merged",
         ),
         (
             lambda t: t.update({"model.norm.weight": torch.ones(128)}),
-            "model.norm.weight: is of no kind that can be merged",
+            "model.norm.weight: is not of a kind that can be merged",
         ),
         (
             lambda t: t.update({"base_model.model.model.layers.9.x.weight": torch.ones(1)}),
@@ -342,7 +342,7 @@ def test_a_pointer_of_git_lfs_is_called_one(
     adapter: Path, bases: dict[str, Path], name: str
 ) -> None:
     (adapter / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aeb1\n")
-    assert f"{name}: is only a pointer of git-lfs" in _refusal(bases["tied"], adapter)
+    assert f"{name}: is only a git-lfs pointer" in _refusal(bases["tied"], adapter)
 
 
 def test_a_rounded_copy_of_the_base_is_recognized(adapter: Path, bases: dict[str, Path]) -> None:

@@ -396,7 +396,7 @@ def test_an_answer_is_worth_more_than_its_record(model: FakeModel, tmp_path: Pat
     [
         (Policy(on_unreachable="queue"), "outbox.file: must be set"),
         (Policy(budget=Budget(calls=1)), "budget.file: must be set"),
-        (Policy(cloud_system_prompt="x"), "cloud_system_prompt: must not be set in the policy and"),
+        (Policy(cloud_system_prompt="x"), "cloud_system_prompt: must be set in the policy or"),
     ],
 )
 def test_a_policy_that_cannot_be_kept_is_refused(

@@ -149,7 +149,7 @@ def test_the_next_run_goes_on_where_the_last_gave_up(
     kept = tmp_path / ".got.partial" / DATA
     names = list(Manifest.load(bundle).files)
     site.breaks_after = 0
-    with pytest.raises(DownloadError, match="run again to go on"):
+    with pytest.raises(DownloadError, match="run the command again to continue"):
         download(site, tmp_path / "got")
     assert not (tmp_path / "got").exists()
     site.breaks_after = None
@@ -360,7 +360,7 @@ def test_a_bundle_that_is_there_is_kept(site: Site, bundle: Path, tmp_path: Path
     assert download(site, tmp_path / "got") == []
     assert [name for name, _ in site.asked] == [MANIFEST_FILE]
     (tmp_path / "got" / MANIFEST_FILE).unlink()
-    with pytest.raises(ConfigError, match="there already, and not this bundle"):
+    with pytest.raises(ConfigError, match="exists already and is not this bundle"):
         download(site, tmp_path / "got")
 
 
@@ -390,8 +390,8 @@ def test_two_runs_do_not_mix(site: Site, tmp_path: Path) -> None:
     [
         ("ftp://host/", "must begin with"),
         ("file:///tmp", "must begin with"),
-        ("https://user:secret@host/", "no credentials"),
-        ("https://host/?token=1", "no credentials, query"),
+        ("https://user:secret@host/", "must not contain credentials"),
+        ("https://host/?token=1", "contain credentials, a query"),
     ],
 )
 def test_urls_that_cannot_be_used_are_refused(url: str, message: str, tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_the_proxy_is_the_one_given_never_the_environments(
 @pytest.mark.parametrize(
     ("fault", "reason", "message"),
     [
-        (Fault.HALF, "cloud_invalid", "no JSON object"),
+        (Fault.HALF, "cloud_invalid", "not a JSON object"),
         (Fault.CUT, "cloud_invalid", "peer closed connection"),
         (Fault.HUGE, "cloud_invalid", "exceeds 8388608 bytes"),
         (Reply.error(401, "wrong key"), "cloud_rejected", "HTTP 401: wrong key$"),
@@ -401,7 +401,7 @@ def test_one_client_serves_several_threads() -> None:
 
 @both_ways
 def test_a_question_that_is_no_text_is_refused_unsent(ask: Ask) -> None:
-    refused = pytest.raises(QuestionError, match="question: must be valid text")
+    refused = pytest.raises(QuestionError, match="question: must be valid Unicode")
     server = LocalCloud()
     with client_of(server) as client, refused:
         ask(client, "half a fox \ud83e")
@@ -467,7 +467,7 @@ def test_a_url_with_secrets_is_refused_and_not_shown(url: str) -> None:
         ({"model": " "}, "model: must be the name of a model, is ' '"),
         ({"model": "\ud83e"}, "model: must be"),
         ({"api_key": ""}, "api_key: must be visible ASCII"),
-        ({"system_prompt": "\ud83e"}, "system_prompt: must be valid text"),
+        ({"system_prompt": "\ud83e"}, "system_prompt: must be valid Unicode"),
         ({"connect_timeout": 0}, "connect_timeout: must be above 0 .*, is 0"),
         ({"first_token_timeout": -1.0}, "first_token_timeout: must be above 0"),
         ({"total_timeout": float("nan")}, "total_timeout: must be above 0"),

@@ -62,17 +62,17 @@ def test_a_stream_is_whole_with_done_or_a_finish_reason(body: bytes, expected: C
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "ended within"),
-        (b": nothing but comments\n\n", "ended within"),
-        (b"data: " + event("a") + b"\n\n", "ended within"),
-        (b"data: " + event("a")[:-5], "no JSON object"),
-        (b"data: 5\n\n", "no JSON object"),
-        (b"data: \xff\xfe\n\n", "no JSON object"),
-        (b"data: " + b"[" * 100_000 + b"\n\n", "no JSON object"),
+        (b"", "ended before the answer did"),
+        (b": nothing but comments\n\n", "ended before the answer did"),
+        (b"data: " + event("a") + b"\n\n", "ended before the answer did"),
+        (b"data: " + event("a")[:-5], "not a JSON object"),
+        (b"data: 5\n\n", "not a JSON object"),
+        (b"data: \xff\xfe\n\n", "not a JSON object"),
+        (b"data: " + b"[" * 100_000 + b"\n\n", "not a JSON object"),
         (b"data: [DONE]\n\n", "holds no text"),
         (b"data: " + event(" \n", "stop") + b"\n\n", "holds no text"),
-        (b"data: " + event(["a"], "stop") + b"\n\n", "no valid text"),
-        (b'data: {"choices": [{"delta": {"content": "\\ud83e"}}]}\n\n', "no valid text"),
+        (b"data: " + event(["a"], "stop") + b"\n\n", "not valid text"),
+        (b'data: {"choices": [{"delta": {"content": "\\ud83e"}}]}\n\n', "not valid text"),
         (b'data: {"error": {"message": "out of\\nmemory"}}\n\n', "error: out of memory$"),
     ],
 )
@@ -109,17 +109,17 @@ def test_a_completion_with_strange_usage_still_answers(usage: object) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "no JSON object"),
-        (b"<html>", "no JSON object"),
-        (b"[]", "no JSON object"),
-        (b"[" * 100_000, "no JSON object"),
+        (b"", "not a JSON object"),
+        (b"<html>", "not a JSON object"),
+        (b"[]", "not a JSON object"),
+        (b"[" * 100_000, "not a JSON object"),
         (b"{}", "holds no text"),
         (b'{"choices": null}', "holds no text"),
         (b'{"choices": []}', "holds no text"),
         (b'{"choices": {"0": {}}}', "holds no text"),
         (b'{"choices": [{"message": null}]}', "holds no text"),
         (b'{"choices": [{"message": {"content": ""}}]}', "holds no text"),
-        (b'{"choices": [{"message": {"content": 5}}]}', "no valid text"),
+        (b'{"choices": [{"message": {"content": 5}}]}', "not valid text"),
         (b'{"error": {"message": "busy"}}', "error: busy$"),
         (b'{"error": {"code": 1}}', "error$"),
         (b'{"error": "busy"}', "error: busy$"),
@@ -290,9 +290,7 @@ def test_thoughts_alone_are_no_answer_and_the_message_says_what_to_do(
     fields: dict[str, object],
 ) -> None:
     for reading in (lambda: read_completion(message(**fields), ()), lambda: read(delta(**fields))):
-        with pytest.raises(
-            HandoffError, match=r"only reasoning .*: allow it more tokens"
-        ) as caught:
+        with pytest.raises(HandoffError, match=r"only reasoning .*; allow more tokens") as caught:
             reading()
         assert caught.value.reason == "cloud_invalid"
 

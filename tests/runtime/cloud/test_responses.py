@@ -124,7 +124,7 @@ def test_a_compressed_answer_is_read_although_none_was_asked_for(
     ("body", "message"),
     [
         (gzip.compress(bytes(64 << 20)), "exceeds 8388608 bytes"),
-        (DOCUMENT, "no valid gzip"),
+        (DOCUMENT, "not valid gzip"),
     ],
     ids=["bomb", "not compressed"],
 )
@@ -209,10 +209,13 @@ def test_what_may_pass_is_tried_again(stream: bool, status: int) -> None:
 @pytest.mark.parametrize(
     ("location", "place"),
     [
-        ("https://new.example/v2/chat/completions", "to https://new.example/v2, and"),
-        ("//new.example:8443/v1/chat/completions", "to http://new.example:8443/v1, and"),
-        ("https://user:pass@new.example/login?token=abc#x", "to https://new.example/login, and"),
-        ("/v2/chat/completions", "/v2, and no redirect is followed"),
+        ("https://new.example/v2/chat/completions", "to https://new.example/v2, which is not"),
+        ("//new.example:8443/v1/chat/completions", "to http://new.example:8443/v1, which is not"),
+        (
+            "https://user:pass@new.example/login?token=abc#x",
+            "to https://new.example/login, which is not",
+        ),
+        ("/v2/chat/completions", "/v2, which is not followed"),
     ],
 )
 def test_a_redirect_says_where_to_and_what_to_do(
@@ -225,7 +228,7 @@ def test_a_redirect_says_where_to_and_what_to_do(
     error = caught.value
     assert (error.reason, error.status, len(server.requests)) == ("cloud_invalid", status, 1)
     assert place in str(error)
-    assert "set its url to" in str(error)
+    assert "change its URL to" in str(error)
     assert "pass" not in str(error)
     assert "abc" not in str(error)
 

@@ -130,7 +130,7 @@ def test_records_of_another_bundle_are_refused(tiny_bundle: BundleOf, recorded: 
 def test_one_target_must_be_given(bundle: Path, recorded: Path, targets: list[str]) -> None:
     result = run(bundle, "--records", recorded, *targets)
     assert result.exit_code == 2
-    assert "target: must be one of --max-cloud-share" in result.stderr
+    assert "target: give exactly one of --max-cloud-share" in result.stderr
 
 
 def test_a_tau_that_the_calibration_did_not_choose_is_refused(bundle: Path, recorded: Path) -> None:

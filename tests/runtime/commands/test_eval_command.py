@@ -120,7 +120,7 @@ def test_malformed_lines_are_reported_and_skipped_only_if_told(
     assert "line 2: must be a JSON object" in refused.stderr
     skipped = run(tiny_bundle("int4"), data, "--skip-bad", "--json")
     assert skipped.exit_code == 0
-    assert "line 2 is left out: must be a JSON object" in skipped.stderr
+    assert "line 2 is skipped: must be a JSON object" in skipped.stderr
     assert json.loads(skipped.stdout)["questions"] == 2
 
 

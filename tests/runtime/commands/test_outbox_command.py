@@ -86,7 +86,7 @@ def test_a_queued_question_is_listed_and_shown(queued: str, unsure: str) -> None
     assert run("outbox", "list", "--state", "answered").stdout == ""
     missing = run("outbox", "show", "none")
     assert missing.exit_code == 2
-    assert "id: must be that of one entry, is 'none'" in missing.stderr
+    assert "id: must be the id of one entry, is 'none'" in missing.stderr
 
 
 def test_when_the_cloud_is_back_the_question_is_answered(queued: str) -> None:

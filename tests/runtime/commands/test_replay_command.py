@@ -149,4 +149,4 @@ def test_a_log_of_another_bundle_is_refused(log: Path, tmp_path: Path) -> None:
 def test_against_goes_with_a_log(records: Path) -> None:
     result = run(records, "--against", records)
     assert result.exit_code == 2
-    assert "against: goes with a decision log" in result.stderr
+    assert "against: needs a decision log" in result.stderr

@@ -57,7 +57,7 @@ def test_the_cost_stays_below_its_limit() -> None:
         (Target("max_cloud_share", 0.001), "at least 1000 are needed"),
         (Target("max_risk", 0.001, 0.95), "max_risk: 0.001 .* is not supported by the data"),
         (Target("min_accuracy", 0.9, 0.99), "min_accuracy: 0.9 .* questions at tau"),
-        (Target("max_cloud_share", 0.0, 0.95), "no amount of such data would do"),
+        (Target("max_cloud_share", 0.0, 0.95), "no amount of such data would be enough"),
     ],
 )
 def test_what_the_data_cannot_support_is_refused(target: Target, message: str) -> None:
@@ -99,7 +99,7 @@ def test_a_guaranteed_cost_is_the_clopper_pearson_bound_of_its_share() -> None:
     count = round(share(DATA, chosen.tau) * 400)
     bound = stats.beta.ppf(1 - 0.05 / 5, count + 1, 400 - count)
     assert chosen.bound == pytest.approx(0.01 * bound)
-    with pytest.raises(ConfigError, match="can be guaranteed for prices per call only"):
+    with pytest.raises(ConfigError, match="can be guaranteed only for prices per call"):
         choose(DATA, Target("max_cost", 0.006, 0.95, prices=Prices(0.01, 2, 0)))
 
 

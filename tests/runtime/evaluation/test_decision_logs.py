@@ -58,7 +58,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text('{"bundle": "tiny"}\n', encoding="utf-8")
     assert not is_decision_log(path)
-    with pytest.raises(ConfigError, match="is no decision log"):
+    with pytest.raises(ConfigError, match="is not a decision log"):
         read_decision_log(path)
     path.write_text('{"record_version": 99}\n', encoding="utf-8")
     with pytest.raises(ConfigError, match="record_version: must be at most 1, is 99"):

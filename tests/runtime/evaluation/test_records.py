@@ -69,14 +69,14 @@ def test_records_are_read_back(tmp_path: Path) -> None:
 def test_another_file_is_refused_and_left_as_it_is(tmp_path: Path, text: str) -> None:
     path = tmp_path / "data"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match="or no record file"):
+    with pytest.raises(ConfigError, match="must hold records of the same bundle"):
         RecordWriter(path, HEADER)
     assert path.read_text(encoding="utf-8") == text
 
 
 def test_records_of_another_bundle_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "r", record("a"))
-    with pytest.raises(ConfigError, match="another bundle"):
+    with pytest.raises(ConfigError, match="of the same bundle, data and decoding"):
         RecordWriter(path, dataclasses.replace(HEADER, bundle_sha256="2" * 64))
 
 
@@ -93,8 +93,8 @@ def test_two_runs_do_not_write_to_one_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no record file"),
-        ('{"bundle": 1}\n', "is no record file"),
+        ("", "is not a record file"),
+        ('{"bundle": 1}\n', "is not a record file"),
         ("HEADER\n", "must hold at least one record"),
         ('HEADER\n{"id": "a"}\n', "lacks a field"),
     ],
@@ -118,7 +118,7 @@ def test_another_clouds_answers_replace_the_recorded_ones(tmp_path: Path) -> Non
     assert found[:2].tolist() == [0, 1]
     assert np.isnan(found[2])
     answers.write_text('{"id": "z", "cloud_answer": "A"}\n', encoding="utf-8")
-    with pytest.raises(ConfigError, match="cloud_answers: must answer some"):
+    with pytest.raises(ConfigError, match="cloud_answers: must answer at least one"):
         Decisions.read(path, read_cloud_replies(answers))
     answers.write_text('{"id": "z"}\n', encoding="utf-8")
     with pytest.raises(ConfigError, match=r"cloud.jsonl:1: cloud_answer: must be given"):

@@ -1,4 +1,4 @@
-"""Records are written one by one, and an interrupted run is gone on with."""
+"""Records are written one by one, and an interrupted run is continued."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

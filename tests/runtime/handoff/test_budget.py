@@ -23,7 +23,9 @@ def test_calls_run_out_and_come_back_at_midnight(tmp_path: Path) -> None:
     budget = DailyBudget(Budget(calls=2, file=tmp_path / "budget"), clock)
     assert budget.reserve() == "2023-11-15"
     budget.reserve()
-    with pytest.raises(HandoffError, match=r"budget.calls: 2 of 2 are used on 2023-11-15") as info:
+    with pytest.raises(
+        HandoffError, match=r"budget.calls: 2 of 2 are used up on 2023-11-15"
+    ) as info:
         budget.reserve()
     assert info.value.reason == "budget"
     clock.now = NOON + DAY / 2

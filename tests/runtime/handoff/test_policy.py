@@ -167,5 +167,5 @@ def test_the_choice_is_found_by_rule_pattern_or_parser() -> None:
     assert Policy(choice_pattern="<(.)>").choice("The answer is B <A>", question) == "A"
     assert Policy(choice_pattern="<(.)>").choice("The answer is B", question) is None
     assert Policy(answer_parser=lambda text: text[-1]).choice("so: B", question) == "B"
-    with pytest.raises(ConfigError, match="choice_pattern: must not be set beside"):
+    with pytest.raises(ConfigError, match="choice_pattern: must not be set together"):
         replace(Policy(choice_pattern="(.)"), answer_parser=str)

@@ -185,7 +185,7 @@ def test_an_altered_file_is_refused(bundle: Bundle) -> None:
     os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     found = find_prepared(bundle, OPTIONS)
     assert (found.status, found.graph) == ("stale", None)
-    assert "prepare left them; run foggen prepare again" in str(found.detail)
+    assert "changed, or prepared by another user; run foggen prepare again" in str(found.detail)
     assert LocalModel(bundle, OpenOptions(OPTIONS)).prepared == found
     remedy = r"model\.onnx\.data: SHA-256 must be .*: run foggen prepare "
     with pytest.raises(BundleError, match=remedy):
@@ -259,9 +259,9 @@ def test_something_else_is_neither_replaced_nor_removed(bundle: Bundle, tmp_path
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("years of work")
-    with pytest.raises(ConfigError, match="other is not empty and no prepared model"):
+    with pytest.raises(ConfigError, match="other is not empty and is not a prepared model"):
         prepare(bundle, OPTIONS, other)
-    with pytest.raises(ConfigError, match="it is something else"):
+    with pytest.raises(ConfigError, match="is something else"):
         remove_prepared(bundle, other)
     assert (other / "thesis.txt").read_text() == "years of work"
 
@@ -270,7 +270,7 @@ def test_something_beside_a_prepared_model_is_not_lost_with_it(bundle: Bundle) -
     directory = prepare(bundle, OPTIONS).directory
     (directory / "thesis.txt").write_text("years of work")
     for act in (lambda: prepare(bundle, OPTIONS), lambda: remove_prepared(bundle)):
-        with pytest.raises(ConfigError, match=r"holds thesis\.txt, which is no part of the prep"):
+        with pytest.raises(ConfigError, match=r"holds thesis\.txt, which is not part of the prep"):
             act()
     assert (directory / "thesis.txt").read_text() == "years of work"
 
@@ -284,7 +284,7 @@ def test_what_comes_while_preparing_stays(bundle: Bundle, monkeypatch: pytest.Mo
         (directory / "thesis.txt").write_text("years of work")
 
     monkeypatch.setattr("foggen_runtime.model.preparing.save_prepacked", saving)
-    with pytest.raises(ConfigError, match="something else came there meanwhile, and stays"):
+    with pytest.raises(ConfigError, match="something else has turned up there, and stays"):
         prepare(bundle, OPTIONS)
     assert (directory / "thesis.txt").read_text() == "years of work"
 

@@ -156,7 +156,11 @@ def test_a_launcher_starts_each_process(tiny_bundle: BundleOf, tmp_path: Path) -
     ("arguments", "code", "message"),
     [
         (("--output", "no/p.json"), 2, "output: its directory must exist, no does not"),
-        (("--cloud-url", "http://127.0.0.1:1/v1"), 2, "--cloud-url and --cloud-model go together"),
+        (
+            ("--cloud-url", "http://127.0.0.1:1/v1"),
+            2,
+            "--cloud-url and --cloud-model must be given together",
+        ),
         (("--threads", "0"), 2, "--threads: must be at least 1, is 0"),
         (("--tau", "2"), 2, "--tau: must be within [0, 1], is 2.0"),
         (("--max-new-tokens", "0"), 2, "--max-new-tokens: must be at least 1, is 0"),

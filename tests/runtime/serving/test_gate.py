@@ -44,12 +44,12 @@ def test_an_open_address_with_a_key_is_served(sure: str) -> None:
 def test_an_address_in_use_is_refused() -> None:
     with open_socket(Settings(port=0)) as taken:
         taken.listen()
-        with pytest.raises(ConfigError, match="cannot be listened on"):
+        with pytest.raises(ConfigError, match="cannot listen here"):
             open_socket(Settings(port=taken.getsockname()[1]))
 
 
 def test_a_host_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ConfigError, match="is no address of this device"):
+    with pytest.raises(ConfigError, match="is not an address of this device"):
         open_socket(Settings(host="no such host"))
 
 

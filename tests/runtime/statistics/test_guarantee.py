@@ -90,7 +90,7 @@ def test_what_the_data_cannot_support_is_refused_with_what_would_do() -> None:
         ConfigError, match=r"max_risk: 0.1 .* 1 wrong of 20 kept answers; about \d+ kept"
     ):
         within(found, risk(0.1), 0.95)
-    with pytest.raises(ConfigError, match="no amount of such data would do"):
+    with pytest.raises(ConfigError, match="no amount of such data would be enough"):
         within(found, risk(0.04), 0.95)
 
 

@@ -125,5 +125,5 @@ def test_control_token_that_plain_text_spells_is_refused(tmp_path: Path) -> None
     backend.pre_tokenizer = None
     backend.add_tokens(["<t>"])
     backend.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(BundleError, match="must not become a control token, '<t>' does"):
+    with pytest.raises(BundleError, match="must not turn into a control token, '<t>' does"):
         QuestionTokenizer.from_file(tmp_path / "tokenizer.json")

@@ -19,5 +19,6 @@ def test_where_the_library_is_missing_the_extra_is_named(
     with pytest.raises(ConfigError) as caught:
         QuestionTokenizer.from_file(path)
     assert str(caught.value) == (
-        "tokenizer: is not byte-level BPE and needs tokenizers: pip install 'foggen[tokenizers]'"
+        "tokenizer: is not byte-level BPE, so it needs the tokenizers library: "
+        "pip install 'foggen[tokenizers]'"
     )

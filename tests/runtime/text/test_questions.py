@@ -108,7 +108,7 @@ def test_questions_come_in_order_with_line_numbers_for_missing_ids(tmp_path: Pat
         (json.dumps({"question": QUESTION}), "field 'answer' is missing"),
         (line(answer=1), "answer: must be a string, is 1"),
         (line(question=" "), "question: must not be empty"),
-        (line(id="one"), "id: must be unique, is 'one' a second time"),
+        (line(id="one"), "id: must be unique, 'one' occurs twice"),
         (line(question="\ud800"), "question: must be valid Unicode"),
     ],
 )

@@ -142,7 +142,7 @@ def test_special_token_that_text_can_spell_is_refused(tmp_path: Path) -> None:
     whole = Tokenizer(model)
     whole.add_special_tokens([AddedToken("<>", special=True)])
     whole.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(BundleError, match="must not become a control token, '<>' does"):
+    with pytest.raises(BundleError, match="must not turn into a control token, '<>' does"):
         QuestionTokenizer.from_file(tmp_path / "tokenizer.json")
 
 

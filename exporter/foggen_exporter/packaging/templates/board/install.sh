@@ -127,7 +127,7 @@ check_python() {
   minor=${minor%%[!0-9]*}
   [ "${found%%.*}" -gt "${GLIBC%%.*}" ] ||
     { [ "${found%%.*}" -eq "${GLIBC%%.*}" ] && [ "$minor" -ge "${GLIBC#*.}" ]; } ||
-    die "needs glibc $GLIBC or newer, has $found: a newer release of the system is needed"
+    die "needs glibc $GLIBC or newer, has $found: install a newer release of the system"
 }
 
 check_space() {
@@ -142,7 +142,7 @@ check_space() {
 verify() (
   cd "$1" || exit 1
   [ -f SHA256SUMS ] || { say "SHA256SUMS is missing" && exit 1; }
-  printf '%s  SHA256SUMS\n' "$SUMS_SHA256" | sha256sum -c >/dev/null 2>&1 || { say "SHA256SUMS is altered" && exit 1; }
+  printf '%s  SHA256SUMS\n' "$SUMS_SHA256" | sha256sum -c >/dev/null 2>&1 || { say "SHA256SUMS was altered" && exit 1; }
   bad=$(sha256sum -c SHA256SUMS 2>/dev/null | grep -v ': OK$' | head -n 5)
   [ -z "$bad" ] || { say "$bad" && exit 1; }
 )
@@ -192,12 +192,12 @@ fill() {
 install_package() {
   [ ! -e "$prefix/bin/foggen" ] && [ ! -h "$prefix/bin/foggen" ] ||
     [ "$(readlink "$prefix/bin/foggen")" = ../lib/foggen/current/bin/foggen ] ||
-    die "$prefix/bin/foggen is of another installation: choose another --prefix"
+    die "$prefix/bin/foggen belongs to another installation: choose another --prefix"
   find_python
   check_python
   if is_installed; then
     tidy
-    say "$PACKAGE is installed in $store already"
+    say "$PACKAGE is already installed in $store"
     return
   fi
   check_space
