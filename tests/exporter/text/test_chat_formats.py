@@ -61,7 +61,7 @@ def test_the_prompt_is_cut_where_the_question_begins(written: Written) -> None:
     info, tokens = written.prompt, written.source.convert_ids_to_tokens
     assert info.question_prefix == written.chat.question_prefix
     assert info.question_suffix == ""
-    assert written.source.decode(list(info.prefix_ids)).endswith(written.chat.cut)
+    assert str(written.source.decode(list(info.prefix_ids))).endswith(written.chat.cut)
     assert tokens(info.suffix_ids[0]) == written.chat.end
     assert MCQ.system in written.source.decode(list(info.prefix_ids))
     end = turn_end(written.source, MCQ)
