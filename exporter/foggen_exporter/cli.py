@@ -93,8 +93,8 @@ _EPILOG = exit_codes(
     "--block-size",
     type=int,
     metavar="|".join(map(str, BLOCK_SIZES)),
-    help="How many weights share a scale, for the int4 recipes; fewer for matrices that this does not "
-    "divide.  [default: 128]",
+    help="How many weights share a scale, for the int4 recipes; fewer where that does not divide a "
+    "matrix.  [default: 128]",
 )
 @click.option(
     "--symmetric",
