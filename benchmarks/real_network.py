@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.machine import RESULTS, machine, write_results
 from benchmarks.real_checkpoint import NETWORKS, real_checkpoint
@@ -32,15 +31,13 @@ from foggen_exporter.recipes.recipe import Recipe, find_recipe
 from foggen_exporter.text.reply_template import load_template
 from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_runtime import EngineOptions
+from foggen_runtime.arrays import Float32
 from foggen_runtime.bundle.bundle import Bundle
-from foggen_runtime.bundle.manifest import WeightFormat
 from foggen_runtime.model.engine import ONNXRUNTIME_VERSION
 from foggen_runtime.model.local_model import LocalModel, OpenOptions
 from foggen_runtime.text.questions import read_questions
 
-Float32 = npt.NDArray[np.float32]
-
-_EIGHT_BITS = WeightFormat(bits=8, block_size=64, symmetric=True, accuracy_level=4)
+_COMMAND = "python -m benchmarks.real_network --network {} --questions FILE"
 
 
 @dataclass(frozen=True)
@@ -78,12 +75,18 @@ class Row:
 
 def variants() -> Iterator[Variant]:
     """Yield what is measured: first the recipes, then what each piece of them is worth."""
-    int8, int4, gptq = (find_recipe(name) for name in ("int8", "int4", "int4-gptq"))
+    int8, int4 = find_recipe("int8"), find_recipe("int4-gptq")
+    for name in ("int4-gptq", "int8", "int4", "int8-weight"):
+        yield Variant(name, find_recipe(name))
+    yield Variant("int4-gptq, 8-bit embedding and head", replace(int4, embedding=int8.embedding))
     for size in (64, 32):
-        for recipe in (gptq, int4):
-            blocks = recipe.with_blocks(size, symmetric=False)
-            yield Variant(f"{recipe.name}, blocks of {size}", blocks)
-    yield Variant("int8", replace(int8, embedding=_EIGHT_BITS))
+        yield Variant(f"int4-gptq, blocks of {size}", int4.with_blocks(size, symmetric=False))
+    for recipe in (int8, int4):
+        yield Variant(f"{recipe.name}, no snapshot", recipe, snapshot=False)
+        unfolded = replace(recipe, smoothing=False)
+        yield Variant(f"{recipe.name}, not folded", unfolded)
+        yield Variant(f"{recipe.name}, neither", unfolded, snapshot=False)
+    yield Variant("int4-mixed", find_recipe("int4-mixed"))
 
 
 def log_shares(bundle: Path, questions: Sequence[str]) -> Iterator[Float32]:
@@ -124,6 +127,18 @@ def export_variant(checkpoint: Path, variant: Variant, directory: Path) -> float
     for _ in export.steps():
         pass
     return time.perf_counter() - started
+
+
+def page(network: str, questions: int, rows: Sequence[Row]) -> str:
+    """Return the results as Markdown."""
+    return f"""# Recipes on {network}
+
+`{_COMMAND.format(network)}`, {questions} questions. KL is the mean
+divergence from fp32, in nats, over the rows where the template is written; *same choice* the share
+of those rows whose likeliest token is fp32's; bits are those of the weights' file, rotary tables
+and all. Where 128 does not divide a matrix, its blocks are of 64.
+
+{table(rows)}"""
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -186,7 +201,9 @@ def main() -> None:
     arguments = parser.parse_args()
     checkpoint = real_checkpoint(arguments.work, NETWORKS[arguments.network])
     asked = read_questions(arguments.questions).questions[: arguments.count]
-    measuring = Measuring(checkpoint, [question.question for question in asked], arguments.work.root)
+    measuring = Measuring(
+        checkpoint, [question.question for question in asked], arguments.work.root
+    )
     name = f"real-{arguments.network}"
     rows = _measured(RESULTS / f"{name}.json")
     for variant in variants():
@@ -200,7 +217,7 @@ def main() -> None:
             "questions": len(asked),
             "rows": [asdict(row) for row in rows],
         }
-        write_results(name, document, table(rows))
+        write_results(name, document, page(arguments.network, len(asked), rows))
         print(table(rows[-1:]), flush=True)
 
 

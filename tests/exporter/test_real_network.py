@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from benchmarks.real_checkpoint import NETWORKS, real_checkpoint
@@ -23,7 +22,6 @@ from tests.support.references import load_reference, reference_logits, relative
 
 pytest.importorskip("gguf")
 
-Float32 = npt.NDArray[np.float32]
 QUESTIONS = [question.question for question in judging_questions()]
 SLICE = 12
 
@@ -32,7 +30,7 @@ BOUNDS = {
     "int8": (0.012, 0.95),
     "int8-weight": (0.008, 0.96),
     "int4": (0.4, 0.65),
-    "int4-gptq": (0.06, 0.92),
+    "int4-gptq": (0.055, 0.92),
     "int4-mixed": (0.04, 0.92),
 }
 
@@ -91,7 +89,5 @@ def test_fp32_is_what_transformers_computes(checkpoint: Path, fp32: Path) -> Non
 
 @pytest.mark.long
 @pytest.mark.parametrize("quant", BOUNDS)
-def test_recipes_stay_near_fp32(
-    checkpoint: Path, fp32: Path, tmp_path: Path, quant: str
-) -> None:
+def test_recipes_stay_near_fp32(checkpoint: Path, fp32: Path, tmp_path: Path, quant: str) -> None:
     check_recipe(exported(checkpoint, quant, tmp_path), fp32, quant, len(QUESTIONS))
