@@ -9,9 +9,10 @@ OPTIMUM := .venvs/optimum
 EXPORT := .venvs/export
 JAVA_ONNXRUNTIME := 1.29.0
 PROCESSES ?= auto
+MODEL ?= smollm2
 ORDINARY := not slow and not long and not prose and not languages and not optimum
 
-.PHONY: demo test test-slow test-mutants test-decisions lint test-bare tiny tiny-card flips loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz test-serve node-modules golden android test-profile render bench-jvm test-telemetry test-package test-arm64 test-languages test-tokenizers test-optimum off-topic bench-peers bench bench-warm emulated-flips test-emulation test-processors full-size docs clean help
+.PHONY: demo test test-slow test-mutants test-decisions lint test-bare tiny tiny-card flips loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz test-serve node-modules golden android test-profile render bench-jvm test-telemetry test-package test-arm64 test-languages test-tokenizers test-optimum real-network real-recipes off-topic bench-peers bench bench-warm emulated-flips test-emulation test-processors full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -137,6 +138,13 @@ test-languages: $(VENV)/.dev $(WORK)/languages/.ready  ## Run the loop from Node
 
 test-optimum: $(OPTIMUM)/.ready  ## Export through optimum, and hold the bundles against transformers.
 	$(OPTIMUM)/bin/python -m pytest -m optimum tests/exporter/test_optimum_bundles.py
+
+real-network: $(VENV)/.dev  ## Hold every recipe to fp32 on a real network: MODEL=smollm2, or qwen2.5-coder-1.5b.
+	$(BIN)/python -m benchmarks.real_checkpoint $(MODEL)
+	FOGGEN_REAL_NETWORK=$(MODEL) $(BIN)/python -m pytest -m 'slow or long' tests/exporter/test_real_network.py
+
+real-recipes: $(VENV)/.dev  ## Measure recipes and their pieces on it: QUESTIONS=FILE.jsonl (an hour).
+	$(BIN)/python -m benchmarks.real_network --network $(MODEL) --questions $(QUESTIONS)
 
 off-topic: $(VENV)/.dev  ## Count confident answers to text that is no question.
 	$(BIN)/python -m benchmarks.off_topic

@@ -103,8 +103,9 @@ def calibration_cost(plan: Plan) -> str:
     """Time a layer, and say how long calibrating will take."""
     questions, template = plan.settings.calibration.questions, plan.template
     reply = (*template.level_ids[0], *template.separator_ids, *template.answer_prefix_ids)
+    before = 0 if plan.settings.prefix_snapshot else len(plan.prompt.prefix_ids)
     lengths, probes = (
-        [len(plan.tokenizer.encode(text)) + len(reply) for text in some]
+        [before + len(plan.tokenizer.encode(text)) + len(reply) for text in some]
         for some in (questions, probing_questions(questions))
     )
     tokens = layer_tokens(plan.recipe, plan.source.config, lengths, probes)
@@ -156,8 +157,10 @@ def write(plan: Plan) -> Iterator[str]:
 
 
 def _prompts(plan: Plan) -> CalibrationPrompts:
+    """Return what to calibrate on; where no snapshot is shipped, the prefix counts too."""
     questions = plan.settings.calibration.questions
-    return calibration_prompts(questions, plan.tokenizer, plan.prompt, plan.template, plan.tail)
+    given = calibration_prompts(questions, plan.tokenizer, plan.prompt, plan.template, plan.tail)
+    return given if plan.settings.prefix_snapshot else given.whole()
 
 
 def _write_graph(plan: Plan) -> Iterator[str]:

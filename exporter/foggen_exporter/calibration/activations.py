@@ -12,11 +12,12 @@ from foggen_runtime.arrays import Float32
 
 @dataclass(frozen=True)
 class CalibrationPrompts:
-    """Prompts that share a prefix, each with the beginning of a reply.
+    """Prompts, each with the beginning of a reply.
 
     Attributes:
-        prefix_ids: Computed once; on the device it comes from the snapshot, so quantized layers
-            never see it, and its activations do not count.
+        prefix_ids: What all begin with, computed once: on the device it comes from the snapshot, so
+            quantized layers never see it, and its activations do not count. Empty where no snapshot
+            is shipped.
         suffixes: The token ids after it, one tuple for each prompt.
         tail: How many of a prompt's last positions are computed after the last layer's attention.
     """
@@ -24,6 +25,11 @@ class CalibrationPrompts:
     prefix_ids: tuple[int, ...]
     suffixes: tuple[tuple[int, ...], ...]
     tail: int
+
+    def whole(self) -> "CalibrationPrompts":
+        """Return the same prompts, their prefix computed each time and counted with the rest."""
+        suffixes = tuple((*self.prefix_ids, *suffix) for suffix in self.suffixes)
+        return CalibrationPrompts((), suffixes, self.tail)
 
 
 def layer_inputs(source: TensorSource, prompts: CalibrationPrompts) -> Iterator[dict[str, Float32]]:
@@ -34,22 +40,24 @@ def layer_inputs(source: TensorSource, prompts: CalibrationPrompts) -> Iterator[
         columns), by the matrix's name, e.g. `layers.0.qkv_proj`; the last layer has only the
         tails' rows of most matrices, and those of the output head, `logits`.
     """
-    prefix = embed(source, prompts.prefix_ids)
+    prefix = embed(source, prompts.prefix_ids) if prompts.prefix_ids else None
     states = embed_all(source, prompts.suffixes)
     longest = len(prompts.prefix_ids) + max(len(suffix) for suffix in prompts.suffixes)
     graph = fp32_graph(source, positions=longest, tail=prompts.tail)
     for index in range(source.config.num_hidden_layers):
         layer = Layer(graph, index)
-        first = layer.run(prefix)
-        prefix = first.hidden
-        states, inputs = _run_all(layer, states, first.cache)
+        past = None
+        if prefix is not None:
+            first = layer.run(prefix)
+            prefix, past = first.hidden, first.cache
+        states, inputs = _run_all(layer, states, past)
         del layer
         yield inputs
         del inputs  # otherwise they would be held with the next layer's
 
 
 def _run_all(
-    layer: Layer, states: list[Float32], past: LayerCache
+    layer: Layer, states: list[Float32], past: LayerCache | None
 ) -> tuple[list[Float32], dict[str, Float32]]:
     after = []
     rows: dict[str, list[Float32]] = {}

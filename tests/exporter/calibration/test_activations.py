@@ -46,17 +46,20 @@ def reference_inputs(directory: Path, ids: list[int]) -> dict[str, Float32]:
     return seen
 
 
-def test_they_are_the_inputs_of_every_product_after_the_prefix(directory: Path) -> None:
+@pytest.mark.parametrize("whole", [False, True], ids=["after the prefix", "of whole prompts"])
+def test_they_are_the_inputs_of_every_product(directory: Path, whole: bool) -> None:
     prefix = random_ids(PREFIX, 300)
     suffixes = [random_ids(count, 300, seed=count) for count in SUFFIXES]
     prompts = CalibrationPrompts(tuple(prefix), tuple(map(tuple, suffixes)), TAIL)
-    first, last = layer_inputs(Checkpoint.open(directory), prompts)
+    start = 0 if whole else PREFIX
+    taken = prompts.whole() if whole else prompts
+    first, last = layer_inputs(Checkpoint.open(directory), taken)
     assert set(first) == {f"layers.0.{name}" for name in MODULES}
     assert set(last) == {f"layers.1.{name}" for name in MODULES} | {"logits"}
     seen = [reference_inputs(directory, prefix + suffix) for suffix in suffixes]
 
     def expected(module: str, tail: int | None) -> Float32:
-        return np.concatenate([inputs[module][PREFIX:][-(tail or 0) :] for inputs in seen])
+        return np.concatenate([inputs[module][start:][-(tail or 0) :] for inputs in seen])
 
     for name, module in MODULES.items():
         rows = expected(f"model.layers.0.{module}", None)
