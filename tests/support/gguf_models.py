@@ -18,7 +18,6 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
-    Qwen3ForCausalLM,
 )
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
@@ -117,7 +116,7 @@ def _qwen2() -> PreTrainedModel:
     )
 
 
-def _qwen3() -> Qwen3ForCausalLM:
+def _qwen3() -> PreTrainedModel:
     shape = TinyQwen3(
         vocab_size=_VOCABULARY, head_dim=128, tie_word_embeddings=False, dtype=torch.float32
     )
