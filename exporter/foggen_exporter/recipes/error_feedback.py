@@ -19,10 +19,6 @@ from foggen_exporter.recipes.block_quantization import (
 )
 from foggen_runtime.arrays import Float32
 
-# Of a block's range: cutting its ends off makes the steps between them finer. What pays is told by
-# the products; by the weights' own errors it harms (docs/experiments.md).
-_RANGES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
-
 
 @dataclass(frozen=True)
 class InputSample:
@@ -44,13 +40,10 @@ class FeedbackQuantizer:
 
     Attributes:
         feedback: (columns, columns), zero on the diagonal and below.
-        shares: How much of the products' squared error a column's own rounding causes, (columns,):
-            the moment's diagonal once the columns after it have taken up what they can.
     """
 
     form: BlockFormat
     feedback: Float32
-    shares: Float32
 
     @classmethod
     def of(cls, sample: InputSample, form: BlockFormat) -> Self:
@@ -60,10 +53,8 @@ class FeedbackQuantizer:
         moment[np.diag_indices_from(moment)] += sample.damping * typical
         # From the last column up: moment = upper @ upper.T.
         upper = np.linalg.cholesky(moment[::-1, ::-1])[::-1, ::-1]
-        diagonal = np.diag(upper).copy()
-        upper /= diagonal
-        shares = (diagonal**2).astype(np.float32)
-        return cls(form, np.triu(upper.astype(np.float32), 1), shares)
+        upper /= np.diag(upper).copy()
+        return cls(form, np.triu(upper.astype(np.float32), 1))
 
     def quantize(self, matrix: Float32) -> QuantizedBlocks:
         """Quantize a (rows, columns) matrix; `columns` must be a multiple of the block size."""
@@ -74,7 +65,7 @@ class FeedbackQuantizer:
         for start in range(0, len(wanted), size):
             block = slice(start, start + size)
             carried = self.feedback[:start, block].T @ errors[:start]
-            scales, zeros = self._grid(wanted[block], carried, block)
+            scales, zeros = self._grid(wanted[block], carried, self.feedback[block, block])
             target = wanted[block] + carried
             steps = np.empty((size, len(matrix)), np.uint8)
             for i in range(size):
@@ -87,31 +78,18 @@ class FeedbackQuantizer:
         steps, scales, zeros = (np.stack(part, axis=1) for part in zip(*parts, strict=True))
         return pack_blocks(steps, (scales[..., 0], zeros[..., 0]), self.form)
 
-    def _grid(self, wanted: Float32, carried: Float32, block: slice) -> tuple[Float32, Float32]:
+    def _grid(
+        self, wanted: Float32, carried: Float32, feedback: Float32
+    ) -> tuple[Float32, Float32]:
         """Return the grid over a block's weights as they will be after feedback.
 
-        Each weight also makes up for the errors of the columns before it in the block. Of the grids
-        over the block's range and over less of it, each row gets the one that harms the products
-        least.
+        Each weight also makes up for the errors of the columns before it in the block.
 
         Args:
             wanted: (block_size, rows).
             carried: What errors before the block add to it, (block_size, rows).
-            block: Which columns.
+            feedback: Within the block, (block_size, block_size).
         """
-        unit = self.feedback[block, block].T + np.eye(len(wanted), dtype=np.float32)
-        settled = (wanted + np.linalg.solve(unit, carried)).T[:, None]
-        grids = [block_grid(settled * np.float32(part), self.form) for part in _RANGES]
-        errors = [self._grid_errors(settled, grid) @ self.shares[block] for grid in grids]
-        best = np.argmin(errors, axis=0)[None]
-        scales, zeros = (
-            np.take_along_axis(np.stack(part), best, 0)[0] for part in zip(*grids, strict=True)
-        )
-        return scales, zeros
-
-    def _grid_errors(self, settled: Float32, grid: tuple[Float32, Float32]) -> Float32:
-        """Return the squared errors of weights, (rows, 1, block_size), rounded to a grid."""
-        scales, zeros = (part[..., None] for part in grid)
-        steps = np.clip(np.rint(settled / scales + zeros), 0, self.form.largest)
-        errors: Float32 = ((steps - zeros) * scales - settled) ** 2
-        return errors
+        unit = feedback.T + np.eye(len(feedback), dtype=np.float32)
+        settled = wanted + np.linalg.solve(unit, carried)
+        return block_grid(settled.T[:, None], self.form)
