@@ -22,7 +22,7 @@ demo: $(VENV)/.export  ## Export the tiny trained FogGen to int4, and ask it two
 
 # By file, for a file's tests share what they set up; those that measure run alone, at last.
 test: $(VENV)/.dev  ## Run the tests.
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile -m 'not serial and $(ORDINARY)'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile -m 'not serial and $(ORDINARY)'
 	$(BIN)/python -m pytest -m 'serial and $(ORDINARY)'
 
 test-slow: $(VENV)/.dev  ## Run the tests that need half a minute of CPU each, or more.

@@ -15,6 +15,8 @@ import pytest
 from foggen_runtime.model.telemetry import turn_off_telemetry
 
 turn_off_telemetry()  # for whatever a test imports or starts
+# Set for pytest-xdist's workers, as if they wrote to a terminal.
+os.environ.pop("COLUMNS", None)
 
 TESTS = Path(__file__).parent
 TINY = TESTS / "tiny_foggen"

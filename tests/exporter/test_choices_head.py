@@ -123,7 +123,7 @@ def test_card_and_inspection_say_so(choices_bundle: Path, tiny_bundle: BundleOf)
     for bundle, said in ((choices_bundle, True), (tiny_bundle("int4"), False)):
         card = (bundle / "README.md").read_text(encoding="utf-8")
         shown = CliRunner().invoke(foggen, ["inspect", str(bundle)]).stdout
-        assert ("multiple-choice replies only" in card) == said
+        assert ("only write multiple-choice replies" in card) == said
         assert ("(choices): constrained decoding only" in shown) == said
 
 

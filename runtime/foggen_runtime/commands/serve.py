@@ -132,8 +132,8 @@ def serve(**options: Any) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     logging.getLogger("foggen_runtime").setLevel(level)
     listener = open_socket(settings)
-    opened = Foggen.open(name, cloud, bundle.open_options(), policy, Turns())
-    with listener, opened as foggen:
+    opening = bundle.open_options()
+    with listener, Foggen.open(name, cloud, opening, policy, Turns()) as foggen:
         Server(foggen, settings, listener).run(announce=click.echo)
 
 

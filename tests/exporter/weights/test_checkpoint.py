@@ -341,7 +341,7 @@ def test_an_untied_checkpoint_must_have_an_lm_head(directory: Path) -> None:
     ("change", "complaint"),
     [
         ({"architectures": ["Qwen3MoeForCausalLM"]}, "Qwen3ForCausalLM, is ['Qwen3MoeF"),
-        ({"architectures": None}, "architectures: must be one of LlamaForCausalLM, Qwen"),
+        ({"architectures": None}, "architectures: must be one of Gemma3ForCausalLM, Llama"),
         ({"hidden_act": "gelu"}, 'hidden_act: only "silu" is supported, is "gelu"'),
         ({"attention_bias": True}, "attention_bias: only false is supported, is true"),
         ({"use_sliding_window": True}, "use_sliding_window: only false"),
