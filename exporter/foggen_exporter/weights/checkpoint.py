@@ -11,7 +11,13 @@ from foggen_exporter.architectures.config import EMBEDDING, LM_HEAD
 from foggen_exporter.architectures.decoder import Decoder, TensorSource
 from foggen_exporter.architectures.registry import ARCHITECTURES
 from foggen_exporter.weights.checkpoint_files import read_configs, weight_files
-from foggen_exporter.weights.tensor_files import TensorEntry, TensorFiles, row_chunks, same_values
+from foggen_exporter.weights.tensor_files import (
+    TensorEntry,
+    TensorFiles,
+    WeightFiles,
+    row_chunks,
+    same_values,
+)
 from foggen_exporter.weights.tensor_names import check_merged, merged
 from foggen_runtime.arrays import Float32
 from foggen_runtime.errors import CheckpointError
@@ -31,7 +37,7 @@ class Checkpoint:
     config: Decoder
     tied: bool
     warnings: tuple[str, ...]
-    files: TensorFiles
+    files: WeightFiles
 
     @classmethod
     def open(cls, directory: Path) -> Self:
@@ -42,10 +48,26 @@ class Checkpoint:
                 tensors are not those that `config.json` asks for.
         """
         document = read_configs(directory)
-        architecture = _architecture_name(document)
-        config = ARCHITECTURES[architecture].from_config(document)
+        _architecture_name(document)  # said before anything of the weights
         files = TensorFiles(weight_files(directory), merged)
         check_merged(directory, files.entries)
+        return cls.of(directory, document, files)
+
+    @classmethod
+    def of(cls, directory: Path, document: Mapping[str, object], files: WeightFiles) -> Self:
+        """Check that a configuration and weights go together.
+
+        Args:
+            directory: Where the tokenizer files are.
+            document: What `config.json` says.
+            files: The weights, by transformers' names.
+
+        Raises:
+            CheckpointError: The model is of a kind that is not supported, or the tensors are not
+                those that the configuration asks for.
+        """
+        architecture = _architecture_name(document)
+        config = ARCHITECTURES[architecture].from_config(document)
         _check_layer_count(config, files)
         expected = config.expected_tensors()
         if LM_HEAD not in files.entries:
@@ -165,7 +187,7 @@ def _architecture_name(document: Mapping[str, object]) -> str:
     )
 
 
-def _check_layer_count(config: Decoder, files: TensorFiles) -> None:
+def _check_layer_count(config: Decoder, files: WeightFiles) -> None:
     """Check the number of layers against the weights, before naming the tensors of so many."""
     found = len({layer[1] for name in files.entries if (layer := _LAYER.match(name))})
     if config.num_hidden_layers != found:
@@ -198,7 +220,7 @@ def _check_tensors(
             )
 
 
-def _judge_head(files: TensorFiles, config: Decoder) -> tuple[bool, tuple[str, ...]]:
+def _judge_head(files: WeightFiles, config: Decoder) -> tuple[bool, tuple[str, ...]]:
     """Decide whether the head is tied, and what to say about it.
 
     The weights decide, as in transformers 5: the flag only says whether one may be missing.

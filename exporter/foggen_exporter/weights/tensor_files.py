@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
@@ -35,6 +35,30 @@ class TensorEntry:
     stored_name: str
     dtype: str
     shape: tuple[int, ...]
+
+
+class WeightFiles(Protocol):
+    """The tensors of a checkpoint, by name and as float32, whatever its format."""
+
+    entries: dict[str, TensorEntry]
+
+    def check_dtypes(self) -> None:
+        """Check that every tensor is of a type that is read."""
+
+    def rows(self, name: str, start: int, stop: int) -> Float32:
+        """Read rows `start` to `stop` of a tensor."""
+
+    def take(self, name: str, indices: Sequence[int]) -> Float32:
+        """Read single rows of a tensor, in the order of `indices`."""
+
+    def tensor(self, name: str) -> Float32:
+        """Read a whole tensor."""
+
+    def check_finite(self) -> None:
+        """Read everything once, and check that it is finite."""
+
+    def sha256(self) -> str:
+        """Hash the weights."""
 
 
 class TensorFiles:
