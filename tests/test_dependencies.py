@@ -27,6 +27,7 @@ EXTRAS = {
     "runtime/foggen_runtime/serving/": ("serve",),
     "runtime/foggen_runtime/text/library.py": ("tokenizers",),
     "exporter/": ("export", "optimum"),
+    "exporter/foggen_exporter/gguf/": ("gguf", "tokenizers"),
 }
 
 
