@@ -147,7 +147,7 @@ _EPILOG = exit_codes(
 @quiet_option
 @click.version_option(package_name="foggen")
 def export_command(**options: object) -> None:
-    """Export CHECKPOINT (a directory or a hub id) to a bundle.
+    """Export CHECKPOINT (a directory, a GGUF file or a hub id) to a bundle.
 
     Without CHECKPOINT, issai/foggen is downloaded from the hub.
 

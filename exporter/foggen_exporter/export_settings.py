@@ -15,7 +15,7 @@ class Origin:
     """Where a checkpoint came from.
 
     Attributes:
-        name: Its hub id or directory name.
+        name: Its hub id, or its directory's or file's name.
         revision: Its commit.
         adapter: What was merged into it.
         called: What the bundle is called; None for the checkpoint's own name.
@@ -34,7 +34,7 @@ class Origin:
     @property
     def bundle_name(self) -> str:
         """What the bundle is called."""
-        return self.called or self.name.rpartition("/")[2]
+        return self.called or self.name.rpartition("/")[2].removesuffix(".gguf")
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ Everything heavy is imported here, so that --help comes without it.
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from tqdm import tqdm
@@ -24,7 +26,7 @@ from foggen_exporter.recipes.recipe import find_recipe
 from foggen_exporter.request import Request
 from foggen_exporter.text.reply_template import load_template
 from foggen_exporter.weights.checkpoint import Checkpoint
-from foggen_exporter.weights.locating import resolve_checkpoint
+from foggen_exporter.weights.locating import is_gguf, resolve_checkpoint
 from foggen_exporter.weights.lora import MergedCheckpoint
 from foggen_runtime.bundle.bundle import BUNDLE
 from foggen_runtime.bundle.manifest import Manifest
@@ -62,11 +64,21 @@ def export(request: Request) -> Manifest:
     if judging and settings.recipe.calibrated:
         _check_apart(judging, settings.calibration)
     if request.graph == "optimum":
+        if is_gguf(Path(request.checkpoint)):
+            raise ConfigError("graph: must be foggen for a GGUF file, is optimum")
         check_settings(settings, request.adapter)
     note(f"{request.checkpoint} -> {target} ({request.quant})")
     path, commit = resolve_checkpoint(request.checkpoint, request.revision, note)
-    make = _opened(request, path, Origin(request.origin, commit, request.adapter, request.name))
-    _clear(place.path)
+    origin = Origin(request.origin, commit, request.adapter, request.name)
+    with _opened(request, path, origin) as make:
+        _clear(place.path)
+        _make(make, settings, place, judging)
+    return Manifest.load(target)
+
+
+def _make(
+    make: MakeExport, settings: ExportSettings, place: Place, judging: Judging | None
+) -> None:
     with bundle_directory(place) as directory:
         made = make(settings, directory)
         for sentence in made.notes:
@@ -74,7 +86,6 @@ def export(request: Request) -> Manifest:
         _write(made)
         if judging:
             _judge(judging, make, settings, directory)
-    return Manifest.load(target)
 
 
 def _settings(request: Request) -> ExportSettings:
@@ -108,16 +119,28 @@ def _clear(target: Path) -> None:
         warn(f"{path} belongs to another export; if none is running, remove it")
 
 
-def _opened(request: Request, path: Path, origin: Origin) -> MakeExport:
-    """Open the checkpoint in a directory, and return what plans its export."""
+@contextmanager
+def _opened(request: Request, path: Path, origin: Origin) -> Iterator[MakeExport]:
+    """Open the checkpoint in a directory or file, and yield what plans its export."""
     if request.graph == "optimum":
-        return partial(OptimumExport, OptimumCheckpoint.open(path), origin)
-    source: TensorSource = Checkpoint.open(path)
-    if request.adapter:
-        source = MergedCheckpoint.open(source, request.adapter)
-    for warning in source.warnings:
-        warn(warning)
-    return partial(Export.of, source, origin)
+        yield partial(OptimumExport, OptimumCheckpoint.open(path), origin)
+        return
+    with _source(path) as source:
+        if request.adapter:
+            source = MergedCheckpoint.open(source, request.adapter)
+        for warning in source.warnings:
+            warn(warning)
+        yield partial(Export.of, source, origin)
+
+
+def _source(path: Path) -> AbstractContextManager[TensorSource]:
+    if not is_gguf(path):
+        return nullcontext(Checkpoint.open(path))
+    if not find_spec("gguf"):
+        raise ConfigError(f"checkpoint: {path} needs gguf: pip install 'foggen[gguf]'")
+    from foggen_exporter.gguf.checkpoint import opened_gguf
+
+    return opened_gguf(path)
 
 
 def _check_apart(judging: Judging, calibration: CalibrationSet) -> None:

@@ -38,12 +38,12 @@ class Request:
 
     @property
     def origin(self) -> str:
-        """The checkpoint's hub id, or the name of its directory."""
+        """The checkpoint's hub id, or the name of its directory or file."""
         path = Path(self.checkpoint)
-        return path.resolve().name if path.is_dir() else self.checkpoint
+        return path.resolve().name if path.exists() else self.checkpoint
 
     @property
     def target(self) -> Path:
         """Where the bundle goes: `./<name>-<recipe>` by default."""
-        name = self.name or self.origin.rpartition("/")[2]
+        name = self.name or self.origin.rpartition("/")[2].removesuffix(".gguf")
         return self.output or Path(f"{name}-{self.quant}")

@@ -40,36 +40,44 @@ def resolve_checkpoint(
     endpoint: str | None = None,
     cache_dir: Path | None = None,
 ) -> tuple[Path, str | None]:
-    """Return a checkpoint's directory, downloading it into the hub's cache if need be.
+    """Return a checkpoint's directory or file, downloading it into the hub's cache if need be.
 
     Only configuration, tokenizer and safetensors files are downloaded. Where the hub cannot be
     reached, a copy that an earlier download left in the cache is used.
 
     Args:
-        name_or_dir: A directory, or a hub id such as `org/name`.
+        name_or_dir: A directory, a GGUF file, or a hub id such as `org/name`.
         revision: Branch, tag or commit of a hub repository; None is its main branch.
         announce: Called with a sentence on what will be downloaded, before it starts.
         endpoint: The hub's address, where it is not huggingface_hub's default.
         cache_dir: The hub's cache, where it is not huggingface_hub's default.
 
     Returns:
-        The directory, and the commit hash if it came from a hub.
+        The directory or file, and the commit hash if it came from a hub.
 
     Raises:
-        CheckpointError: There is no such directory or repository, or it cannot be downloaded.
+        CheckpointError: There is no such directory, file or repository, or it cannot be downloaded.
     """
-    if name_or_dir and Path(name_or_dir).is_dir():
+    path = Path(name_or_dir)
+    if name_or_dir and (path.is_dir() or is_gguf(path)):
         if revision is not None:
+            kind = "a directory" if path.is_dir() else "a file"
             raise CheckpointError(
-                f"revision: must be left out for a directory, is {revision!r}; {name_or_dir} is one"
+                f"revision: must be left out for {kind}, is {revision!r}; {name_or_dir} is one"
             )
-        return Path(name_or_dir), None
+        return path, None
     if not _HUB_ID.fullmatch(name_or_dir):
         raise CheckpointError(
-            f"checkpoint: must be a directory or a hub id (org/name), is {name_or_dir!r}"
+            "checkpoint: must be a directory, a GGUF file or a hub id (org/name), "
+            f"is {name_or_dir!r}"
         )
     repository = _Repository(name_or_dir, revision or "main", endpoint, cache_dir)
     return repository.download(announce)
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a path is that of a GGUF file, there or not: no hub id ends so."""
+    return path.suffix.lower() == ".gguf"
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def test_a_directory_has_no_revisions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nowhere", "a/b/c", "../elsewhere", "/elsewhere", "", "a/"])
 def test_what_is_neither_a_directory_nor_a_hub_id_is_refused(name: str) -> None:
-    with pytest.raises(CheckpointError, match="must be a directory or a hub id"):
+    with pytest.raises(CheckpointError, match="must be a directory, a GGUF file or a hub id"):
         resolve_checkpoint(name, None, lambda _: None)
 
 
