@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from benchmarks.workspace import Workspace, run, workspace_argument
+from foggen_exporter.gguf.header import GgufHeader
+from foggen_exporter.gguf.tokenizer import write_tokenizer_files
 
 _GGUF = "model.gguf"
 _CHUNK_BYTES = 1 << 20
@@ -103,7 +105,8 @@ def write_checkpoint(gguf: Path, directory: Path) -> None:
     fresh = AutoModelForCausalLM.from_config(read.config, dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
     fresh.load_state_dict(read.state_dict())
     fresh.save_pretrained(directory)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(directory)
+    # transformers' reader loses that SmolLM2 splits numbers into digits.
+    write_tokenizer_files(GgufHeader.read(gguf), directory)
 
 
 def _fetch(network: RealNetwork, gguf: Path) -> None:
