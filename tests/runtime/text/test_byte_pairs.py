@@ -121,7 +121,7 @@ def smollm2() -> dict[str, Any]:
     return smollm2_document(Path(os.environ["FOGGEN_SMOLLM2"]))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("document", [tiny_foggen, qwen3, smollm2])
 def test_a_hundred_thousand_texts(document: Callable[[], dict[str, Any]]) -> None:
     texts = list(dict.fromkeys(texts_of_all_scripts(110_000, seed=2)))

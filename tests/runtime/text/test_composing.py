@@ -16,7 +16,7 @@ MADE_OF_OTHERS = regex.findall(r"\p{dt=can}", PLANES)
 MARKS = regex.findall(r"[\P{ccc=0}\u0F73\u0F75\u0F81]", PLANES)
 
 
-@pytest.mark.parametrize("most", [0x2000, pytest.param(0x30000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("most", [0x2000, pytest.param(0x30000, marks=pytest.mark.long)])
 def test_each_character_among_marks_of_other_classes(most: int) -> None:
     text = "x".join(f"{char}\u0334{char}\u0345\u0301{char}\u0334" for char in PLANES[:most])
     assert composed(text) == librarys(text)

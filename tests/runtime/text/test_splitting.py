@@ -67,7 +67,7 @@ def test_words_of_all_scripts(name: str) -> None:
         )
 
 
-@pytest.mark.parametrize("most", [0x2000, pytest.param(0x40000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("most", [0x2000, pytest.param(0x40000, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", ["Qwen's", "marks", "SmolLM2's"])
 def test_each_character_is_of_the_librarys_kind(name: str, most: int) -> None:
     theirs = librarys(PRE_TOKENIZERS[name])
