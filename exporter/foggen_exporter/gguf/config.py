@@ -1,13 +1,13 @@
 """What `config.json` would say of a model in a GGUF file."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from foggen_exporter.architectures.llama3_scaling import LLAMA3, Llama3Scaling
 from foggen_exporter.gguf.files import GgufFiles, GgufWeights
 from foggen_exporter.gguf.header import GgufHeader
-from foggen_runtime.arrays import Float32
 from foggen_runtime.errors import CheckpointError
 
 Document = dict[str, object]
@@ -23,12 +23,6 @@ _ENDS = frozenset(
         *("<end_of_turn>", "<eos>", "</s>"),
     }
 )
-# Llama 3.1's, 3.2's and 3.3's; their `factor` is 8 or 32.
-_LLAMA3_SCALING = {
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 8192,
-}
 # What llama.cpp's src/models/gemma3.cpp goes by where the file does not say.
 _GEMMA_PATTERN = 6  # every sixth layer sees all tokens
 _GEMMA_LOCAL_THETA = 10_000.0
@@ -215,25 +209,17 @@ def _llama3_scaling(model: Model) -> Document:
         return {}
     files = GgufFiles(model.header, GgufWeights({}), model.head_dim)
     factors = files.tensor(ROPE_FACTORS)
-    # The slowest frequencies are divided by `factor` itself.
+    # The slowest frequencies are divided by `factor` itself; it is 8 or 32 in Llama 3.1 to 3.3, the
+    # rest the same in all.
     factor = max(1.0, float(factors.max()))
-    expected = _llama3_factors(model, factor)
+    scaling = Llama3Scaling(factor, 1.0, 4.0, 8192)
+    half = np.arange(0, model.head_dim, 2) / model.head_dim
+    frequencies = (1 / model.number("rope.freq_base", 10_000.0) ** half).astype(np.float32)
+    expected = frequencies / scaling.scaled(frequencies)
     if factors.shape != expected.shape or not np.allclose(factors, expected, rtol=1e-4):
         raise CheckpointError(
             f"{model.header.path}: {ROPE_FACTORS}: must be what Llama 3's scaling gives, with "
             f"low_freq_factor 1, high_freq_factor 4 and original_max_position_embeddings 8192; "
             "export the original checkpoint"
         )
-    return {"rope_scaling": {"rope_type": "llama3", "factor": factor, **_LLAMA3_SCALING}}
-
-
-def _llama3_factors(model: Model, factor: float) -> Float32:
-    """Return by what each frequency is divided, as transformers' `rope_type` `llama3` does it."""
-    half = np.arange(0, model.head_dim, 2) / model.head_dim
-    wavelengths = 2 * np.pi * model.number("rope.freq_base", 10_000.0) ** half
-    low, high, context = (
-        _LLAMA3_SCALING[name]
-        for name in ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-    )
-    smooth = np.clip((context / wavelengths - low) / (high - low), 0, 1)
-    return (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
+    return {"rope_scaling": {"rope_type": LLAMA3, **asdict(scaling)}}

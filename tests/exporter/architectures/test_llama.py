@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from foggen_exporter.architectures.llama import Llama3Scaling
+from foggen_exporter.architectures.llama3_scaling import Llama3Scaling
 from foggen_exporter.recipes.recipe import RECIPES
 from foggen_exporter.request import HeadKind
 from foggen_exporter.weights.checkpoint import Checkpoint
