@@ -122,12 +122,17 @@ class DecoderConfig:
         return 1.0
 
     def rotary_frequencies(self) -> dict[str, Float32]:
-        """Return radians per position for each pair of rotated values, by the tables' name.
+        """Return radians per position for each pair of rotated values, by the tables' name."""
+        return {"rotary": self.frequencies(self.rope_theta)}
+
+    def frequencies(self, theta: float) -> Float32:
+        """Return radians per position for each pair of rotated values, (head_dim / 2,).
 
         In float32 throughout, as transformers computes them: 1 / theta^(2i / head_dim).
         """
         exponents = np.arange(0, self.head_dim, 2, dtype=np.float32) / np.float32(self.head_dim)
-        return {"rotary": np.float32(1) / np.power(np.float32(self.rope_theta), exponents)}
+        frequencies: Float32 = np.float32(1) / np.power(np.float32(theta), exponents)
+        return frequencies
 
     def as_computed(self, tensor: str, stored: Float32) -> Float32:
         """Return what a tensor's values are in the graph, as with gains that are stored less 1."""

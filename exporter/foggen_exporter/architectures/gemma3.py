@@ -87,8 +87,7 @@ class Gemma3(Decoder):
 
     def rotary_frequencies(self) -> dict[str, Float32]:
         """Return radians per position for each pair of rotated values, by the tables' name."""
-        exponents = np.arange(0, self.head_dim, 2, dtype=np.float32) / np.float32(self.head_dim)
-        local = np.float32(1) / np.power(np.float32(self.rope_local_base_freq), exponents)
+        local = self.frequencies(self.rope_local_base_freq)
         return {**super().rotary_frequencies(), _LOCAL: local}
 
     def layer_vectors(self) -> dict[str, Sizes]:

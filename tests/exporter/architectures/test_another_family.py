@@ -62,9 +62,7 @@ class Toy(Decoder):
         return stored + np.float32(1) if tensor.endswith("norm.weight") else stored
 
     def rotary_frequencies(self) -> dict[str, Float32]:
-        exponents = np.arange(0, self.head_dim, 2, dtype=np.float32) / np.float32(self.head_dim)
-        local = np.float32(1) / np.power(np.float32(self.local_theta), exponents)
-        return {**super().rotary_frequencies(), "local": local}
+        return {**super().rotary_frequencies(), "local": self.frequencies(self.local_theta)}
 
     def layer_vectors(self) -> dict[str, Sizes]:
         hidden = {"hidden_size": self.hidden_size}
