@@ -220,5 +220,9 @@ def is_unicode(text: str) -> bool:
 
 def shown(value: object) -> str:
     """Return a value as messages show it: as JSON, shortened."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    return shortened(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def shortened(text: str) -> str:
+    """Return a text cut to the 60 characters that a message has room for."""
     return text if len(text) <= 60 else text[:57] + "..."

@@ -16,7 +16,7 @@ from foggen_exporter.architectures.channels import Channels
 from foggen_exporter.graphs.matrix import Shape, stacked_shape
 from foggen_runtime.arrays import Float32
 from foggen_runtime.errors import CheckpointError
-from foggen_runtime.jsonio import FieldError, from_json
+from foggen_runtime.jsonio import FieldError, from_json, shortened
 
 EMBEDDING = "model.embed_tokens.weight"
 LM_HEAD = "lm_head.weight"
@@ -387,5 +387,4 @@ def _object(name: str, value: object) -> Mapping[str, object]:
 
 
 def _shown(value: object) -> str:
-    shown = json.dumps(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
+    return shortened(json.dumps(value))

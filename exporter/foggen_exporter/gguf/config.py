@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from gguf import TokenType
 
 from foggen_exporter.architectures.llama3_scaling import LLAMA3, Llama3Scaling
 from foggen_exporter.gguf.files import GgufFiles, GgufWeights
@@ -14,7 +15,6 @@ Document = dict[str, object]
 
 ROPE_FACTORS = "rope_freqs.weight"
 
-_CONTROL = 3  # llama.cpp's LLAMA_TOKEN_TYPE_CONTROL
 _END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 # What llama.cpp takes for an end of text where it is a control token, though no key says so.
 _ENDS = frozenset(
@@ -198,7 +198,7 @@ def _ends(header: GgufHeader) -> list[int]:
         if f"tokenizer.ggml.{key}" in header.metadata
     ]
     for token_id, (token, kind) in enumerate(zip(tokens, types, strict=False)):
-        if kind == _CONTROL and token in _ENDS:
+        if kind == TokenType.CONTROL and token in _ENDS:
             ends.append(token_id)
     return list(dict.fromkeys(ends))
 

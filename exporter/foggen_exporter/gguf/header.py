@@ -15,6 +15,7 @@ from typing import Any, Self, cast
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
 from foggen_runtime.errors import CheckpointError
+from foggen_runtime.jsonio import shortened
 
 Scalar = int | float | bool | str
 Value = Scalar | list[Scalar]
@@ -142,9 +143,7 @@ class GgufHeader:
 
     def refusal(self, key: str, rule: str, value: object) -> CheckpointError:
         """Return the error that says what is wrong with a value."""
-        shown = repr(value)
-        shown = shown if len(shown) <= 60 else shown[:57] + "..."
-        return CheckpointError(f"{self.path}: {key}: {rule}, is {shown}")
+        return CheckpointError(f"{self.path}: {key}: {rule}, is {shortened(repr(value))}")
 
     def _value(self, key: str, default: Scalar | None) -> Value:
         value = self.metadata.get(key, default)

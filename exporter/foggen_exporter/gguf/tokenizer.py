@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from gguf import TokenType
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.normalizers import Normalizer
@@ -15,8 +16,6 @@ from tokenizers.processors import ByteLevel
 from foggen_exporter.gguf.header import GgufHeader
 from foggen_runtime.errors import CheckpointError
 
-# llama.cpp's LLAMA_TOKEN_TYPE_…
-_CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
 _NAMED_TOKENS = {
     "bos_token": "bos_token_id",
     "eos_token": "eos_token_id",
@@ -111,14 +110,14 @@ class _Vocabulary:
     def ids(self) -> dict[str, int]:
         """Number all tokens, added ones too: a fresh tokenizer would put those at the end."""
         pairs = enumerate(zip(self.tokens, self.kinds, strict=True))
-        return {token: token_id for token_id, (token, kind) in pairs if kind != _UNUSED}
+        return {token: token_id for token_id, (token, kind) in pairs if kind != TokenType.UNUSED}
 
     def added(self) -> list[AddedToken]:
         """Return what is found in a text before it is split into words."""
         return [
-            AddedToken(token, special=kind == _CONTROL, normalized=False)
+            AddedToken(token, special=kind == TokenType.CONTROL, normalized=False)
             for token, kind in zip(self.tokens, self.kinds, strict=True)
-            if kind in (_CONTROL, _USER_DEFINED)
+            if kind in (TokenType.CONTROL, TokenType.USER_DEFINED)
         ]
 
 
