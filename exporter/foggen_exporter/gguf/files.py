@@ -10,7 +10,13 @@ from gguf import GGML_QUANT_SIZES, quants
 from numpy.typing import NDArray
 
 from foggen_exporter.gguf.header import GgufHeader, GgufTensor
-from foggen_exporter.weights.tensor_files import DTYPES, TensorEntry, rows_per_chunk
+from foggen_exporter.weights.tensor_files import (
+    DTYPES,
+    TensorEntry,
+    WeightFiles,
+    check_finite,
+    rows_per_chunk,
+)
 from foggen_runtime.arrays import Float32
 from foggen_runtime.errors import CheckpointError
 
@@ -63,14 +69,11 @@ class GgufWeights:
         return _OUTSIDE_BLOCKS.get(stored, stored)
 
 
-class GgufFiles:
+class GgufFiles(WeightFiles):
     """The tensors of a GGUF file, read lazily, in bounded memory, and as float32.
 
     The file is mapped anew for every chunk of rows: the pages of a mapping count as resident until
     it is dropped.
-
-    Attributes:
-        entries: The tensors by name.
     """
 
     def __init__(self, header: GgufHeader, weights: GgufWeights, head_dim: int) -> None:
@@ -116,33 +119,17 @@ class GgufFiles:
                     f"is {tensor.kind.name}; use a file of another quantization, best F16 or BF16"
                 ) from error
 
-    def rows(self, name: str, start: int, stop: int) -> Float32:
-        """Read some rows of a tensor.
-
-        Raises:
-            CheckpointError: The file cannot be read any more, or a value is NaN or infinite.
-        """
-        shape = self.entries[name].shape
-        if not 0 <= start <= stop <= shape[0]:
-            raise IndexError(f"{name}: rows {start} to {stop} of {shape[0]}")
-        read = np.empty((stop - start, *shape[1:]), np.float32)
-        for at, chunk in self._chunks(name, start, stop):
-            read[at - start : at - start + len(chunk)] = chunk
-        return read
-
     def take(self, name: str, indices: Sequence[int]) -> Float32:
         """Read single rows of a tensor, in the order of `indices`; raises as `rows` does."""
-        return self._read(name, np.array(indices, np.intp))
-
-    def tensor(self, name: str) -> Float32:
-        """Read a whole tensor; raises as `rows` does."""
-        return self.rows(name, 0, self.entries[name].shape[0])
+        read = self._read(name, np.array(indices, np.intp))
+        check_finite(name, read)
+        return read
 
     def check_finite(self) -> None:
         """Read everything once; raises as `rows` does."""
         for name, entry in self.entries.items():
-            for _ in self._chunks(name, 0, entry.shape[0]):
-                pass
+            for _, chunk in self._chunks(name, 0, entry.shape[0]):
+                check_finite(name, chunk)
 
     def sha256(self) -> str:
         """Hash the file as it is, as the page it was downloaded from shows it."""
@@ -162,8 +149,6 @@ class GgufFiles:
         values = _dequantized(tensor, self._stored(tensor)[rows])
         if name.endswith("norm.weight"):
             values = values - np.float32(self._weights.gain_offset)
-        if not np.isfinite(values).all():
-            raise CheckpointError(f"{name}: must be finite, holds NaN or infinite values")
         return values
 
     def _stored(self, tensor: GgufTensor) -> NDArray[np.uint8]:

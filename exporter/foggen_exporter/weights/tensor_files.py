@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -37,38 +38,61 @@ class TensorEntry:
     shape: tuple[int, ...]
 
 
-class WeightFiles(Protocol):
-    """The tensors of a checkpoint, by name and as float32, whatever its format."""
+class WeightFiles(ABC):
+    """The tensors of a checkpoint, by name and as float32, whatever its format.
+
+    Attributes:
+        entries: The tensors by name.
+    """
 
     entries: dict[str, TensorEntry]
 
+    @abstractmethod
     def check_dtypes(self) -> None:
         """Check that every tensor is of a type that is read."""
 
     def rows(self, name: str, start: int, stop: int) -> Float32:
-        """Read rows `start` to `stop` of a tensor."""
+        """Read some rows of a tensor as float32.
 
+        Raises:
+            CheckpointError: The file cannot be read any more, or a value is NaN or infinite.
+        """
+        shape = self.entries[name].shape
+        if not 0 <= start <= stop <= shape[0]:
+            raise IndexError(f"{name}: rows {start} to {stop} of {shape[0]}")
+        read = np.empty((stop - start, *shape[1:]), np.float32)
+        for at, chunk in self._chunks(name, start, stop):
+            part = read[at - start : at - start + len(chunk)]
+            part[:] = chunk
+            check_finite(name, part)
+        return read
+
+    @abstractmethod
     def take(self, name: str, indices: Sequence[int]) -> Float32:
-        """Read single rows of a tensor, in the order of `indices`."""
+        """Read single rows of a tensor, in the order of `indices`; raises as `rows` does."""
 
     def tensor(self, name: str) -> Float32:
-        """Read a whole tensor."""
+        """Read a whole tensor as float32; raises as `rows` does."""
+        return self.rows(name, 0, self.entries[name].shape[0])
 
+    @abstractmethod
     def check_finite(self) -> None:
-        """Read everything once, and check that it is finite."""
+        """Read everything once; raises as `rows` does."""
 
+    @abstractmethod
     def sha256(self) -> str:
         """Hash the weights."""
 
+    @abstractmethod
+    def _chunks(self, name: str, start: int, stop: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield `(first row, rows)`, in float32 or whatever they are stored in."""
 
-class TensorFiles:
+
+class TensorFiles(WeightFiles):
     """The tensors of one or more safetensors files, read lazily and in bounded memory.
 
     safetensors maps files into memory, and the pages of a mapping count as resident until it is
     dropped. So files are opened again for every chunk of rows.
-
-    Attributes:
-        entries: The tensors by name.
     """
 
     def __init__(self, paths: Iterable[Path], rename: Callable[[str], str] = str) -> None:
@@ -105,22 +129,6 @@ class TensorFiles:
                     f"is {entry.dtype}; export from weights that are not quantized"
                 )
 
-    def rows(self, name: str, start: int, stop: int) -> Float32:
-        """Read some rows of a tensor as float32.
-
-        Raises:
-            CheckpointError: The file cannot be read any more, or a value is NaN or infinite.
-        """
-        shape = self.entries[name].shape
-        if not 0 <= start <= stop <= shape[0]:
-            raise IndexError(f"{name}: rows {start} to {stop} of {shape[0]}")
-        read = np.empty((stop - start, *shape[1:]), np.float32)
-        for at, chunk in self._chunks(name, start, stop):
-            part = read[at - start : at - start + len(chunk)]
-            part[:] = chunk
-            _check_finite(name, part)
-        return read
-
     def take(self, name: str, indices: Sequence[int]) -> Float32:
         """Read single rows of a tensor as float32, in the order of `indices`; raises as `rows`."""
         entry = self.entries[name]
@@ -129,18 +137,14 @@ class TensorFiles:
             rows = file.get_slice(entry.stored_name)
             for at, index in enumerate(indices):
                 read[at] = rows[index : index + 1][0]
-        _check_finite(name, read)
+        check_finite(name, read)
         return read
 
     def check_finite(self) -> None:
         """Read all floats once; raises as `rows` does."""
         for name, entry in self.entries.items():
             for chunk in self._all_chunks(name) if entry.dtype in DTYPES else ():
-                _check_finite(name, chunk)
-
-    def tensor(self, name: str) -> Float32:
-        """Read a whole tensor as float32; raises as `rows` does."""
-        return self.rows(name, 0, self.entries[name].shape[0])
+                check_finite(name, chunk)
 
     def sha256(self) -> str:
         """Hash name, dtype, shape and bytes of all tensors, in the order of their names."""
@@ -204,7 +208,12 @@ def same_values(
     return True
 
 
-def _check_finite(name: str, values: NDArray[Any]) -> None:
+def check_finite(name: str, values: NDArray[Any]) -> None:
+    """Check a tensor's values.
+
+    Raises:
+        CheckpointError: One is NaN or infinite.
+    """
     if not np.isfinite(values).all():
         raise CheckpointError(f"{name}: must be finite, holds NaN or infinite values")
 
