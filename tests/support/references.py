@@ -1,6 +1,8 @@
 """Graphs beside transformers, for families of models."""
 
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -100,8 +102,8 @@ def write_with_tokenizer(directory: Path, shape: TinyShape) -> Path:
     return directory
 
 
-def check_recipe(checkpoint: Path, directory: Path, quant: str, head: HeadKind) -> LocalModel:
-    """Export with everything a bundle can hold; logits after the snapshot come near fp32's."""
+def export_everything(checkpoint: Path, directory: Path, quant: str, head: HeadKind) -> LocalModel:
+    """Export with everything a bundle can hold, and open it."""
     full = head == "full"
     settings = ExportSettings(
         find_recipe(quant),
@@ -114,14 +116,30 @@ def check_recipe(checkpoint: Path, directory: Path, quant: str, head: HeadKind) 
     )
     export = Export.of(Checkpoint.open(checkpoint), Origin("tiny"), settings, directory)
     assert len(list(export.steps())) == export.step_count
-    model = LocalModel(Bundle.open(directory), OpenOptions(EngineOptions(threads=1)))
+    return LocalModel(Bundle.open(directory), OpenOptions(EngineOptions(threads=1)))
+
+
+def logits_error(model: LocalModel, expected_logits: Callable[[list[int]], Float32]) -> float:
+    """Return how far a bundle's logits after its snapshot are from those expected, in norm.
+
+    Args:
+        model: The bundle.
+        expected_logits: Gives all logits of a prompt, (tokens, vocab_size).
+    """
     ids = model.tokenizer.prompt_ids(model.bundle.manifest.prompt, QUESTIONS[5])
     assert 0 < model.prefix_length < len(ids)
     logits = model.engine.forward(ids[model.prefix_length :])
-    expected = reference_logits(load_reference(checkpoint), ids)[-len(logits) :]
+    expected = expected_logits(ids)[-len(logits) :]
     if kept := model.bundle.manifest.graph.head:
         expected = expected[:, list(kept.token_ids)]
-    assert np.linalg.norm(logits - expected) < ERRORS[quant] * np.linalg.norm(expected)
+    return float(np.linalg.norm(logits - expected) / np.linalg.norm(expected))
+
+
+def check_recipe(checkpoint: Path, directory: Path, quant: str, head: HeadKind) -> LocalModel:
+    """Export with everything a bundle can hold; logits after the snapshot come near fp32's."""
+    model = export_everything(checkpoint, directory, quant, head)
+    reference = load_reference(checkpoint)
+    assert logits_error(model, partial(reference_logits, reference)) < ERRORS[quant]
     return model
 
 

@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +22,6 @@ from foggen_exporter.architectures.decoder import Decoder
 from foggen_exporter.architectures.layer_graph import Attention, LayerGraph, States
 from foggen_exporter.architectures.registry import ARCHITECTURES
 from foggen_exporter.calibration.budget import WeightSizes
-from foggen_exporter.calibration.calibration import CalibrationSet
 from foggen_exporter.export import Export
 from foggen_exporter.export_settings import ExportSettings, Origin
 from foggen_exporter.graphs.builder import ALIGNMENT
@@ -30,12 +30,9 @@ from foggen_exporter.request import HeadKind
 from foggen_exporter.text.reply_template import load_template
 from foggen_exporter.weights.checkpoint import Checkpoint
 from foggen_runtime.arrays import Float32
-from foggen_runtime.bundle.bundle import Bundle
-from foggen_runtime.model.engine import EngineOptions
-from foggen_runtime.model.local_model import LocalModel, OpenOptions
 from tests.conftest import TINY
-from tests.runtime.ask.test_foggen import QUESTIONS
 from tests.support.random_bundle import export_graph, random_ids
+from tests.support.references import export_everything, logits_error
 
 Tensors = dict[str, Float32]
 
@@ -230,26 +227,8 @@ ERRORS = {
 def test_every_recipe_comes_near_it(
     quant: str, head: HeadKind, directory: Path, tensors: Tensors, tmp_path: Path
 ) -> None:
-    full = head == "full"
-    settings = ExportSettings(
-        find_recipe(quant),
-        load_template("mcq"),
-        context_length=512,
-        calibration=CalibrationSet(tuple(QUESTIONS[:2])),
-        loop=full,
-        genai=full,
-        head=head,
-    )
-    export = Export.of(Checkpoint.open(directory), Origin("toy"), settings, tmp_path)
-    assert len(list(export.steps())) == export.step_count
-    model = LocalModel(Bundle.open(tmp_path), OpenOptions(EngineOptions(threads=1)))
-    ids = model.tokenizer.prompt_ids(model.bundle.manifest.prompt, QUESTIONS[5])
-    assert 0 < model.prefix_length < len(ids)
-    logits = model.engine.forward(ids[model.prefix_length :])
-    expected = expected_logits(tensors, ids)[-len(logits) :]
-    kept = model.bundle.manifest.graph.head
-    found = error(logits, expected[:, list(kept.token_ids)] if kept else expected)
-    assert found < ERRORS[quant]
+    model = export_everything(directory, tmp_path, quant, head)
+    assert logits_error(model, partial(expected_logits, tensors)) < ERRORS[quant]
 
 
 def test_sizes_are_those_of_the_file(directory: Path, tmp_path: Path) -> None:
